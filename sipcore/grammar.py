@@ -1,0 +1,115 @@
+"""Productions of RFC 3261 section 25.1 that several headers share.
+
+Every repetition is possessive (`*+`): no input makes a pattern backtrack, so time is linear
+in length. White space is SP and HTAB only, digits and letters are ASCII: Python's own
+notions (`\\s`, `isdigit`, `strip()`) are wider and let things through that others read otherwise.
+"""
+
+import re
+from typing import Final
+
+from sipcore.errors import ParseError
+
+MAX_UINT32: Final = 2**32 - 1
+DEFAULT_EXPIRES: Final = 3600
+
+# token = 1*(alphanum / "-" / "." / "!" / "%" / "*" / "_" / "+" / "`" / "'" / "~")
+_TOKEN = r"[A-Za-z0-9\-.!%*_+`'~]++"  # noqa: S105  # a grammar rule, not a password
+TOKEN: Final = re.compile(_TOKEN)
+# quoted-string = DQUOTE *(qdtext / quoted-pair) DQUOTE
+QUOTED_STRING: Final = r'"(?:[^"\\]++|\\.)*+"'
+LWS: Final = r"[ \t]*+"
+# gen-value = token / host / quoted-string; wider here: any text that ends nothing, or nothing at all.
+_VALUE = r"[^\x00-\x20\x7f;,\"<>]*+"
+
+# generic-param = token [ EQUAL gen-value ], each behind its SEMI
+_PARAMS = re.compile(rf"(?:{LWS};{LWS}{_TOKEN}{LWS}(?:={LWS}(?:{QUOTED_STRING}|{_VALUE}))?+)*+{LWS}", re.DOTALL)
+_PARAM = re.compile(rf";{LWS}({_TOKEN}){LWS}(=?+){LWS}({QUOTED_STRING}|{_VALUE})", re.DOTALL)
+_ONE_PARAM = re.compile(rf";({_TOKEN})=({_VALUE})")
+_LIST_ELEMENT = re.compile(rf'(?:[^",<]++|{QUOTED_STRING}|<[^<>]*+>)*+', re.DOTALL)
+_QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
+_DIGITS = re.compile(r"[0-9]++")
+# qvalue = ( "0" [ "." 0*3DIGIT ] ) / ( "1" [ "." 0*3("0") ] )
+_QVALUE = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
+
+Params = list[tuple[str, str | None]]
+
+
+def unquote(text: str) -> str:
+    """What a quoted-string says; other text as it is."""
+    if text[:1] != '"':
+        return text
+    inner = text[1:-1]
+    return _QUOTED_PAIR.sub(r"\1", inner) if "\\" in inner else inner
+
+
+def parse_params(text: str) -> Params:
+    """Header parameters from the first `;` on, in order: lower-case name and unquoted value, None without `=`.
+
+    ParseError for anything else, and for a name that occurs twice (RFC 3261 section 7.3.1).
+    """
+    if one := _ONE_PARAM.fullmatch(text):
+        return [(one[1].lower(), one[2])]
+    return [(name, unquote(value) if value else value) for name, value, _ in split_params(text)]
+
+
+def split_params(text: str) -> list[tuple[str, str | None, str]]:
+    """As `parse_params`, but values keep their quotes, and the third member is the parameter as sent with its `;`."""
+    if not _PARAMS.fullmatch(text):
+        raise ParseError("bad-parameter", "Bad Header Parameter")
+    found: list[tuple[str, str | None, str]] = [
+        (match[1].lower(), match[3] if match[2] else None, match[0].rstrip(" \t")) for match in _PARAM.finditer(text)
+    ]
+    if len({name for name, _, _ in found}) != len(found):
+        raise ParseError("duplicate-parameter", "Duplicate Header Parameter")
+    return found
+
+
+def split_list(text: str) -> list[str]:
+    """The elements of a comma-separated value; commas in quotes or `<>` separate nothing.
+
+    Elements may be empty. ParseError if a quote or `<` does not end.
+    """
+    if "," not in text:
+        return [text]
+    elements = []
+    start, end = 0, len(text)
+    while True:
+        match = _LIST_ELEMENT.match(text, start)
+        stop = match.end() if match else start
+        elements.append(text[start:stop].strip(" \t"))
+        if stop == end:
+            return elements
+        if text[stop] != ",":
+            raise ParseError("unbalanced-quotes", "Unterminated Quoted String")
+        start = stop + 1
+
+
+def uint(text: str, maximum: int) -> int | None:
+    """A decimal number of any number of digits, up to `maximum` (below 10**18); None for any other text."""
+    if not _DIGITS.fullmatch(text):
+        return None
+    significant = text.lstrip("0")
+    # int() refuses more than 4,300 digits, and is quadratic below that.
+    if len(significant) > 18:
+        return None
+    number = int(significant or "0")
+    return number if number <= maximum else None
+
+
+def delta_seconds(text: str, default: int = DEFAULT_EXPIRES) -> int:
+    """Seconds of an `expires` parameter or an Expires header: at most 2**32-1; `default` if malformed.
+
+    RFC 3261 section 10.2.1.1 and 20.19.
+    """
+    if not _DIGITS.fullmatch(text):
+        return default
+    number = uint(text, MAX_UINT32)
+    return MAX_UINT32 if number is None else number
+
+
+def qvalue(text: str) -> float:
+    """A `q` parameter: 0 to 1 with at most three decimals (RFC 3261 section 25.1); ParseError otherwise."""
+    if not _QVALUE.fullmatch(text):
+        raise ParseError("bad-q", "Bad q Value")
+    return float(text)

@@ -1,0 +1,341 @@
+"""SIP messages as values: `Request`, `Response`, what is made of them, and their bytes.
+
+A message does not change: its rows are a tuple, and what is parsed out of them is kept.
+Those of `sipcore.parser` have been checked, so the typed properties of a parsed message raise
+nothing; those of other messages raise ParseError where a header is missing or malformed.
+"""
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple, TypeVar
+
+from sipcore.address import Address, Via, parse_address, parse_addresses, parse_via
+from sipcore.errors import ParseError
+from sipcore.grammar import MAX_UINT32, split_list, uint
+from sipcore.headers import LISTS
+from sipcore.reasons import REASONS
+from sipcore.uri import Uri, ipv6, parse_uri
+
+COPIED: Final = frozenset({"via", "from", "to", "call-id", "cseq"})
+"""What a response takes from its request (RFC 3261 section 8.2.6.2)."""
+
+
+class Row(NamedTuple):
+    """One header row; folding is undone, white space around the value removed."""
+
+    name: str
+    """Lower-case long form."""
+    original: str
+    """As sent."""
+    value: str
+
+
+class CSeq(NamedTuple):
+    """Sequence number and method."""
+
+    number: int
+    method: str
+
+
+class Message:
+    """What requests and responses share: header rows and a body."""
+
+    __slots__ = ("_contacts", "_cseq", "_first", "_from", "_repeated", "_star", "_to", "_vias", "body", "rows")
+
+    def __init__(self, rows: Iterable[Row], body: bytes) -> None:
+        self.rows = tuple(rows)
+        self.body = body
+        self._first: dict[str, str] | None = None
+        self._repeated: list[str] = []
+        """Names of second and further rows, as the parser found them."""
+        self._vias: list[Via] | None = None
+        self._from: Address | None = None
+        self._to: Address | None = None
+        self._cseq: CSeq | None = None
+        self._contacts: list[Address] | None = None
+        self._star = False
+
+    def first(self, name: str) -> str | None:
+        """The value of the first row of this lower-case long name."""
+        if self._first is None:
+            self._first = {row.name: row.value for row in reversed(self.rows)}
+        return self._first.get(name)
+
+    def values(self, name: str) -> list[str]:
+        """The values of all rows of this name, in order; those of list headers split at commas, without empty ones.
+
+        A row whose quotes do not end is one value.
+        """
+        rows = [row.value for row in self.rows if row.name == name]
+        if name not in LISTS:
+            return rows
+        values: list[str] = []
+        for value in rows:
+            try:
+                values.extend(filter(None, split_list(value)))
+            except ParseError:
+                values.append(value)
+        return values
+
+    def _required(self, name: str) -> str:
+        value = self.first(name)
+        if value is None:
+            raise ParseError(f"missing-{name}", f"Missing {name.title()}")
+        return value
+
+    @property
+    def call_id(self) -> str:
+        """Call-ID, compared with case."""
+        return self._required("call-id")
+
+    @property
+    def cseq(self) -> CSeq:
+        """CSeq; ParseError above 2**32-1."""
+        if self._cseq is None:
+            self._cseq = parse_cseq(self._required("cseq"))
+        return self._cseq
+
+    @property
+    def from_(self) -> Address:
+        """From."""
+        if self._from is None:
+            self._from = parse_address(self._required("from"))
+        return self._from
+
+    @property
+    def to(self) -> Address:
+        """To."""
+        if self._to is None:
+            self._to = parse_address(self._required("to"))
+        return self._to
+
+    @property
+    def vias(self) -> list[Via]:
+        """All Via values, the top one first."""
+        if self._vias is None:
+            rows = [row.value for row in self.rows if row.name == "via"]
+            self._vias = [parse_via(element) for value in rows for element in split_list(value)]
+        return self._vias
+
+    @property
+    def via(self) -> Via:
+        """The top Via."""
+        vias = self.vias
+        if not vias:
+            raise ParseError("missing-via", "Missing Via")
+        return vias[0]
+
+    @property
+    def branch(self) -> str:
+        """The top Via's branch as sent; "" when absent."""
+        return self.via.branch
+
+    @property
+    def contacts(self) -> list[Address]:
+        """All Contact values but `*`, in order; see `star`."""
+        if self._contacts is None:
+            rows = [row.value for row in self.rows if row.name == "contact"]
+            if rows:
+                elements = [element for value in rows for element in split_list(value)]
+                self._contacts = parse_addresses([element for element in elements if element != "*"])
+                self._star = len(self._contacts) != len(elements)
+            else:
+                self._contacts = []
+        return self._contacts
+
+    @property
+    def star(self) -> bool:
+        """Whether a Contact is `*`, alone or beside others."""
+        _ = self.contacts  # finds out
+        return self._star
+
+    def addresses(self, name: str) -> list[Address]:
+        """All values of a header made of name-addrs: `route`, `record-route`, `path`, `service-route`."""
+        return parse_addresses([row.value for row in self.rows if row.name == name])
+
+    def _start_line(self) -> str:
+        raise NotImplementedError
+
+    def encode(self) -> bytes:
+        """The message's bytes, with the Content-Length of the body.
+
+        ValueError if CR, LF or NUL stands in what would be the start line or a row; a NUL behind a
+        backslash is a quoted-pair and allowed (RFC 4475 section 3.1.1.2).
+        """
+        length = str(len(self.body))
+        lines = [self._start_line()]
+        has_length = False
+        for name, original, value in self.rows:
+            if name == "content-length":
+                value = length  # the one row that the body decides
+                has_length = True
+            lines.append(f"{original}: {value}")
+        if not has_length:
+            lines.append(f"Content-Length: {length}")
+        text = "\r\n".join(lines)
+        breaks = len(lines) - 1
+        if text.count("\n") != breaks or text.count("\r") != breaks or ("\x00" in text and has_bare_nul(text)):
+            raise ValueError("CR, LF or NUL in a header")
+        return text.encode("utf-8", "surrogateescape") + b"\r\n\r\n" + self.body
+
+
+class Request(Message):
+    """A request."""
+
+    __slots__ = ("_uri", "method", "uri")
+
+    def __init__(self, method: str, uri: str, rows: Iterable[Row], body: bytes = b"") -> None:
+        super().__init__(rows, body)
+        self.method = method
+        """Compared with case."""
+        self.uri = uri
+        """The Request-URI as sent."""
+        self._uri: Uri | None = None
+
+    @property
+    def parsed_uri(self) -> Uri:
+        """The parts of the Request-URI."""
+        if self._uri is None:
+            self._uri = parse_uri(self.uri)
+        return self._uri
+
+    def _start_line(self) -> str:
+        return f"{self.method} {self.uri} SIP/2.0"
+
+    def __repr__(self) -> str:
+        return f"<Request {self.method} {self.uri}>"
+
+
+class Response(Message):
+    """A response."""
+
+    __slots__ = ("reason", "status")
+
+    def __init__(self, status: int, reason: str, rows: Iterable[Row], body: bytes = b"") -> None:
+        super().__init__(rows, body)
+        self.status = status
+        self.reason = reason
+
+    def _start_line(self) -> str:
+        return f"SIP/2.0 {self.status} {self.reason}"
+
+    def __repr__(self) -> str:
+        return f"<Response {self.status} {self.reason}>"
+
+
+AnyMessage = TypeVar("AnyMessage", bound=Message)
+
+
+def has_bare_nul(text: str) -> bool:
+    """Whether a NUL stands in the text that no backslash makes a quoted-pair."""
+    at = text.find("\x00")
+    while at >= 0:
+        before = at
+        while before and text[before - 1] == "\\":
+            before -= 1
+        if (at - before) % 2 == 0:
+            return True
+        at = text.find("\x00", at + 1)
+    return False
+
+
+def parse_cseq(text: str) -> CSeq:
+    """`1*DIGIT LWS Method`, the number at most 2**32-1."""
+    digits, _, rest = text.replace("\t", " ").partition(" ")
+    number = uint(digits, MAX_UINT32)
+    method = rest.strip(" ")
+    if number is None or not method or " " in method:
+        raise ParseError("bad-cseq", "Bad CSeq")
+    return CSeq(number, method)
+
+
+def row(original: str, value: str) -> Row:
+    """A header row of our own making."""
+    return Row(original.lower(), original, value)
+
+
+def respond(
+    request: Request,
+    status: int,
+    reason: str | None = None,
+    *,
+    to_tag: str | None = None,
+    headers: Iterable[tuple[str, str]] = (),
+    body: bytes = b"",
+) -> Response:
+    """A response to a request, by RFC 3261 section 8.2.6: its Via rows as they are, From, To, Call-ID and CSeq.
+
+    `to_tag` goes into a To without a tag. `headers` are (name, value) in order. A 100 takes the
+    Timestamp too. Also for a `ParseError.message`: what is missing there is missing here.
+    """
+    rows: list[Row] = []
+    seen = set()
+    for each in request.rows:
+        name = each.name
+        if name in COPIED:
+            if name != "via":
+                if name in seen:
+                    continue
+                seen.add(name)
+                if name == "to" and to_tag is not None and not _has_tag(request):
+                    each = Row(name, each.original, f"{each.value};tag={to_tag}")
+            rows.append(each)
+        elif status == 100 and name == "timestamp":
+            rows.append(each)
+    rows.extend([Row(name.lower(), name, value) for name, value in headers])
+    return Response(status, REASONS.get(status, "Unknown") if reason is None else reason, rows, body)
+
+
+def _has_tag(request: Request) -> bool:
+    try:
+        return request.to.tag is not None
+    except ParseError:
+        return True  # a To that we cannot read goes back as it came
+
+
+def with_received(request: Request, host: str, port: int) -> Request:
+    """The request with the source it came from in the top Via, as every server must add it.
+
+    `received` if the sent-by host is not the source address (RFC 3261 section 18.2.1), or
+    if there is an `rport`, whose value becomes the source port (RFC 3581 section 4); a `received` or
+    `rport` value that the sender wrote is replaced. `host` has no brackets. A request without a
+    readable Via comes back as it is.
+    """
+    try:
+        top = request.via
+    except ParseError:
+        return request
+    wants_port = "rport" in top.params
+    if not wants_port and "received" not in top.params and _is_source(top.host, host):
+        return request
+    params = dict(top.params)
+    params.pop("received", None)
+    if wants_port:
+        params["rport"] = str(port)
+    if wants_port or not _is_source(top.host, host):
+        params["received"] = host
+    changed = Via(top.transport, top.host, top.port, params)
+    rows = list(request.rows)
+    index = next(index for index, each in enumerate(rows) if each.name == "via")
+    values = split_list(rows[index].value)
+    values[0] = str(changed)
+    value = values[0] if len(values) == 1 else ", ".join(values)
+    rows[index] = Row("via", rows[index].original, value)
+    new = Request(request.method, request.uri, rows, request.body)
+    # Everything but the top Via is as it was, and so is what was parsed of it.
+    first = request._first  # noqa: SLF001  # its own class
+    new._first = None if first is None else {**first, "via": value}  # noqa: SLF001
+    new._vias = [changed, *request.vias[1:]]  # noqa: SLF001
+    new._from, new._to, new._cseq = request._from, request._to, request._cseq  # noqa: SLF001
+    new._contacts, new._star, new._uri = request._contacts, request._star, request._uri  # noqa: SLF001
+    return new
+
+
+def _is_source(sent_by: str, source: str) -> bool:
+    if sent_by == source:
+        return True
+    if sent_by[0] != "[":
+        return False
+    try:
+        return ipv6(sent_by) == ipv6(source)
+    except ParseError:
+        return False  # the source is an IPv4 address
