@@ -1,0 +1,23 @@
+"""Audit: who failed to be whom, and what an operator did. Never a secret, a nonce or a response."""
+
+import msgspec
+
+
+class AuthenticationFailed(msgspec.Struct, frozen=True, tag="ramal.AuthenticationFailed", tag_field="type"):
+    """Credentials were wrong, or right for somebody else's AOR."""
+
+    user: str
+    """The digest user, `name@realm`."""
+    aor: str
+    source: str
+    """IP address."""
+    reason: str
+    """`unknown user`, `wrong response`, `no HA1`, `not this user's AOR`, `locked out`."""
+
+
+class ContactsRemoved(msgspec.Struct, frozen=True, tag="ramal.ContactsRemoved", tag_field="type"):
+    """An operator asked for bindings to be removed."""
+
+    operator: str
+    aor: str
+    contact: str | None

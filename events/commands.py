@@ -1,0 +1,115 @@
+"""Commands: what one service asks of another; each carries an id and a deadline in the log's time.
+
+Being on `registrar.commands` means authenticated (DESIGN section 6).
+"""
+
+import msgspec
+
+
+class ReplyTo(msgspec.Struct, frozen=True):
+    """Where the answer to a command goes, and until when it is of use."""
+
+    edge: str
+    """The edge's name; its partition of `edge.replies` is the hash of it."""
+    boot: str
+    """The edge's life; a later life drops the reply."""
+    deadline: int
+    """Milliseconds in the log's time; a command appended after it is dropped."""
+
+
+class Digest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The credentials of one Authorization header (RFC 7616 section 3.4): the response and its inputs."""
+
+    username: str
+    realm: str
+    nonce: str
+    uri: str
+    response: str
+    algorithm: str = "MD5"
+    """`MD5`, `SHA-256` or `SHA-512-256`, spelled so."""
+    qop: str | None = None
+    nc: int | None = None
+    """The value of the 8 hex digits; None without qop."""
+    cnonce: str | None = None
+
+
+class Contact(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One Contact of a REGISTER."""
+
+    uri: str
+    """As sent, without `<>`."""
+    params: str = ""
+    """All header parameters but `expires`, as sent, each with its `;`. Includes q and +sip.instance."""
+    q: float | None = None
+    expires: int | None = None
+    """Seconds asked for by the parameter; None when it has none."""
+    instance: str | None = None
+    """The +sip.instance value without quotes, with its `<>`."""
+    reg_id: int | None = None
+
+
+class Registration(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a REGISTER says, and how it came."""
+
+    call_id: str
+    cseq: int
+    branch: str
+    contacts: tuple[Contact, ...] = ()
+    star: bool = False
+    """`Contact: *`; then `contacts` holds any others that stood beside it."""
+    expires: int | None = None
+    """The Expires header in seconds; None when absent."""
+    received: str = ""
+    """The source as a SIP URI: `sip:192.0.2.4:5062;transport=udp`, IPv6 in brackets."""
+    path: tuple[str, ...] = ()
+    """Path values in order, each with its `<>`; the owner edge's token comes first."""
+    socket: str = ""
+    """The edge's socket that the phone reached: `udp:192.0.2.1:5060`."""
+    user_agent: str = ""
+    methods: int | None = None
+    """OpenSIPS' bit mask of the Allow header; None when absent."""
+
+
+class Authenticate(msgspec.Struct, frozen=True, tag="ramal.Authenticate", tag_field="type"):
+    """Asks authsvc whether this digest is right, and if it is, to register."""
+
+    id: str
+    reply: ReplyTo
+    digest: Digest
+    method: str
+    source: str
+    """The sender's IP address, for lock-outs and the audit."""
+    aor: str
+    """Canonical AOR of To: `alice@example.test`."""
+    register: Registration
+
+
+class RegisterContacts(msgspec.Struct, frozen=True, tag="ramal.RegisterContacts", tag_field="type"):
+    """Asks the registrar to do what an authenticated REGISTER says."""
+
+    id: str
+    reply: ReplyTo
+    user: str
+    """Who authenticated: `alice@example.test`."""
+    aor: str
+    register: Registration
+
+
+class ExpireContacts(msgspec.Struct, frozen=True, tag="ramal.ExpireContacts", tag_field="type"):
+    """Asks the registrar (by its own timer) to end those bindings of the AOR whose time is over."""
+
+    id: str
+    aor: str
+
+
+class RemoveContacts(msgspec.Struct, frozen=True, tag="ramal.RemoveContacts", tag_field="type"):
+    """An operator's removal of one binding (by its contact URI) or of all."""
+
+    id: str
+    aor: str
+    operator: str
+    contact: str | None = None
+
+
+AuthCommand = Authenticate
+RegistrarCommand = RegisterContacts | ExpireContacts | RemoveContacts

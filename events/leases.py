@@ -1,0 +1,14 @@
+"""Leases: which edges are alive, and where."""
+
+import msgspec
+
+
+class EdgeLease(msgspec.Struct, frozen=True, tag="ramal.EdgeLease", tag_field="type"):
+    """An edge says that it lives; repeated every few seconds, a tombstone when it stops."""
+
+    edge: str
+    boot: str
+    every: int
+    """Seconds between two leases."""
+    addresses: dict[str, str]
+    """By transport, `host:port`."""

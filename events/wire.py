@@ -1,0 +1,76 @@
+"""Bytes of records: JSON values, CloudEvents 1.0 attributes as headers (Kafka binding, binary mode).
+
+`decode` of anything raises `Poisoned` and nothing else, so that a consumer can dead-letter it and go on.
+"""
+
+from collections.abc import Iterable
+from functools import cache
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+Header = tuple[str, bytes]
+T = TypeVar("T")
+
+COMMAND_OFFSET = "s"
+"""Header of `registrations`: the offset of the command that this record answers."""
+CLAIM = "c"
+"""Header of `registrations`: the claim of the record's writer."""
+
+_encoder = msgspec.json.Encoder()
+encode = _encoder.encode
+
+
+class Poisoned(ValueError):
+    """A record that no reader can make sense of; the cause is for the dead letter, not for a phone."""
+
+
+class Decoder(Generic[T]):
+    """Decodes and validates values of one type or tagged union."""
+
+    def __init__(self, kind: Any) -> None:
+        self._decode = msgspec.json.Decoder(kind).decode
+
+    def __call__(self, value: bytes | None) -> T:
+        """The typed value; raises Poisoned."""
+        if value is None:
+            raise Poisoned("the record has no value")
+        try:
+            return self._decode(value)  # type: ignore[no-any-return]  # msgspec cannot type a runtime union
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise Poisoned(str(error)) from error
+
+
+def cloud_event(kind: str, source: str, id_: str) -> tuple[Header, ...]:
+    """The CloudEvents headers of a record: `kind` is the value's tag, `source` the service that wrote it.
+
+    There is no ce_time: the record's timestamp is the log's (LogAppendTime), the one clock.
+    """
+    before, after = _attributes(kind, source)
+    return (*before, ("ce_id", id_.encode("utf-8", "surrogateescape")), *after)
+
+
+@cache
+def _attributes(kind: str, source: str) -> tuple[tuple[Header, ...], tuple[Header, ...]]:
+    """What is the same for every record of a kind; kinds and sources are names of ours, so few."""
+    return (("ce_specversion", b"1.0"),), (
+        ("ce_type", kind.encode()),
+        ("ce_source", source.encode()),
+        ("content-type", b"application/json"),
+    )
+
+
+def header(headers: Iterable[Header], name: str) -> bytes | None:
+    """The value of the first header of that name."""
+    for key, value in headers:
+        if key == name:
+            return value
+    return None
+
+
+def int_header(headers: Iterable[Header], name: str) -> int:
+    """A header that is a decimal number; raises Poisoned when absent or not one."""
+    value = header(headers, name)
+    if value is None or not value.isdigit():
+        raise Poisoned(f"header {name} is not a number")
+    return int(value)
