@@ -1,0 +1,199 @@
+"""Configuration: `RAMAL_…` variables over an optional `ramal.toml`, read once, typed.
+
+Each service has one `msgspec.Struct` with a default for every field (in its `config.py`)
+and a section name. Field `min_expires` of section `registrar` is `RAMAL_REGISTRAR_MIN_EXPIRES`
+in the environment and `min_expires` under `[registrar]` in the file; the section "" has the
+settings that all services share (`RAMAL_DOMAIN`). A field of type `Secret` may also be given
+as a file: `RAMAL_MYSQL_PASSWORD_FILE`. Every error names the key.
+"""
+
+import dataclasses
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from runtime.errors import ConfigError
+
+T = TypeVar("T", bound=msgspec.Struct)
+PREFIX = "RAMAL_"
+
+
+class Secret(str):
+    """A string that `ramal config` and repr() mask."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'" if self else "''"
+
+
+class Domain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Settings of one SIP domain; `[domains."example.test"]` in the file. The realm is the domain's name."""
+
+    algorithms: tuple[str, ...] = ("MD5",)
+    """Offered in this order. The default is MD5 alone: see DESIGN section 9."""
+    thesis_mode: bool = False
+    """404 for an unknown user, 401 for a wrong password, 500 for an LDAP failure."""
+
+
+class Common(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What all services share; section ""."""
+
+    domain: str = "example.test"
+    """The default SIP domain and realm."""
+    domains: dict[str, Domain] = {}
+    """Further domains, and settings per domain."""
+    topic_prefix: str = "ramal."
+    partitions: int = 4
+    """Of every topic that has no fixed count; fixed once the topics are made."""
+    keys: Secret = Secret()
+    """HMAC keys of nonces and flow tokens: `ID:HEX[,ID:HEX…]`, at least 16 bytes each; the first signs,
+    all verify. Every service of one system has the same."""
+    nonce_seconds: int = 300
+    """Life of a nonce: edges and authsvc must agree on it, so that an aged one is refused at both."""
+    http_host: str = "127.0.0.1"
+    http_port: int = 0
+    """Health, readiness and metrics; 0: any free port."""
+    log_level: str = "INFO"
+    name: str = ""
+    """This process's name in the log and in leases; the host's name by default."""
+
+    def served(self) -> dict[str, Domain]:
+        """Every domain we are responsible for, lower-case, with its settings."""
+        return {self.domain.lower(): Domain(), **{name.lower(): d for name, d in self.domains.items()}}
+
+
+class Kafka(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Section `kafka`."""
+
+    bootstrap: str = "127.0.0.1:9092"
+    replication_factor: int = 1
+    min_insync_replicas: int = 1
+    session_timeout: float = 10.0
+    """Seconds after which a silent consumer's partitions go to others."""
+    request_timeout: float = 2.0
+    """Seconds an append may take before the phone hears 503."""
+
+
+class MySQL(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Section `mysql`."""
+
+    host: str = "127.0.0.1"
+    port: int = 3306
+    user: str = "ramal"
+    password: Secret = Secret()
+    database: str = "ramal"
+    timeout: float = 2.0
+    """Seconds for a connection or an answer."""
+    pool: int = 4
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sources:
+    """Where settings come from: the environment and the parsed file."""
+
+    environ: Mapping[str, str]
+    file: Mapping[str, Any]
+    path: str = "ramal.toml"
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str] = os.environ) -> "Sources":
+        """The environment, and the file that RAMAL_CONFIG names (or `ramal.toml` here, if there is one)."""
+        named = environ.get("RAMAL_CONFIG")
+        path = Path(named or "ramal.toml")
+        if not named and not path.exists():
+            return cls(environ, {})
+        try:
+            return cls(environ, tomllib.loads(path.read_text()), str(path))
+        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: {error}") from error
+
+    def section(self, kind: type[T], name: str = "", **overrides: Any) -> T:
+        """The typed settings of one section; raises ConfigError that names the key.
+
+        `overrides` win over both sources (command-line options); None means not given.
+        """
+        table: Any = self.file if not name else self.file.get(name, {})
+        if not isinstance(table, Mapping):
+            raise ConfigError(f"{self.path}: [{name}] is not a table")
+        values: dict[str, Any] = {}
+        prefix = f"{self.path}: {name}." if name else f"{self.path}: "
+        for field in msgspec.structs.fields(kind):
+            if field.name in table:
+                values[field.name] = self._typed(field, table[field.name], prefix + field.name)
+            variable = PREFIX + (f"{name}_" if name else "").upper() + field.name.upper()
+            text = self._text(variable, field.type is Secret)
+            if text is not None:
+                values[field.name] = self._typed(field, text, variable)
+        if name:
+            self._refuse_unknown(kind, name, table)
+        values.update({key: value for key, value in overrides.items() if value is not None})
+        return kind(**values)
+
+    def _text(self, variable: str, secret: bool) -> str | None:
+        if secret and (path := self.environ.get(variable + "_FILE")):
+            try:
+                return Path(path).read_text().strip()
+            except OSError as error:
+                raise ConfigError(f"{variable}_FILE: {error}") from error
+        return self.environ.get(variable)
+
+    def _typed(self, field: msgspec.structs.FieldInfo, value: Any, key: str) -> Any:
+        if field.type is Secret:
+            return Secret(value)
+        # In the environment a list is comma-separated and a table is JSON.
+        if isinstance(value, str) and field.type is not str:
+            text = value.strip()
+            listed = "tuple" in str(field.type)
+            # `[::]:5060` is the beginning of an address, not of JSON.
+            if text.startswith(("{", '["') if listed else ("{", "[")):
+                try:
+                    value = msgspec.json.decode(text)
+                except msgspec.DecodeError as error:
+                    raise ConfigError(f"{key}: {error}") from error
+            elif listed:
+                value = [part.strip() for part in text.split(",") if part.strip()]
+        try:
+            return msgspec.convert(value, field.type, strict=False)
+        except msgspec.ValidationError as error:
+            raise ConfigError(f"{key}: {error}") from error
+
+    def _refuse_unknown(self, kind: type[T], name: str, table: Mapping[str, Any]) -> None:
+        known = {field.name for field in msgspec.structs.fields(kind)}
+        for key in table:
+            if key not in known:
+                raise ConfigError(f"{self.path}: {name}.{key}: there is no such setting")
+
+
+def masked(settings: msgspec.Struct) -> dict[str, Any]:
+    """The settings for people: secrets as `***`."""
+    plain: dict[str, Any] = {}
+    for field in msgspec.structs.fields(type(settings)):
+        value = getattr(settings, field.name)
+        if isinstance(value, Secret):
+            value = "***" if value else ""
+        plain[field.name] = msgspec.to_builtins(value)
+    return plain
+
+
+def hmac_keys(text: str) -> dict[str, bytes]:
+    """The keys of `Common.keys`, the signing one first; raises ConfigError."""
+    keys: dict[str, bytes] = {}
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        id_, colon, hexadecimal = part.partition(":")
+        try:
+            key = bytes.fromhex(hexadecimal)
+        except ValueError:
+            key = b""
+        if not colon or not id_.isalnum() or len(id_) > 8 or len(key) < 16:
+            raise ConfigError(
+                "RAMAL_KEYS: each key is ID:HEX, ID up to 8 letters and digits, HEX at least 32 hex digits"
+            )
+        keys[id_.lower()] = key
+    if not keys:
+        raise ConfigError("RAMAL_KEYS: is not set; make one with: echo k1:$(openssl rand -hex 32)")
+    return keys

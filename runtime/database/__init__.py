@@ -1,0 +1,1 @@
+"""The tables: MySQL/MariaDB or SQLite, behind one port (`runtime.database.port`)."""

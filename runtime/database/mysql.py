@@ -1,0 +1,359 @@
+"""MySQL 8.4+ and MariaDB 10.11+ through aiomysql: one packet a transaction, a deadline on every wait.
+
+Theory of operation. A connection is used by one call at a time. A call that does not end well and in time
+closes its socket at once: a connection whose state is in doubt is never used again, and a server that stands
+still (SIGSTOP, a dead link) costs a caller `timeout` seconds and nothing else. There is no back-off in here: the
+first call after the server is back succeeds. Every session has its mode set: strict, UTC, READ COMMITTED (an
+insert then takes no gap locks, which made transactions of neighbouring partitions deadlock), 2 s for locks.
+
+Values are escaped here, and a transaction's statements are joined into one packet, the compare-and-set of the
+position first. It stops the packet by an SQL error: `ROW_COUNT() - 1` in unsigned arithmetic is out of range
+when no row had the expected position. The server runs nothing after an error, so COMMIT is not reached.
+
+aiomysql's own pool is not used: it connects while it holds the lock that every release needs, so that one
+connection that hangs holds up those that do not.
+"""
+
+import asyncio
+import contextlib
+import math
+import re
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import Any
+
+import aiomysql
+import pymysql
+from pymysql.constants import CLIENT
+
+from runtime.config import MySQL
+from runtime.database.migrations import migrate
+from runtime.database.port import Advance, Row, Statement
+from runtime.errors import DatabaseRefused, DatabaseUnavailable, PositionConflict
+
+MIGRATION_SECONDS = 60.0
+PACKET_BYTES = 8 << 20
+"""Half of MariaDB's default max_allowed_packet. A larger transaction is refused here: the server would close the
+connection, which looks like an outage, while half of the batch would have been welcome."""
+_SESSION = (
+    "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO',"
+    " time_zone = '+00:00', innodb_lock_wait_timeout = 2, lock_wait_timeout = 2, autocommit = 1;"
+    " SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
+)
+_GUARD = "SET @ramal_guard = CAST(ROW_COUNT() AS UNSIGNED)"
+_GUARD_RESULT = 2
+"""The guard's place among the packet's results, after START TRANSACTION and UPDATE."""
+_OUT_OF_RANGE = 1690
+_DATA_ERRORS = frozenset(
+    {
+        1048,  # a column cannot be null
+        1062,  # duplicate entry
+        1264,  # out of range
+        1265,  # data truncated
+        1292,  # incorrect value
+        1300,  # invalid character string
+        1364,  # no default value
+        1366,  # incorrect value for the column's character set
+        1406,  # data too long
+        _OUT_OF_RANGE,
+        3140,  # invalid JSON
+        3819,  # a CHECK is violated (MySQL)
+        4025,  # a CHECK is violated (MariaDB)
+    }
+)
+_CLOSING = frozenset({1053, 1152, 1153, 1158, 1159, 1160, 1161, 1184, 1927, 4031})
+"""The server closes, or has closed, the connection with these; all others leave the session usable."""
+_MISSING = frozenset({1049, 1051, 1054, 1146})
+"""No such database, table or column: somebody dropped it or has not migrated yet, so it may come back."""
+
+_ESCAPES = {"\0": "\\0", "\n": "\\n", "\r": "\\r", "\x1a": "\\Z", '"': '\\"', "'": "\\'", "\\": "\\\\"}
+_special = re.compile("[\0\n\r\x1a\"'\\\\]").search
+_TABLE = str.maketrans(_ESCAPES)
+
+
+def literal(value: object) -> str:
+    """A value as SQL text, for a session without NO_BACKSLASH_ESCAPES; raises DatabaseRefused for other types."""
+    render = _LITERALS.get(type(value))
+    if render is not None:
+        return render(value)
+    for kind in (str, int):  # of enumerations
+        if isinstance(value, kind):
+            return _LITERALS[kind](kind(value))
+    raise DatabaseRefused(f"a {type(value).__name__} is no value for a column")
+
+
+def _text(value: str) -> str:
+    # Most values have nothing to escape, and a search is several times cheaper than a translation.
+    return f"'{value.translate(_TABLE)}'" if _special(value) else f"'{value}'"
+
+
+def _real(value: float) -> str:
+    if not math.isfinite(value):
+        raise DatabaseRefused(f"{value} is no value for a column")
+    return repr(value)
+
+
+_LITERALS: dict[type, Callable[[Any], str]] = {
+    str: _text,
+    int: str,
+    float: _real,
+    type(None): lambda _: "NULL",
+    bool: lambda value: "1" if value else "0",
+    bytes: lambda value: f"X'{value.hex()}'",
+}
+
+
+def render(sql: str, values: Sequence[Any]) -> str:
+    """The statement with its `%s` filled in; without values the text is taken as it is."""
+    return sql % tuple(map(literal, values)) if values else sql
+
+
+class MySQLDatabase:
+    """`runtime.database.port.Database` on MySQL or MariaDB."""
+
+    def __init__(self, settings: MySQL) -> None:
+        self._settings = settings
+        self._free: deque[aiomysql.Connection] = deque()
+        self._used: set[aiomysql.Connection] = set()
+        self._places = asyncio.Semaphore(settings.pool)
+        self._stopping = False
+
+    async def start(self) -> None:
+        """Opens one connection; raises DatabaseUnavailable when it cannot within its deadline."""
+        self._stopping = False
+        await self.query("SELECT 1")
+
+    async def stop(self, deadline: float = 3.0) -> None:
+        """Lets calls in flight end within the deadline, then closes every socket."""
+        self._stopping = True
+        with contextlib.suppress(TimeoutError, OSError):
+            async with asyncio.timeout(deadline):
+                for _ in range(self._settings.pool):
+                    await self._places.acquire()
+                for connection in self._free:
+                    await connection.ensure_closed()
+        for connection in (*self._free, *self._used):
+            _abort(connection)
+        self._free.clear()
+        self._used.clear()
+        self._places = asyncio.Semaphore(self._settings.pool)
+
+    async def query(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
+        """Rows of a SELECT; raises DatabaseUnavailable or DatabaseRefused."""
+        text = _encoded(render(sql, values))
+        with _mapped():
+            async with self._connection() as connection:
+                return await _rows(connection, text)
+
+    async def transact(self, statements: Sequence[Statement], *advances: Advance) -> None:
+        """All statements in one packet; raises PositionConflict, DatabaseRefused or DatabaseUnavailable."""
+        parts = ["START TRANSACTION"]
+        if advances:
+            parts += [_compare_and_set(advances), f"{_GUARD} - {len(advances)}"]
+        parts += [render(statement.sql, statement.values) for statement in statements]
+        parts.append("COMMIT")
+        packet = _encoded(";".join(parts))
+        if len(packet) > PACKET_BYTES:
+            raise DatabaseRefused(f"{len(packet)} bytes are too many for one packet")
+        with _mapped():
+            async with self._connection() as connection:
+                await _send(connection, packet, len(parts), advances)
+
+    def upsert(self, table: str, columns: Sequence[str], key: Sequence[str], rows: Sequence[Row]) -> Statement:
+        """INSERT … ON DUPLICATE KEY UPDATE, its values already escaped.
+
+        `VALUES()` is deprecated in MySQL, but MariaDB does not know the alias that replaces it.
+        """
+        # A row that is there is assigned its own key when nothing else is to be overwritten.
+        rest = [f"{c} = VALUES({c})" for c in columns if c not in key] or [f"{key[0]} = {key[0]}"]
+        body = ",".join(["(" + ",".join(map(literal, row)) + ")" for row in rows])
+        head = f"INSERT INTO {table} ({', '.join(columns)}) VALUES "  # noqa: S608  # names are ours
+        return Statement(f"{head}{body} ON DUPLICATE KEY UPDATE {', '.join(rest)}")
+
+    def checksum(self, columns: Sequence[str]) -> str:
+        """XOR over 64 bits of each row's MD5; QUOTE tells NULL from an empty text and keeps columns apart."""
+        row = ", ".join(f"QUOTE({column})" for column in columns)
+        return f"COALESCE(BIT_XOR(CAST(CONV(LEFT(MD5(CONCAT_WS(',', {row})), 16), 16, 10) AS UNSIGNED)), 0)"
+
+    def shadow(self, table: str) -> list[Statement]:
+        """CREATE TABLE … LIKE."""
+        return [
+            Statement(f"DROP TABLE IF EXISTS {table}_shadow"),
+            Statement(f"CREATE TABLE {table}_shadow LIKE {table}"),
+        ]
+
+    def swap(self, tables: Sequence[str]) -> list[Statement]:
+        """One RENAME TABLE, which is atomic over all its tables; it waits 2 s for those who read them."""
+        renames = [f"{table} TO {table}_old, {table}_shadow TO {table}" for table in tables]
+        old = ", ".join(f"{table}_old" for table in tables)
+        return [
+            Statement(f"DROP TABLE IF EXISTS {old}"),
+            Statement(f"RENAME TABLE {', '.join(renames)}"),
+            Statement(f"DROP TABLE {old}"),
+        ]
+
+    async def migrate(self) -> list[str]:
+        """Brings the schema up to date over a connection of its own, one process at a time."""
+        with _mapped():
+            async with asyncio.timeout(MIGRATION_SECONDS):
+                connection = await self._connect()
+                try:
+                    return await _migrate(connection)
+                finally:
+                    _abort(connection)
+
+    @contextlib.asynccontextmanager
+    async def _connection(self) -> AsyncIterator[aiomysql.Connection]:
+        """A connection of one's own for up to `timeout` seconds; broken by any error, kept otherwise."""
+        async with asyncio.timeout(self._settings.timeout):
+            if self._stopping:
+                raise DatabaseUnavailable("the database is being closed")
+            async with self._places:
+                connection = self._idle() or await self._connect()
+                self._used.add(connection)
+                try:
+                    yield connection
+                except (PositionConflict, DatabaseRefused, DatabaseUnavailable):
+                    raise  # answered by the server and rolled back: the session is clean
+                except BaseException:
+                    _abort(connection)
+                    raise
+                finally:
+                    self._used.discard(connection)
+                    if not connection.closed:
+                        self._free.append(connection)
+
+    def _idle(self) -> aiomysql.Connection | None:
+        """The connection used last that the server has not closed since."""
+        while self._free:
+            connection: aiomysql.Connection = self._free.pop()
+            reader = connection._reader  # noqa: SLF001  # aiomysql's pool looks there too; there is no public way
+            if reader is not None and not reader.at_eof() and reader.exception() is None and not reader.eof_received:
+                return connection
+            _abort(connection)
+        return None
+
+    async def _connect(self) -> aiomysql.Connection:
+        settings = self._settings
+        connection = aiomysql.Connection(
+            host=settings.host,
+            port=settings.port,
+            user=settings.user,
+            password=str(settings.password),
+            db=settings.database,
+            charset="utf8mb4",
+            autocommit=None,  # set with the rest of the session, in one round trip
+            # ROW_COUNT() is then the number of rows found, not of those changed.
+            client_flag=CLIENT.MULTI_STATEMENTS | CLIENT.FOUND_ROWS,
+            program_name="ramal",
+        )
+        try:
+            # Not `aiomysql.connect`: when it is cancelled, nobody has the socket any more to close it.
+            await connection._connect()  # noqa: SLF001
+            await connection.query(_SESSION)
+            await connection.next_result()
+        except BaseException:
+            _abort(connection)
+            raise
+        return connection
+
+
+def _compare_and_set(advances: Sequence[Advance]) -> str:
+    """One UPDATE for all partitions; the guard behind it counts the rows found."""
+    nexts = " ".join(f"WHEN {advance.partition:d} THEN {advance.next:d}" for advance in advances)
+    claims = " ".join(f"WHEN {advance.partition:d} THEN {advance.claim:d}" for advance in advances)
+    found = " OR ".join(
+        f"(projection = {literal(advance.projection)} AND partition_no = {advance.partition:d}"
+        f" AND next_offset = {advance.expected:d} AND claim <= {advance.claim:d})"
+        for advance in advances
+    )
+    return (
+        f"UPDATE projection_offset SET next_offset = CASE partition_no {nexts} END,"  # noqa: S608  # numbers
+        f" claim = CASE partition_no {claims} END WHERE {found}"
+    )
+
+
+async def _rows(connection: aiomysql.Connection, text: bytes) -> list[Row]:
+    try:
+        await connection.query(text)
+    except pymysql.MySQLError as error:
+        if connection.closed or _code(error) in _CLOSING:
+            raise
+        raise _failure(error) from error
+    # A cursor would ask for the warnings in a second round trip, and send them to Python's `warnings`.
+    return list(connection._result.rows or ())  # noqa: SLF001  # where aiomysql's cursor looks
+
+
+async def _send(connection: aiomysql.Connection, packet: bytes, count: int, advances: Sequence[Advance]) -> None:
+    """Sends a transaction and reads its `count` results; on an SQL error rolls back before it raises."""
+    result = 0
+    try:
+        await connection.query(packet)
+        for result in range(1, count):  # noqa: B007  # an error says at which result we were
+            await connection.next_result()
+    except pymysql.MySQLError as error:
+        if connection.closed or _code(error) in _CLOSING:
+            raise
+        await connection.rollback()
+        if advances and result == _GUARD_RESULT and _code(error) == _OUT_OF_RANGE:
+            wanted = ", ".join(
+                f"partition {a.partition} at {a.expected} with a claim of at most {a.claim}" for a in advances
+            )
+            raise PositionConflict(f"{advances[0].projection}: not found: {wanted}") from error
+        raise _failure(error) from error
+
+
+async def _migrate(connection: aiomysql.Connection) -> list[str]:
+    async def query(sql: str) -> list[Row]:
+        return await _rows(connection, sql.encode())
+
+    async def execute(statements: Sequence[str]) -> None:
+        for statement in statements:
+            await _rows(connection, statement.encode())
+
+    # The lock goes with the connection.
+    if (await query(f"SELECT GET_LOCK('ramal.migrate', {MIGRATION_SECONDS / 2:.0f})"))[0][0] != 1:
+        raise DatabaseUnavailable("another migration is running")
+    return await migrate("mysql", query, execute)
+
+
+def _abort(connection: aiomysql.Connection) -> None:
+    """Closes the socket at once, whatever is still to be sent."""
+    writer = connection._writer  # noqa: SLF001  # close() alone waits for what is buffered
+    if writer is not None:
+        writer.transport.abort()
+    connection.close()
+
+
+def _encoded(sql: str) -> bytes:
+    try:
+        return sql.encode()
+    except UnicodeEncodeError as error:
+        # Not `from`: the exception holds all of the SQL.
+        raise DatabaseRefused(f"not Unicode text: {error.reason}") from None
+
+
+def _code(error: BaseException) -> int:
+    code = error.args[0] if error.args else 0
+    return code if isinstance(code, int) else 0
+
+
+def _failure(error: pymysql.MySQLError) -> DatabaseRefused | DatabaseUnavailable:
+    """Ours for a driver's error. The text of a data error names the column and may quote the value."""
+    code = _code(error)
+    text = str(error.args[1])[:200] if len(error.args) > 1 else type(error).__name__
+    wrong = code in _DATA_ERRORS or (isinstance(error, pymysql.ProgrammingError) and code not in _MISSING)
+    return (DatabaseRefused if wrong else DatabaseUnavailable)(f"{text} ({code})")
+
+
+@contextlib.contextmanager
+def _mapped() -> Iterator[None]:
+    """Nothing of the driver's or the system's errors leaves this module unmapped."""
+    try:
+        yield
+    except pymysql.MySQLError as error:
+        raise _failure(error) from error
+    except TimeoutError as error:
+        raise DatabaseUnavailable("the database did not answer in time") from error
+    except OSError as error:
+        raise DatabaseUnavailable(f"the database cannot be reached: {error.strerror or error}") from error

@@ -1,0 +1,33 @@
+"""What can go wrong with what we need: `Unavailable` means 503 to a phone, and that we try again."""
+
+
+class Unavailable(Exception):
+    """Something we need is down or too slow; what was asked may or may not have happened."""
+
+
+class LogUnavailable(Unavailable):
+    """The log did not acknowledge in time."""
+
+
+class LogRefused(Exception):
+    """The log will never take this record (too large, invalid); nothing of it was written."""
+
+
+class Fenced(Exception):
+    """A later owner took over (transactional id, claim or position); stop writing there."""
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database did not answer in time; a transaction may or may not have been committed."""
+
+
+class PositionConflict(Exception):
+    """The compare-and-set of a projection's position failed: another writer was there; nothing was written."""
+
+
+class DatabaseRefused(Exception):
+    """The database refuses these rows for what they are (too long, out of range); nothing was written."""
+
+
+class ConfigError(Exception):
+    """A setting is missing or wrong; the message names its key."""

@@ -1,0 +1,270 @@
+"""The log in Kafka, over aiokafka 0.14: its client, coordinator, admin and transactional producer.
+
+Settings and the measurements behind them: ../shared/KAFKA.md of the project and docs/architecture.md.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+
+from aiokafka import errors
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.client import AIOKafkaClient
+from aiokafka.protocol.offset import OffsetRequest
+from aiokafka.structs import TopicPartition
+
+from runtime.config import Kafka
+from runtime.errors import LogUnavailable
+from runtime.log.checks import check_record
+from runtime.log.kafka_append import Appender
+from runtime.log.kafka_closing import close_client
+from runtime.log.kafka_fetch import Fetcher, NoSuchOffset
+from runtime.log.kafka_group import KafkaSubscription
+from runtime.log.kafka_topics import create_topics, topic_faults
+from runtime.log.kafka_transactions import Transactions
+from runtime.log.port import Append, Bounds, Position, Reading, Record, Subscription
+
+EARLIEST, LATEST = -2, -1
+ASK_SECONDS = 5.0
+RETRY_SECONDS = 0.2
+POLL_SECONDS = 0.5
+READ_RECORDS = 5000
+
+log = logging.getLogger("ramal.log")
+
+
+class KafkaLog:
+    """See `runtime.log.port.Log`."""
+
+    def __init__(self, kafka: Kafka, prefix: str, partitions: int, client_id: str) -> None:
+        self._kafka, self._prefix, self._count, self._client_id = kafka, prefix, partitions, client_id
+        self._client: AIOKafkaClient | None = None
+        self._appender: Appender | None = None
+        self._subscriptions: set[KafkaSubscription] = set()
+        self._transactions = Transactions(kafka, prefix, client_id)
+
+    # --- life ---------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Connects; waits for the cluster, however long it takes, and says so once."""
+        client = await self._connected()
+        # Metadata of all topics: to ask for one that is missing makes it on many brokers, with their defaults.
+        await client.set_topics([])
+        self._client = client
+        self._appender = Appender(client, self._prefix, self._kafka.request_timeout)
+
+    async def stop(self, deadline: float = 3.0) -> None:
+        """Leaves the groups and closes what is open, all at the same time."""
+        client, appender = self._client, self._appender
+        self._client = self._appender = None
+        if appender:
+            await appender.stop()
+        leaving = (subscription.stop(deadline * 0.7) for subscription in tuple(self._subscriptions))
+        await asyncio.gather(*leaving, self._transactions.stop(deadline * 0.7))
+        if client:
+            await close_client(client, deadline * 0.2)
+
+    async def _connected(self) -> AIOKafkaClient:
+        said = False
+        while True:
+            client = self._new_client(self._kafka.request_timeout)
+            try:
+                await client.bootstrap()
+            except errors.KafkaError as error:
+                await client.close()
+                if not said:
+                    log.warning("the log is away", extra={"bootstrap": self._kafka.bootstrap, "cause": str(error)})
+                said = True
+                await asyncio.sleep(RETRY_SECONDS)
+            except BaseException:
+                await client.close()
+                raise
+            else:
+                if said:
+                    log.warning("the log is back", extra={"bootstrap": self._kafka.bootstrap})
+                return client
+
+    def _new_client(self, request_timeout: float) -> AIOKafkaClient:
+        return AIOKafkaClient(
+            bootstrap_servers=self._kafka.bootstrap,
+            client_id=self._client_id,
+            request_timeout_ms=int(request_timeout * 1000),
+            retry_backoff_ms=100,
+            metadata_max_age_ms=30_000,
+        )
+
+    async def _new_group_client(self) -> AIOKafkaClient:
+        """Raises KafkaError. To join takes until all members have heard of it from their heartbeats."""
+        client = self._new_client(max(self._kafka.request_timeout, self._kafka.session_timeout / 2))
+        try:
+            await client.bootstrap()
+            await client.set_topics([])
+        except BaseException:
+            await close_client(client)
+            raise
+        return client
+
+    # --- writing ------------------------------------------------------------
+
+    async def append(self, records: Sequence[Append]) -> list[Position]:
+        if self._appender is None:
+            raise LogUnavailable("the log is not connected")
+        return await self._appender.append(records)
+
+    async def append_transaction(self, transactional_id: str, records: Sequence[Append]) -> None:
+        for record in records:
+            check_record(record)
+        await self._transactions.append(transactional_id, records)
+
+    # --- reading ------------------------------------------------------------
+
+    def subscribe(
+        self, topic: str, group: str, on_assigned: Callable[[int], None], on_revoked: Callable[[int], None]
+    ) -> Subscription:
+        subscription = KafkaSubscription(
+            self._prefix + topic,
+            self._prefix + group,
+            self._new_group_client,
+            lambda partition: self.bounds(topic, partition),
+            self._kafka.session_timeout,
+            on_assigned,
+            on_revoked,
+        )
+        subscription.on_stop = self._subscriptions.discard
+        self._subscriptions.add(subscription)
+        return subscription
+
+    def read(
+        self, topic: str, partition: int, begin: int, end: int | None = None, *, committed: bool = False
+    ) -> Reading:
+        return self._read(topic, partition, begin, end, committed)
+
+    async def _read(
+        self, topic: str, partition: int, begin: int, end: int | None, committed: bool
+    ) -> AsyncGenerator[Sequence[Record], None]:
+        fetcher = Fetcher(self._connected_client(), self._prefix + topic, committed=committed)
+        try:
+            fetcher.begin(partition, max(begin, (await self.bounds(topic, partition)).begin))
+            while end is None or fetcher.position(partition) < end or fetcher.holding:
+                try:
+                    records = (await fetcher.poll(POLL_SECONDS, READ_RECORDS)).get(partition)
+                except NoSuchOffset as gone:
+                    fetcher.begin(partition, await self._restart(topic, gone))
+                    continue
+                except LogUnavailable:
+                    if end is not None:
+                        raise
+                    continue  # an endless reader waits for the log to come back
+                if records:
+                    if end is not None and records[-1].offset >= end:
+                        if records := [record for record in records if record.offset < end]:
+                            yield records
+                        return
+                    yield records
+        finally:
+            await fetcher.stop()
+
+    async def _restart(self, topic: str, gone: NoSuchOffset) -> int:
+        """Where to go on after retention has deleted our position, or the topic was made anew."""
+        try:
+            bounds = await self.bounds(topic, gone.partition)
+        except LogUnavailable:
+            await asyncio.sleep(POLL_SECONDS)
+            return gone.offset
+        log.warning("a position is out of the log's range", extra={"topic": topic, "offset": gone.offset})
+        return bounds.begin if gone.offset < bounds.begin else bounds.end
+
+    async def bounds(self, topic: str, partition: int) -> Bounds:
+        begin = await self._offset(topic, partition, EARLIEST)
+        return Bounds(begin, await self._offset(topic, partition, LATEST))
+
+    async def offset_at(self, topic: str, partition: int, timestamp: int) -> int:
+        found = await self._offset(topic, partition, timestamp)
+        return found if found >= 0 else await self._offset(topic, partition, LATEST)
+
+    async def _offset(self, topic: str, partition: int, timestamp: int) -> int:
+        """ListOffsets of committed records; -1 where no record is as young."""
+        client, full = self._connected_client(), self._prefix + topic
+        try:
+            async with asyncio.timeout(ASK_SECONDS):
+                while True:
+                    node = client.cluster.leader_for_partition(TopicPartition(full, partition))
+                    if node is not None and node >= 0:
+                        request = OffsetRequest(-1, 1, [(full, [(partition, timestamp)])])
+                        response = await client.send(node, request)
+                        [(_, [(_, code, *rest)])] = response.topics
+                        if code == 0:
+                            return int(rest[-1])
+                    client.force_metadata_update()
+                    await asyncio.sleep(0.1)
+        except (TimeoutError, errors.KafkaError, OSError) as error:
+            raise LogUnavailable(f"the log does not say its offsets of {topic}") from error
+
+    # --- topics and groups -----------------------------------------------------
+
+    async def partitions(self, topic: str) -> int:
+        found = await self._partitions(topic) or await self._partitions(topic, anew=True)
+        if not found:
+            raise KeyError(f"there is no topic {topic}")
+        return found
+
+    async def _partitions(self, topic: str, *, anew: bool = False) -> int:
+        """As far as we know now, or after asking the cluster; 0 when there is no such topic."""
+        client = self._connected_client()
+        if anew:
+            try:
+                async with asyncio.timeout(ASK_SECONDS):
+                    known = await client.force_metadata_update()
+            except TimeoutError:
+                known = False
+            if not known:
+                raise LogUnavailable("the log does not say what topics it has")
+        return len(client.cluster.partitions_for_topic(self._prefix + topic) or ())
+
+    async def create_topics(self, partitions: int) -> list[str]:
+        async with self._admin() as admin:
+            made = await create_topics(admin, self._kafka, self._prefix, partitions)
+        try:
+            async with asyncio.timeout(ASK_SECONDS):
+                # The brokers hear of new topics one after the other.
+                for name in made:
+                    while not await self._partitions(name, anew=True):  # noqa: ASYNC110  # the cluster sends no event
+                        await asyncio.sleep(RETRY_SECONDS)
+        except TimeoutError as error:
+            raise LogUnavailable("the new topics did not appear in time") from error
+        return made
+
+    async def check_topics(self, partitions: int) -> list[str]:
+        async with self._admin() as admin:
+            return await topic_faults(admin, self._prefix, partitions)
+
+    async def committed(self, topic: str, group: str) -> dict[int, int]:
+        async with self._admin() as admin:
+            found = await admin.list_consumer_group_offsets(self._prefix + group)
+        return {
+            there.partition: int(at.offset)
+            for there, at in found.items()
+            if there.topic == self._prefix + topic and at.offset >= 0
+        }
+
+    @contextlib.asynccontextmanager
+    async def _admin(self) -> AsyncIterator[AIOKafkaAdminClient]:
+        admin = AIOKafkaAdminClient(
+            bootstrap_servers=self._kafka.bootstrap,
+            client_id=self._client_id,
+            request_timeout_ms=int(ASK_SECONDS * 1000),
+        )
+        try:
+            await admin.start()
+            yield admin
+        except (errors.KafkaError, OSError) as error:
+            raise LogUnavailable(f"the log does not answer: {type(error).__name__}") from error
+        finally:
+            with contextlib.suppress(errors.KafkaError):
+                await admin.close()
+
+    def _connected_client(self) -> AIOKafkaClient:
+        if self._client is None:
+            raise LogUnavailable("the log is not connected")
+        return self._client

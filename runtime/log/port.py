@@ -1,0 +1,203 @@
+"""The port to the log: topics of partitions of records, consumer groups, transactions.
+
+Two implementations, `runtime.log.kafka` and `runtime.log.embedded`; a service cannot
+tell which it has. Topic names here are without the configured prefix. Times are
+milliseconds in the log's time (LogAppendTime), offsets are of one partition.
+Everything raises `LogUnavailable` when the log does not answer in time.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+Headers = Sequence[tuple[str, bytes]]
+
+
+class Record(Protocol):
+    """One record as read (aiokafka's ConsumerRecord already has this shape: it is passed on as it is)."""
+
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Headers: ...
+
+
+class Append(NamedTuple):
+    """One record to write. The partition is always chosen by us (`events.topics.partition_of`)."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+
+
+class Position(NamedTuple):
+    """Where a record was written, and when in the log's time."""
+
+    partition: int
+    offset: int
+    timestamp: int
+
+
+class Bounds(NamedTuple):
+    """`begin` is the offset of the oldest record there is, `end` that of the next to be written."""
+
+    begin: int
+    end: int
+
+
+Batch = Mapping[int, Sequence[Record]]
+"""Records by partition, in offset order."""
+
+
+class OutOfRange(ValueError):
+    """An alarm: a position is beyond the end of the partition, which stays stopped until `begin`."""
+
+    def __init__(self, partition: int, offset: int, end: int) -> None:
+        super().__init__(f"partition {partition}: position {offset} is beyond the log's end {end}")
+        self.partition = partition
+
+
+class Reading(Protocol):
+    """Batches of one partition in order; an async generator is one.
+
+    Cancelling the task that waits for the next batch ends it too.
+    """
+
+    def __aiter__(self) -> AsyncIterator[Sequence[Record]]: ...
+    def __anext__(self) -> Awaitable[Sequence[Record]]: ...
+    def aclose(self) -> Awaitable[None]:
+        """Ends it and frees what it holds; needed (`contextlib.aclosing`) unless it is read to its end."""
+        ...
+
+
+class Subscription(Protocol):
+    """Membership of a consumer group on one topic.
+
+    A partition just assigned delivers nothing until `begin` is called for it: restoring its
+    state happens outside the rebalance callback (there, heartbeats stand still). Both
+    callbacks are plain functions that only mark and schedule.
+    """
+
+    async def poll(self, timeout: float, max_records: int = 500) -> Batch:
+        """Records of the begun partitions, as soon as there are any; empty after `timeout` seconds.
+
+        Never a record below the offset given to `begin` or `seek`, never one of a partition that is
+        not ours any more or that was assigned anew since. Raises LogUnavailable if the log is away
+        for longer than the timeout and that is known; the subscription recovers alone. Raises OutOfRange
+        once for a partition that was begun beyond the log's end.
+        """
+        ...
+
+    def begin(self, partition: int, offset: int | None) -> None:
+        """Starts delivery of an assigned partition at an offset; None: at the group's committed one, else at
+        the beginning. An offset below the log's start continues at the start; for one beyond the end the
+        next `poll` raises OutOfRange (the range has to be asked for, and this does not wait)."""
+        ...
+
+    def seek(self, partition: int, offset: int) -> None:
+        """Delivery of a begun partition goes on at this offset, forwards or backwards."""
+        ...
+
+    def pause(self, partition: int) -> None:
+        """Stops delivery of a partition until `begin` (used to give it up and restore it again)."""
+        ...
+
+    def assigned(self) -> frozenset[int]:
+        """The partitions that are ours now, begun or not."""
+        ...
+
+    def joined(self) -> bool:
+        """Whether the group has told us our partitions, perhaps none."""
+        ...
+
+    async def commit(self, offsets: Mapping[int, int]) -> None:
+        """Stores next offsets for the group; those of partitions lost meanwhile are dropped silently."""
+        ...
+
+    async def stop(self, deadline: float = 3.0) -> None:
+        """Leaves the group; returns within `deadline` seconds whatever the log does."""
+        ...
+
+
+class Log(Protocol):
+    """The log itself. One object a process and service."""
+
+    async def start(self) -> None:
+        """Connects; waits for a fresh cluster's first errors to pass."""
+        ...
+
+    async def stop(self, deadline: float = 3.0) -> None:
+        """Flushes and closes; returns within `deadline` seconds whatever the log does."""
+        ...
+
+    async def append(self, records: Sequence[Append]) -> list[Position]:
+        """Writes records, in order within each partition, and waits once for all to be durable.
+
+        Raises LogUnavailable (any of them may have been written) or LogRefused (a record larger than
+        `events.limits.RECORD_BYTES`, or that the broker will not have: none of the refused one's
+        successors is blocked by it). May be called concurrently.
+        """
+        ...
+
+    async def append_transaction(self, transactional_id: str, records: Sequence[Append]) -> None:
+        """Writes records atomically for `committed` readers, who may see them a moment after this returns
+        (but not after a later first call for the same id has returned).
+
+        The first call of an instance for an id fences whoever used it before: their next call raises Fenced.
+        After Fenced or LogUnavailable the next call counts as a first one. No records: it only fences.
+        """
+        ...
+
+    def subscribe(
+        self,
+        topic: str,
+        group: str,
+        on_assigned: Callable[[int], None],
+        on_revoked: Callable[[int], None],
+    ) -> Subscription:
+        """Joins a group (at the first poll); callbacks get a partition each."""
+        ...
+
+    def read(
+        self, topic: str, partition: int, begin: int, end: int | None = None, *, committed: bool = False
+    ) -> Reading:
+        """Batches of one partition from `begin` to before `end`, outside any group; without `end` for ever.
+
+        `begin` below the log's start continues at the start. `committed` hides open and aborted
+        transactions; then `end` counts control records too, and reading stops at it all the same.
+        An idle endless read wakes at least every 0.5 s internally and yields nothing.
+        """
+        ...
+
+    async def bounds(self, topic: str, partition: int) -> Bounds:
+        """The range of a partition (of committed records: up to the last stable offset)."""
+        ...
+
+    async def offset_at(self, topic: str, partition: int, timestamp: int) -> int:
+        """The offset of the first record at or after this time; the end when there is none."""
+        ...
+
+    async def partitions(self, topic: str) -> int:
+        """How many partitions a topic has; raises KeyError when there is no such topic."""
+        ...
+
+    async def create_topics(self, partitions: int) -> list[str]:
+        """Makes what is missing of `events.topics.TOPICS`; returns their names. Idempotent."""
+        ...
+
+    async def check_topics(self, partitions: int) -> list[str]:
+        """What is wrong with the topics, one sentence each; empty when all is well."""
+        ...
+
+    async def committed(self, topic: str, group: str) -> dict[int, int]:
+        """The group's committed next offset of each partition that has one."""
+        ...

