@@ -1,0 +1,72 @@
+"""Settings of authsvc: sections `authsvc` and `ldap`."""
+
+from urllib.parse import urlsplit
+
+import msgspec
+
+from runtime.config import Secret
+from runtime.errors import ConfigError
+
+
+class AuthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Section `authsvc`."""
+
+    users_file: str = ""
+    """A file of `user:realm:MD5-HA1[:SHA-256-HA1:SHA-512-256-HA1]` lines, asked first; empty: none."""
+    subscriber: bool = True
+    """Whether the tables `subscriber` and `dbaliases` are asked."""
+    lockout_failures: int = 10
+    """Failed attempts of one user from one address, each within `lockout_seconds` of the one before, until 403."""
+    lockout_seconds: int = 60
+    cached_users: int = 200_000
+    """The most users remembered; about 400 bytes each."""
+    cache_seconds: float = 300.0
+    """How long a looked-up user is used before being asked for again."""
+    unknown_seconds: float = 15.0
+    """How long a name that no source knows is remembered as unknown."""
+    stale_seconds: float = 28_800.0
+    """How long after that a remembered user is still used while a source is away."""
+    parked: int = 5000
+    """The most commands that may wait for a source; further ones are refused with 503 at once."""
+
+
+class LdapSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Section `ldap`."""
+
+    url: str = ""
+    """`ldaps://host[:port]` or `ldap://host[:port]`; empty: no LDAP."""
+    base: str = ""
+    """Users are searched in the subtree below this DN."""
+    bind_dn: str = ""
+    """Who searches; empty: anonymous."""
+    bind_password: Secret = Secret()
+    domains: tuple[str, ...] = ()
+    """The domains whose users are in this directory; empty: all that are served."""
+    uid_attribute: str = "uid"
+    password_attribute: str = "userPassword"  # noqa: S105  # the name of an attribute
+    """Clear text; a value with a `{SCHEME}` is a hash, from which no HA1 can be made. Empty: never asked for."""
+    ha1_attributes: dict[str, str] = {}
+    """By algorithm, the attribute that holds the HA1: `{"MD5": "sipHA1"}`."""
+    starttls: bool = False
+    ca_file: str = ""
+    """Certificates of the authorities that may vouch for the server; empty: the machine's."""
+    insecure: bool = False
+    """Allows `ldap://` without TLS: passwords and HA1s cross the network readable."""
+    timeout: float = 1.5
+    """Seconds that one search may take before the directory counts as away."""
+
+    def check(self) -> None:
+        """Raises ConfigError where passwords would travel unprotected or a bind would prove nothing."""
+        if not self.url:
+            return
+        scheme = urlsplit(self.url).scheme
+        if scheme not in ("ldap", "ldaps"):
+            raise ConfigError("RAMAL_LDAP_URL: must begin with ldaps:// or ldap://")
+        if scheme == "ldap" and not self.starttls and not self.insecure:
+            raise ConfigError(
+                "RAMAL_LDAP_URL: passwords would cross the network readable; use ldaps://, RAMAL_LDAP_STARTTLS=true"
+                " or, for development only, RAMAL_LDAP_INSECURE=true"
+            )
+        if self.bind_dn and not self.bind_password:
+            # A bind with a name and no password succeeds and proves nothing (RFC 4513 section 5.1.2).
+            raise ConfigError("RAMAL_LDAP_BIND_PASSWORD: is not set, but RAMAL_LDAP_BIND_DN is")

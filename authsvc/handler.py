@@ -1,0 +1,349 @@
+"""`Authenticate` in; `RegisterContacts`, `Refused` and the audit out.
+
+What can be decided at once is decided and appended with its batch. A record whose user is not known yet is
+parked (see `parking`); one task decides the parked ones when look-ups end or their deadlines pass, and appends
+those of many users together. A user is waiting until that append is durable, so what a later batch brings of
+the same user is never appended before it.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping
+
+from prometheus_client import Counter, Gauge
+
+from authsvc.answers import REASONS, Answers
+from authsvc.decider import (
+    Accept,
+    Decision,
+    Facts,
+    Needs,
+    Refuse,
+    Rules,
+    State,
+    decide,
+    evolve,
+    give_up,
+    named_by,
+    nonce_key,
+)
+from authsvc.lockout import Lockouts
+from authsvc.parking import Parked, Parking
+from authsvc.replay import Replays
+from authsvc.users import Key, Users
+from events.commands import AuthCommand, Authenticate
+from events.topics import AUDIT, AUTH_COMMANDS, EDGE_REPLIES, REGISTRAR_COMMANDS
+from events.wire import Decoder, Poisoned
+from runtime.errors import LogRefused, LogUnavailable
+from runtime.log.port import Append, Batch, Log, Record
+from runtime.metrics import dropped
+
+log = logging.getLogger("ramal.authsvc")
+
+GROUP = "authsvc"
+NONCES = 100_000
+"""Windows of nonces remembered per partition; about 300 bytes each."""
+MARGIN_SECONDS = 1
+"""By how much an edge's idea of the log's time may be ahead or behind."""
+TICK_SECONDS = 0.1
+"""How often the deadlines of parked commands are looked at."""
+RETRY_SECONDS = 0.2
+LONGEST_SECONDS = 10.0
+"""No command waits longer than this, whatever deadline it names."""
+
+_decode: Decoder[AuthCommand] = Decoder(AuthCommand)
+
+DECISIONS = Counter("ramal_authsvc_decisions", "Answers to Authenticate: 0 is accepted.", ["status"])
+PARKED = Gauge("ramal_authsvc_parked", "Commands that wait for a look-up.")
+
+DeadLetter = Callable[[Record, str], Awaitable[None]]
+
+
+class _Place:
+    """All that is remembered of one partition."""
+
+    __slots__ = ("parking", "state")
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.parking = Parking()
+
+
+class AuthHandler:
+    """Drives the decider from `auth.commands` (see `runtime.worker.Handler`)."""
+
+    topic = AUTH_COMMANDS
+    group = GROUP
+    dead_letters = True
+
+    def __init__(
+        self,
+        log_: Log,
+        users: Users,
+        rules: Rules,
+        *,
+        lockout: tuple[int, int],
+        parked: int,
+        dead_letter: DeadLetter,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`lockout`: failures and seconds; `parked`: the most that may wait; `dead_letter` takes what is poisoned."""
+        self._log = log_
+        self._users = users
+        self._rules = rules
+        self._lockout = lockout
+        self._most_parked = parked
+        self._dead_letter = dead_letter
+        self._clock = clock
+        self._now = clock()
+        self._answers = Answers()
+        self._places: dict[int, _Place] = {}
+        self._waiting_for: dict[Key, set[tuple[int, Key]]] = {}
+        """By what is looked up, whose commands wait for it."""
+        self._ready: dict[tuple[int, Key], None] = {}
+        self._wake = asyncio.Event()
+        self._ticking = False
+        self._task: asyncio.Task[None] | None = None
+        self._counts = dict.fromkeys((0, *REASONS), 0)
+        users.found = self._found
+
+    def start(self) -> None:
+        """Begins to answer parked commands."""
+        self._task = asyncio.create_task(self._answer_parked(), name="authsvc parked")
+
+    async def stop(self) -> None:
+        """Ends it; what is parked is read again by the partition's next owner."""
+        if self._task:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def restore(self, partition: int) -> int | None:
+        """Begins with nothing remembered, so nonces that the finished commands may have used are stale."""
+        for topic in (REGISTRAR_COMMANDS, EDGE_REPLIES, AUDIT):
+            self._answers.partitions[topic] = await self._log.partitions(topic)
+        begin = (await self._log.committed(self.topic, self.group)).get(partition)
+        floor, suspects = await self._used_before(partition, begin) if begin else (-1, frozenset())
+        replays = Replays(self._rules.nonce_seconds, NONCES, floor, suspects)
+        self._places[partition] = _Place(State(replays, Lockouts(*self._lockout)))
+        return begin
+
+    async def _used_before(self, partition: int, begin: int) -> tuple[int, frozenset[int]]:
+        """The second up to which nonces may have been used before `begin`, and the keys of later ones that were.
+
+        A nonce made after that second was used in the last few seconds, if it was: those commands are read.
+        """
+        bounds = await self._log.bounds(self.topic, partition)
+        if not bounds.begin < begin <= bounds.end:
+            # Gone from the log: older than any nonce lives, see `service`. Beyond its end: the worker's alarm.
+            return -1, frozenset()
+        last = 0
+        async for records in self._log.read(self.topic, partition, begin - 1, begin):
+            last = records[-1].timestamp // 1000
+        floor = last - MARGIN_SECONDS - 1
+        since = await self._log.offset_at(self.topic, partition, (floor - MARGIN_SECONDS) * 1000)
+        used: set[int] = set()
+        async for records in self._log.read(self.topic, partition, min(since, begin), begin):
+            for record in records:
+                with contextlib.suppress(Poisoned):  # it is a dead letter already
+                    used.add(nonce_key(_decode(record.value)))
+        return floor, frozenset(used)
+
+    def release(self, partition: int) -> None:
+        """Forgets the partition and what waits in it."""
+        self._places.pop(partition, None)
+
+    async def handle(self, batch: Batch) -> Mapping[int, int]:
+        """Decides a batch and appends what came of it; returns what may be committed."""
+        self._users.tick()
+        self._now = self._clock()
+        out: list[Append] = []
+        places = [(p, self._places[p], records) for p, records in batch.items() if p in self._places]
+        for partition, place, records in places:
+            for record in records:
+                try:
+                    command = _decode(record.value)
+                except Poisoned as error:
+                    await self._dead_letter(record, str(error))
+                    continue
+                if record.timestamp > command.reply.deadline:
+                    dropped("late-command")
+                    continue
+                self._take(partition, place, record, command, out)
+            if records:
+                place.parking.seen(records[-1].offset + 1)
+        self._count()
+        if out:
+            await self._log.append(out)
+        return {partition: place.parking.committable() for partition, place, _ in places}
+
+    def _take(self, partition: int, place: _Place, record: Record, command: Authenticate, out: list[Append]) -> None:
+        """Decides one command, or parks it."""
+        user = (command.digest.username, command.digest.realm)
+        decision: Decision
+        if user in place.parking:
+            if not self._full():
+                self._park(place, user, record, command)
+                return
+            decision = give_up(self._rules, command)
+        else:
+            decision = self._decide(place, command, record.timestamp)
+            if isinstance(decision, Needs):
+                if not self._full() and self._wait(decision, partition, user, command):
+                    self._park(place, user, record, command)
+                    return
+                decision = give_up(self._rules, command)
+        self._finish(place, command, decision, record.timestamp, out)
+
+    def _decide(self, place: _Place, command: Authenticate, at: int) -> Decision:
+        """The decision by what is known now."""
+        user = self._users.user((command.digest.username, command.digest.realm))
+        decision = decide(self._rules, place.state, command, Facts(user), at)
+        if decision is Needs.OWNER:
+            facts = Facts(user, self._users.owner(named_by(command.aor)))
+            decision = decide(self._rules, place.state, command, facts, at)
+        return decision
+
+    def _finish(
+        self, place: _Place, command: Authenticate, decision: Accept | Refuse, at: int, out: list[Append]
+    ) -> None:
+        evolve(place.state, command, decision, at)
+        self._answers.write(out, command, decision, at)
+        self._counts[0 if isinstance(decision, Accept) else decision.status] += 1
+
+    def _count(self) -> None:
+        """Tells the metrics, once a batch."""
+        for status, count in self._counts.items():
+            if count:
+                DECISIONS.labels(str(status)).inc(count)
+                self._counts[status] = 0
+
+    def _full(self) -> bool:
+        full = self._parked() >= self._most_parked
+        if full:
+            dropped("parking-full")
+        return full
+
+    def _park(self, place: _Place, user: Key, record: Record, command: Authenticate) -> None:
+        left = min((command.reply.deadline - record.timestamp) / 1000, LONGEST_SECONDS)
+        place.parking.park(user, Parked(record, self._now + left, command))
+        self._arm()
+
+    def _wait(self, needs: Needs, partition: int, user: Key, command: Authenticate) -> bool:
+        """Has what is needed looked up; False when there is no room."""
+        key = user if needs is Needs.USER else named_by(command.aor)
+        taken = self._users.ask_user(key) if needs is Needs.USER else self._users.ask_owner(key)
+        if taken:
+            self._waiting_for.setdefault(key, set()).add((partition, user))
+        return taken
+
+    def _parked(self) -> int:
+        return sum(len(place.parking) for place in self._places.values())
+
+    def _found(self, keys: Collection[Key]) -> None:
+        """A look-up has ended: whoever waited for it is decided."""
+        for key in keys:
+            for waiting in self._waiting_for.pop(key, ()):
+                self._ready[waiting] = None
+        self._wake.set()
+
+    def _arm(self) -> None:
+        if not self._ticking:
+            self._ticking = True
+            asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
+
+    def _tick(self) -> None:
+        """Marks whose deadline has passed; comes again while anything is parked."""
+        self._ticking = False
+        now = self._clock()
+        parked = self._parked()
+        PARKED.set(parked)
+        for partition, place in self._places.items():
+            for user in place.parking.overdue(now):
+                self._ready[partition, user] = None
+        if self._ready:
+            self._wake.set()
+        if parked:
+            self._arm()
+        else:
+            self._waiting_for.clear()  # of look-ups that ended without telling
+
+    async def _answer_parked(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            try:
+                await self._answer_ready()
+            except Exception:  # a bug: they stay parked, and are decided again when their deadlines pass
+                log.exception("parked commands could not be answered; it goes on")
+
+    async def _answer_ready(self) -> None:
+        """Decides for those whose look-up has ended or whose deadline has passed, and appends what came of it."""
+        ready, self._ready = self._ready, {}
+        self._users.tick()
+        self._now = self._clock()
+        out: list[Append] = []
+        decided: list[tuple[int, _Place, Key, int]] = []
+        for partition, user in ready:
+            place = self._places.get(partition)
+            if place is None:
+                continue
+            count = await self._answer(partition, place, user, out)
+            if count:
+                decided.append((partition, place, user, count))
+        self._count()
+        if out:
+            await self._append(out)
+        for partition, place, user, count in decided:
+            if self._places.get(partition) is not place:
+                continue
+            place.parking.leave(user, count)
+            if user in place.parking:
+                self._ready[partition, user] = None
+                self._wake.set()
+
+    async def _answer(self, partition: int, place: _Place, user: Key, out: list[Append]) -> int:
+        """Decides what waits of one user as far as it can be; returns how many commands that were."""
+        count = 0
+        for record, until, command in place.parking.of(user):
+            try:
+                decision: Decision
+                if until <= self._now:
+                    decision = give_up(self._rules, command)
+                else:
+                    decision = self._decide(place, command, record.timestamp)
+                if isinstance(decision, Needs):
+                    self._wait(decision, partition, user, command)
+                    break
+                self._finish(place, command, decision, record.timestamp, out)
+            except Exception:  # a bug of ours: this command is a dead letter, the others go on
+                log.exception("a parked command could not be decided", extra={"aor": command.aor})
+                try:
+                    await self._dead_letter(record, "the handler failed (see the log)")
+                except LogUnavailable:
+                    break  # it is tried again when its deadline passes
+            count += 1
+        return count
+
+    async def _append(self, out: list[Append]) -> None:
+        """Appends answers to parked commands, while anybody may still wait for them.
+
+        To write one twice is harmless (its id is that of the command), to leave it out costs a 503.
+        """
+        give_up = self._clock() + LONGEST_SECONDS / 2
+        while True:
+            try:
+                await self._log.append(out)
+            except LogUnavailable:
+                if self._clock() >= give_up:
+                    dropped("late-answer", len(out))
+                    return
+                await asyncio.sleep(RETRY_SECONDS)
+            except LogRefused as error:
+                log.error("the log refused an answer", extra={"cause": str(error)})
+                dropped("refused-answer")
+                return
+            else:
+                return

@@ -1,0 +1,303 @@
+"""Users from an LDAP directory: one search for many names, on threads, since ldap3 and its sockets block.
+
+ldap3 connects, verifies the certificate and binds the service's own account; nobody else ever binds here
+(CHECKLIST A20). The search itself is `ldap_wire`'s.
+
+When a search fails, the directory is `away`: look-ups fail at once, and a probe every second says when it is
+back. So a directory that hangs costs two threads their time-out once, not every request a wait.
+"""
+
+import asyncio
+import contextlib
+import logging
+import ssl
+import time
+import warnings
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from prometheus_client import Counter
+
+from authsvc.config import LdapSettings
+from authsvc.ldap_wire import SUCCESS, Done, Entry, Malformed, search, take
+from authsvc.user import User, from_ha1s, from_password
+from authsvc.users import Key
+from runtime.errors import ConfigError, Unavailable
+
+with warnings.catch_warnings():
+    # ldap3 2.9.1 imports names that pyasn1 0.6 calls deprecated; they are there and work.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import ldap3
+    from ldap3.core.exceptions import LDAPException
+
+log = logging.getLogger("ramal.authsvc")
+
+SEARCHES = Counter("ramal_ldap_searches", "Searches sent to the directory.")
+NAMES = Counter("ramal_ldap_names", "Names asked for in these searches.")
+
+IN_FLIGHT = 2
+CONNECT_SECONDS = 1.0
+PROBE_SECONDS = 1.0
+_PROBE = "ramal-probe"
+_NO_ANSWER = (OSError, LDAPException, Malformed)
+
+
+class LdapUnavailable(Unavailable):
+    """The directory did not answer in time, or not the question."""
+
+
+class LdapUsers:
+    """A source of users (see `authsvc.users.Source`)."""
+
+    name = "ldap"
+
+    def __init__(self, settings: LdapSettings, algorithms: Mapping[str, Sequence[str]]) -> None:
+        """`algorithms` by served domain: for these a password is turned into HA1s."""
+        self._settings = settings
+        self._algorithms = {
+            realm: tuple(wanted)
+            for realm, wanted in algorithms.items()
+            if not settings.domains or realm in {name.lower() for name in settings.domains}
+        }
+        self._attributes = [settings.uid_attribute]
+        if settings.password_attribute:
+            self._attributes.append(settings.password_attribute)
+        self._attributes.extend(settings.ha1_attributes.values())
+        self._server = _server(settings)
+        self._threads = ThreadPoolExecutor(IN_FLIGHT, "ldap")
+        self._idle: list[Any] = []
+        self._probing: asyncio.Task[None] | None = None
+        self._stopped = False
+        self.back = asyncio.Event()
+        """Set while the directory is not known to be away."""
+        self.back.set()
+        if settings.insecure and not settings.starttls and settings.url.startswith("ldap:"):
+            log.warning(
+                "RAMAL_LDAP_INSECURE: passwords cross the network readable; for development only",
+                extra={"url": settings.url},
+            )
+
+    @property
+    def away(self) -> bool:
+        """Whether the last search or probe failed."""
+        return not self.back.is_set()
+
+    async def find(self, keys: Collection[Key]) -> dict[Key, User]:
+        """The users among these (name, realm) that the directory has; raises LdapUnavailable."""
+        here = [key for key in keys if key[1] in self._algorithms]
+        if not here:
+            return {}
+        if self.away:
+            raise LdapUnavailable("the directory is away")
+        names = sorted({name for name, _ in here})
+        try:
+            entries = await self._on_thread(names)
+        except _NO_ANSWER as error:
+            self._lost(error)
+            raise LdapUnavailable("the directory did not answer") from error
+        return {key: self._user(key, entries[key[0]]) for key in here if key[0] in entries}
+
+    async def stop(self) -> None:
+        """Ends the probe and closes the connections; a search that hangs ends by its own time-out."""
+        self._stopped = True
+        if self._probing:
+            self._probing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._probing
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        while self._idle:
+            _close(self._idle.pop())
+
+    async def _on_thread(self, names: Sequence[str]) -> dict[str, Entry]:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._search, names)
+
+    def _lost(self, error: BaseException) -> None:
+        """Begins to probe; says so once."""
+        if self._probing is None and not self._stopped:
+            log.warning("the directory is away", extra={"url": self._settings.url, "cause": type(error).__name__})
+            self._probing = asyncio.create_task(self._probe(), name="ldap probe")
+            self.back.clear()
+
+    async def _probe(self) -> None:
+        while True:
+            await asyncio.sleep(PROBE_SECONDS)
+            try:
+                await self._on_thread([_PROBE])
+            except _NO_ANSWER as error:
+                log.debug("the directory is still away", extra={"cause": type(error).__name__})
+                continue
+            log.warning("the directory is back", extra={"url": self._settings.url})
+            self._probing = None
+            self.back.set()
+            return
+
+    def _search(self, names: Sequence[str]) -> dict[str, Entry]:
+        """One search on this thread: the entries by exactly the name that was asked for."""
+        deadline = time.monotonic() + self._settings.timeout
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                connection = self._connect()
+                fresh = True
+            else:
+                fresh = False
+            try:
+                answers = self._ask(connection, names, deadline)
+            except _NO_ANSWER as error:
+                _close(connection)
+                # A kept connection may have been closed by the server meanwhile: that says nothing of it now.
+                if fresh or isinstance(error, TimeoutError):
+                    raise
+                continue
+            if self._stopped:
+                _close(connection)
+            else:
+                self._idle.append(connection)
+            return self._exact(names, answers)
+
+    def _connect(self) -> Any:
+        settings = self._settings
+        connection = ldap3.Connection(
+            self._server,
+            settings.bind_dn or None,
+            str(settings.bind_password) if settings.bind_dn else None,
+            authentication=ldap3.SIMPLE if settings.bind_dn else ldap3.ANONYMOUS,
+            client_strategy=ldap3.SYNC,
+            auto_referrals=False,
+            check_names=False,
+            # ldap3 packs it as a whole number; it bounds each of TLS and bind.
+            receive_timeout=max(1, int(settings.timeout)),
+            raise_exceptions=True,
+        )
+        try:
+            connection.open(read_server_info=False)
+            if settings.starttls:
+                connection.start_tls(read_server_info=False)
+            connection.bind(read_server_info=False)
+        except BaseException:
+            _close(connection)
+            raise
+        return connection
+
+    def _ask(self, connection: Any, names: Sequence[str], deadline: float) -> list[Entry]:
+        settings = self._settings
+        message_id = self._server.next_message_id()
+        request = search(
+            message_id,
+            settings.base,
+            settings.uid_attribute,
+            [name.encode() for name in names],
+            self._attributes,
+            max(1, int(settings.timeout)),
+        )
+        socket = connection.socket
+        SEARCHES.inc()
+        NAMES.inc(len(names))
+        socket.settimeout(_left(deadline))
+        socket.sendall(request)
+        entries: list[Entry] = []
+        data = b""
+        while True:
+            socket.settimeout(_left(deadline))
+            received = socket.recv(65536)
+            if not received:
+                raise ConnectionResetError("the directory closed the connection")
+            data += received
+            answers, used = take(data, message_id)
+            data = data[used:]
+            for answer in answers:
+                if isinstance(answer, Entry):
+                    entries.append(answer)
+                elif isinstance(answer, Done):
+                    if answer.code != SUCCESS:
+                        # Half an answer, or none, must not make a user unknown.
+                        raise Malformed(f"the search ended with LDAP result code {answer.code}")
+                    return entries
+
+    def _exact(self, names: Sequence[str], entries: Sequence[Entry]) -> dict[str, Entry]:
+        """LDAP finds `alice` for `Alice` too; AORs and digest users are case-sensitive."""
+        asked = {name.encode(): name for name in names}
+        attribute = self._settings.uid_attribute.lower()
+        found: dict[str, Entry] = {}
+        for entry in entries:
+            for value in entry.attributes.get(attribute, ()):
+                if (name := asked.get(value)) is None:
+                    continue
+                if name in found:
+                    # Two people of one name: neither's password may open the other's telephone.
+                    log.warning("two entries have the same uid", extra={"uid": name})
+                    found[name] = Entry({})
+                else:
+                    found[name] = entry
+        return found
+
+    def _user(self, key: Key, entry: Entry) -> User:
+        name, realm = key
+        settings = self._settings
+        wanted = self._algorithms[realm]
+        password = _clear_text(entry, settings.password_attribute)
+        computed = from_password(name, realm, password, wanted) if password else User()
+        if not settings.ha1_attributes:
+            return computed
+        stored = {algorithm: _text(entry, attribute) for algorithm, attribute in settings.ha1_attributes.items()}
+        return from_ha1s(stored).completed(computed)
+
+
+class _VerifiedTls(ldap3.Tls):  # type: ignore[misc]  # ldap3 ships no types
+    """TLS as the standard library does it: the certificate and the host's name are verified in the handshake.
+
+    ldap3's own way compares names afterwards, by a function that Python has given up, and leaves the socket of a
+    refused server open.
+    """
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        super().__init__(validate=ssl.CERT_REQUIRED)
+        self._context = context
+
+    def wrap_socket(self, connection: Any, do_handshake: bool = False) -> None:
+        connection.socket = self._context.wrap_socket(connection.socket, server_hostname=connection.server.host)
+
+
+def _server(settings: LdapSettings) -> Any:
+    """The server; raises ConfigError when its authorities' certificates cannot be read."""
+    try:
+        context = ssl.create_default_context(cafile=settings.ca_file or None)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"RAMAL_LDAP_CA_FILE: {settings.ca_file}: {error}") from error
+    return ldap3.Server(
+        settings.url,
+        use_ssl=settings.url.startswith("ldaps:"),
+        get_info=ldap3.NONE,
+        connect_timeout=CONNECT_SECONDS,
+        tls=_VerifiedTls(context),
+    )
+
+
+def _left(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("the directory took too long")
+    return left
+
+
+def _close(connection: Any) -> None:
+    # Not unbind(): it would wait for a server that hangs. The server sees the connection end.
+    with contextlib.suppress(*_NO_ANSWER):
+        if connection.socket is not None:
+            connection.socket.close()
+
+
+def _text(entry: Entry, attribute: str) -> str:
+    for value in entry.attributes.get(attribute.lower(), ()):
+        return value.decode("utf-8", "replace").strip()
+    return ""
+
+
+def _clear_text(entry: Entry, attribute: str) -> str:
+    """The first value that is a password; `{SCHEME}…` is a hash of one (RFC 3112 section 2.3, RFC 2307 section 5.3)."""
+    for value in entry.attributes.get(attribute.lower(), ()):
+        if value and not (value[:1] == b"{" and b"}" in value):
+            return value.decode("utf-8", "surrogateescape")
+    return ""

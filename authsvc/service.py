@@ -1,0 +1,99 @@
+"""Wiring of authsvc: settings, sources of users, handler and worker."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Mapping, Sequence
+from pathlib import Path
+
+from authsvc.config import AuthSettings, LdapSettings
+from authsvc.decider import Rules
+from authsvc.handler import AuthHandler
+from authsvc.ldap import LdapUsers
+from authsvc.subscriber import SubscriberUsers
+from authsvc.user import ALGORITHMS
+from authsvc.users import Source, Users
+from authsvc.users_file import UsersFile
+from events.topics import HOUR
+from runtime.config import Common, Domain, Sources, hmac_keys
+from runtime.database.port import Database
+from runtime.errors import ConfigError
+from runtime.http import Route
+from runtime.log.port import Log, Record
+from runtime.worker import Worker
+
+LONGEST_NONCE = HOUR // 2000
+"""Seconds. `auth.commands` keeps an hour, and a new owner learns from it which nonces may have been used."""
+
+
+class AuthService:
+    """authsvc in one process (see `runtime.service.Service`)."""
+
+    name = "authsvc"
+    routes: Sequence[Route] = ()
+
+    def __init__(self, worker: Worker, handler: AuthHandler, users: Users, ldap: LdapUsers | None) -> None:
+        self._worker = worker
+        self._handler = handler
+        self._users = users
+        self._ldap = ldap
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begins to work; the log, the database and the directory may still be away."""
+        self._handler.start()
+        self._task = asyncio.create_task(self._worker.run(), name="authsvc worker")
+
+    async def stop(self, deadline: float) -> None:
+        """Leaves the group, then ends what answers parked commands and looks users up."""
+        await self._worker.stop(deadline * 0.8)
+        await self._handler.stop()
+        await self._users.stop()
+        if self._ldap:
+            await self._ldap.stop()
+        if self._task:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    def not_ready(self) -> list[str]:
+        """The worker's reasons. A directory that is away is none: who is known goes on."""
+        return self._worker.not_ready()
+
+
+def build(sources: Sources, log: Log, database: Database) -> AuthService:
+    """The service of these settings; raises ConfigError."""
+    common = sources.section(Common)
+    settings = sources.section(AuthSettings, "authsvc")
+    directory = sources.section(LdapSettings, "ldap")
+    directory.check()
+    if not 0 < common.nonce_seconds <= LONGEST_NONCE:
+        raise ConfigError(f"RAMAL_NONCE_SECONDS: must be from 1 to {LONGEST_NONCE}")
+    domains = common.served()
+    algorithms = _algorithms(domains)
+    subscriber = SubscriberUsers(database) if settings.subscriber else None
+    ldap = LdapUsers(directory, algorithms) if directory.url else None
+    asked: list[Source] = [source for source in (subscriber, ldap) if source is not None]
+    file = UsersFile(Path(settings.users_file)) if settings.users_file else None
+    users = Users(settings, algorithms, file, asked, subscriber)
+
+    def dead_letter(record: Record, cause: str) -> Awaitable[None]:
+        return worker.dead_letter(record, cause)
+
+    handler = AuthHandler(
+        log,
+        users,
+        Rules(domains, hmac_keys(common.keys), common.nonce_seconds),
+        lockout=(settings.lockout_failures, settings.lockout_seconds),
+        parked=settings.parked,
+        dead_letter=dead_letter,
+    )
+    worker = Worker(log, handler)
+    return AuthService(worker, handler, users, ldap)
+
+
+def _algorithms(domains: Mapping[str, Domain]) -> dict[str, tuple[str, ...]]:
+    """By domain, what it offers; raises ConfigError for an algorithm that there is not."""
+    for name, domain in domains.items():
+        if not domain.algorithms or any(algorithm not in ALGORITHMS for algorithm in domain.algorithms):
+            raise ConfigError(f"RAMAL_DOMAINS: {name}: algorithms must be some of {', '.join(ALGORITHMS)}")
+    return {name: domain.algorithms for name, domain in domains.items()}
