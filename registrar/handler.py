@@ -1,0 +1,308 @@
+"""A batch of commands in, truths and refusals out (DESIGN section 7).
+
+In one batch: decide everything on a tentative state, write all truths at once, wait once; only when they
+are acknowledged under our claim do the states become what is remembered, and only then are the refusals
+sent, because they rest on those states. A repeated command that was refused is decided again: nothing of a
+refusal need be remembered or restored, and the answer is that of a serial order all the same.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
+from functools import partial
+
+from events.commands import RegisterContacts, RegistrarCommand
+from events.limits import STATE_BYTES
+from events.registrations import AorState, BindingsRecorded
+from events.replies import Refused
+from events.topics import EDGE_REPLIES, REGISTRAR_COMMANDS, REGISTRATIONS, partition_of
+from events.wire import Decoder, Poisoned, cloud_event, encode
+from registrar import metrics
+from registrar.config import Policy
+from registrar.decider import Refusal, decide
+from registrar.expiry import LogTime, expire
+from registrar.partition import Partition
+from registrar.restore import restore
+from registrar.snapshot import write_snapshots
+from registrar.truths import SOURCE, claim_of, decode_state, truth
+from runtime.errors import Fenced, LogRefused, LogUnavailable
+from runtime.log.port import Append, Batch, Log, Position, Record
+from runtime.metrics import dropped
+from runtime.worker import Lost, dead_letter
+
+log = logging.getLogger("ramal.registrar")
+
+_decode_command: Decoder[RegistrarCommand] = Decoder(RegistrarCommand)
+_NO_STATE = AorState()
+_TOO_LARGE = Refusal(403, "Registration Too Large", "state-too-large")
+_NOT_RECORDABLE = Refusal(500, "Registration Cannot Be Recorded", "record-refused")
+
+
+class _Work:
+    """One partition's share of a batch: decided, not yet true."""
+
+    def __init__(self, partition: Partition) -> None:
+        self.partition = partition
+        self.handled, self.time = partition.handled, partition.time
+        self.next = partition.next
+        self.states: dict[str, AorState] = {}
+        """The tentative states of AORs that this batch changes."""
+        self.truths: list[Append] = []
+        self.kept: list[tuple[RegistrarCommand, bytes, AorState, AorState]] = []
+        """Per truth: its command, the state encoded, the state, and the one before it."""
+        self.refused: list[tuple[RegistrarCommand, Refusal]] = []
+        self.dead: list[Append] = []
+
+
+class RegistrarHandler:
+    """Decides for every partition that is ours. `clock` is monotonic, in seconds."""
+
+    topic = REGISTRAR_COMMANDS
+    group = "registrar"
+    dead_letters = True
+
+    def __init__(self, source: Log, policy: Policy, writer: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self.partitions: dict[int, Partition] = {}
+        self._log = source
+        self._policy = policy
+        self._writer = writer
+        self._time = LogTime(clock)
+        self._reply_partitions = 0
+        self._singly_through: dict[int, int] = {}
+        """By partition, the offset up to which commands go to the log one by one: it refused one of them."""
+
+    async def restore(self, partition: int) -> int | None:
+        """Claims and restores; raises LogUnavailable."""
+        if not self._reply_partitions:
+            try:
+                self._reply_partitions = await self._log.partitions(EDGE_REPLIES)
+            except KeyError as error:
+                raise LogUnavailable(f"there is no topic {EDGE_REPLIES} yet (`ramal topics` makes it)") from error
+        grace_ms = self._policy.grace * 1000
+        restored = await restore(self._log, partition, self._writer, grace_ms, self._time.learn)
+        self.partitions[partition] = restored
+        return restored.handled + 1
+
+    def release(self, partition: int) -> None:
+        """Forgets the partition; what its snapshots lack will be replayed by the next owner."""
+        self.partitions.pop(partition, None)
+
+    async def handle(self, batch: Batch) -> Mapping[int, int]:
+        """Deals with commands; raises Lost and LogUnavailable."""
+        singly = {
+            number: records
+            for number, records in batch.items()
+            if records[0].offset <= self._singly_through.get(number, -1)
+        }
+        parts: list[Batch] = [{number: [record]} for number, records in singly.items() for record in records]
+        parts.append({number: records for number, records in batch.items() if number not in singly})
+        offsets: dict[int, int] = {}
+        lost: set[int] = set()
+        for part in parts:
+            try:
+                if lost.isdisjoint(part):
+                    offsets.update(await self._handle(part))
+            except Lost as error:
+                offsets.update(error.offsets)
+                lost |= error.partitions
+        if lost:
+            metrics.LOSSES.inc(len(lost))
+            raise Lost(lost, {number: offset for number, offset in offsets.items() if number not in lost})
+        return offsets
+
+    async def _handle(self, batch: Batch) -> dict[int, int]:
+        lost = {number for number in batch if (p := self.partitions.get(number)) and p.lost}
+        works = [
+            self._decide_all(self.partitions[number], records)
+            for number, records in batch.items()
+            if number in self.partitions and number not in lost
+        ]
+        for work, positions in await self._write(works, batch):
+            if await self._is_still_ours(work, positions):
+                self._keep(work)
+            else:
+                lost.add(work.partition.number)
+        await self._refuse([work for work in works if work.partition.number not in lost])
+        offsets = {work.partition.number: work.handled + 1 for work in works if work.partition.number not in lost}
+        if lost:
+            raise Lost(lost, offsets)
+        return offsets
+
+    # Deciding
+
+    def _decide_all(self, partition: Partition, records: Sequence[Record]) -> _Work:
+        work = _Work(partition)
+        for record in records:
+            if record.offset <= work.handled:
+                continue
+            work.handled, work.time = record.offset, record.timestamp
+            try:
+                command = _decode_command(record.value)
+            except Poisoned as error:
+                work.dead.append(dead_letter(self.topic, record, str(error)))
+                continue
+            if isinstance(command, RegisterContacts) and record.timestamp > command.reply.deadline:
+                dropped("late-command")
+                continue
+            self._decide(work, command, record)
+        metrics.COMMANDS.inc(len(records))
+        return work
+
+    def _decide(self, work: _Work, command: RegistrarCommand, record: Record) -> None:
+        partition = work.partition
+        before = work.states.get(command.aor)
+        if before is None:
+            stored = partition.states.get(command.aor)
+            before = _NO_STATE if stored is None else decode_state(stored)
+        decision = decide(before, command, record.timestamp, partition.number, record.offset, self._policy)
+        if isinstance(decision, BindingsRecorded):
+            encoded = encode(decision.state)
+            if len(encoded) <= STATE_BYTES or not isinstance(command, RegisterContacts):
+                work.states[command.aor] = decision.state
+                work.kept.append((command, encoded, decision.state, before))
+                work.truths.append(truth(decision, encoded, partition.number, record.offset, partition.claim))
+                return
+            decision = _TOO_LARGE
+        if decision is not None:
+            work.refused.append((command, decision))
+
+    # Writing
+
+    async def _write(self, works: Sequence[_Work], batch: Batch) -> list[tuple[_Work, Sequence[Position]]]:
+        """Appends the truths and dead letters of all; the positions of each one's truths."""
+        records = [record for work in works for record in work.truths]
+        records += [record for work in works for record in work.dead]
+        if not records:
+            return [(work, ()) for work in works]
+        try:
+            positions = await self._log.append(records)
+        except LogRefused as error:
+            return self._not_written(works, batch, error)
+        self._time.learn(positions[-1].timestamp)
+        dead = sum(len(work.dead) for work in works)
+        if dead:
+            dropped("dead_letter", dead)
+        metrics.TRUTHS.inc(len(records) - dead)
+        written: list[tuple[_Work, Sequence[Position]]] = []
+        start = 0
+        for work in works:
+            end = start + len(work.truths)
+            written.append((work, positions[start:end]))
+            start = end
+        return written
+
+    def _not_written(
+        self, works: Sequence[_Work], batch: Batch, error: LogRefused
+    ) -> list[tuple[_Work, Sequence[Position]]]:
+        """The log will never take one of the records: alone, it is refused by name; else it has to be found."""
+        if sum(len(records) for records in batch.values()) > 1:
+            self._singly_through.update((number, records[-1].offset) for number, records in batch.items())
+            raise Lost(batch) from error
+        [work] = works
+        log.error(
+            "the log refuses a record",
+            extra={"partition": work.partition.number, "offset": work.handled, "cause": str(error)},
+        )
+        if work.dead:
+            dropped("dead_letter_refused")
+        work.refused += [(command, _NOT_RECORDABLE) for command, *_ in work.kept]
+        work.kept.clear()
+        return [(work, ())]
+
+    async def _is_still_ours(self, work: _Work, positions: Sequence[Position]) -> bool:
+        """Whether no higher claim came before what we wrote, or before what we are about to refuse.
+
+        Offsets that follow each other prove it; a gap is read. Without truths, refusals ask for the end of
+        the partition: a writer that slept must not answer anybody from what it remembers (CHECKLIST E18).
+        """
+        partition = work.partition
+        for position in positions:
+            if position.offset != work.next and await self._is_claimed(partition, work.next, position.offset):
+                return False
+            work.next = position.offset + 1
+        if work.refused and not positions:
+            end = (await self._log.bounds(REGISTRATIONS, partition.number)).end
+            if end > work.next:
+                if await self._is_claimed(partition, work.next, end):
+                    return False
+                work.next = end
+        return True
+
+    async def _is_claimed(self, partition: Partition, begin: int, end: int) -> bool:
+        """Whether another writer's claim lies in this gap."""
+        async with aclosing(self._log.read(REGISTRATIONS, partition.number, begin, end)) as reading:
+            async for records in reading:
+                for record in records:
+                    try:
+                        if claim_of(record) > partition.claim:
+                            return True
+                    except Poisoned:
+                        dropped("unreadable-truth")
+        return False
+
+    def _keep(self, work: _Work) -> None:
+        """What was decided is true now."""
+        partition = work.partition
+        for command, encoded, new, old in work.kept:
+            partition.keep(command.aor, encoded, new, old)
+        partition.next = work.next
+        partition.handled, partition.time = work.handled, work.time
+
+    async def _refuse(self, works: Sequence[_Work]) -> None:
+        """Sends refusals; one that cannot be sent becomes the edge's 503 at its deadline."""
+        replies: list[Append] = []
+        for work in works:
+            for command, refusal in work.refused:
+                metrics.refused(refusal.status, refusal.name)
+                if isinstance(command, RegisterContacts):
+                    replies.append(self._reply(command, refusal))
+        if not replies:
+            return
+        try:
+            await self._log.append(replies)
+        except (LogUnavailable, LogRefused) as error:
+            dropped("refusal-not-sent", len(replies))
+            log.warning("refusals could not be sent", extra={"count": len(replies), "cause": str(error)})
+
+    def _reply(self, command: RegisterContacts, refusal: Refusal) -> Append:
+        to = command.reply
+        return Append(
+            EDGE_REPLIES,
+            partition_of(to.edge, self._reply_partitions),
+            to.edge.encode(),
+            encode(Refused(command.id, to.edge, to.boot, refusal.status, refusal.reason, refusal.headers)),
+            cloud_event("ramal.Refused", SOURCE, command.id),
+        )
+
+    # Off the hot path
+
+    async def tick(self) -> None:
+        """Asks for the end of what is over; raises LogUnavailable, LogRefused."""
+        now = self._time.now()
+        if now is None:
+            return
+        requests: list[Append] = []
+        for partition in self.partitions.values():
+            if not partition.lost:
+                requests += expire(partition, now)
+        if requests:
+            positions = await self._log.append(requests)
+            self._time.learn(positions[-1].timestamp)
+
+    async def snapshot(self) -> None:
+        """Writes what changed to `bindings`, partition by partition; raises LogUnavailable, LogRefused."""
+        for number, partition in tuple(self.partitions.items()):
+            if partition.lost or not self._is_current(partition):
+                continue
+            try:
+                await write_snapshots(self._log, partition, partial(self._is_current, partition))
+            except Fenced:
+                # By an owner before us, if the partition came back to us: then the next turn writes. The claims tell.
+                end = (await self._log.bounds(REGISTRATIONS, number)).end
+                partition.lost = await self._is_claimed(partition, partition.next, end)
+                log.info("snapshots were fenced", extra={"partition": number, "lost": partition.lost})
+
+    def _is_current(self, partition: Partition) -> bool:
+        """Whether this is still what we remember of the partition: not released, not restored anew."""
+        return self.partitions.get(partition.number) is partition

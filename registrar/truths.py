@@ -1,0 +1,90 @@
+"""The bytes of `registrations` and `bindings`, as the registrar writes and reads them.
+
+The state of an AOR is encoded once per decision: the same bytes stand in the truth, in memory and in
+the snapshot. Hence the shapes here, which are those of `events.registrations` with the state as raw JSON.
+"""
+
+import msgspec
+
+from events.commands import ReplyTo
+from events.registrations import WATERMARK_KEY, AorState, BindingsRecorded, Change, Watermark
+from events.topics import BINDINGS, REGISTRATIONS
+from events.wire import CLAIM, COMMAND_OFFSET, Decoder, cloud_event, encode, header, int_header
+from runtime.log.port import Append, Headers, Record
+
+SOURCE = "registrar"
+RECORDED = "ramal.BindingsRecorded"
+CLAIMED = "ramal.Claimed"
+
+decode_state: Decoder[AorState] = Decoder(AorState)
+decode_watermark: Decoder[Watermark] = Decoder(Watermark)
+
+_WATERMARK_KEY = WATERMARK_KEY.encode()
+_SNAPSHOT_HEADERS = cloud_event("ramal.AorState", SOURCE, "snapshot")
+_WATERMARK_HEADERS = cloud_event("ramal.Watermark", SOURCE, "watermark")
+_VERSION, _, *_REST = cloud_event(RECORDED, SOURCE, "")
+
+
+class _Recorded(msgspec.Struct, frozen=True, omit_defaults=True, tag=RECORDED, tag_field="type"):
+    """`BindingsRecorded`, field for field, with the state as it is already encoded."""
+
+    id: str
+    aor: str
+    by: str
+    changes: tuple[Change, ...]
+    state: msgspec.Raw
+    reply: ReplyTo | None = None
+
+
+class _Replayed(msgspec.Struct, frozen=True, tag=RECORDED, tag_field="type"):
+    """What a restore reads of a `BindingsRecorded`."""
+
+    aor: str
+    state: msgspec.Raw
+
+
+decode_replayed: Decoder[_Replayed] = Decoder(_Replayed)
+
+
+def truth(event: BindingsRecorded, state: bytes, partition: int, command: int, claim: int) -> Append:
+    """The record of an event: `state` is its state encoded, `command` the offset that it answers."""
+    return Append(
+        REGISTRATIONS,
+        partition,
+        event.aor.encode(),
+        encode(_Recorded(event.id, event.aor, event.by, event.changes, msgspec.Raw(state), event.reply)),
+        (
+            _VERSION,
+            ("ce_id", event.id.encode()),
+            *_REST,
+            (COMMAND_OFFSET, b"%d" % command),
+            (CLAIM, b"%d" % claim),
+        ),
+    )
+
+
+def snapshot(partition: int, aor: str, state: bytes | None) -> Append:
+    """The last state of an AOR; None: nothing of it matters any more."""
+    return Append(BINDINGS, partition, aor.encode(), state, _SNAPSHOT_HEADERS)
+
+
+def watermark(partition: int, mark: Watermark) -> Append:
+    """The last record of a whole set of snapshots."""
+    return Append(BINDINGS, partition, _WATERMARK_KEY, encode(mark), _WATERMARK_HEADERS)
+
+
+def is_watermark(record: Record) -> bool:
+    """Whether a record of `bindings` is the watermark."""
+    return record.key == _WATERMARK_KEY
+
+
+def claim_of(record: Record) -> int:
+    """The claim under which a record of `registrations` was written; a claim's own is its offset. Raises Poisoned."""
+    if is_claim(record.headers):
+        return record.offset
+    return int_header(record.headers, CLAIM)
+
+
+def is_claim(headers: Headers) -> bool:
+    """Whether a record of `registrations` is a `Claimed`."""
+    return header(headers, "ce_type") == CLAIMED.encode()
