@@ -1,0 +1,47 @@
+"""The locator as a service: its settings, its handler, its worker."""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+
+from locator.config import Settings
+from locator.handler import LocatorHandler
+from runtime.config import Sources
+from runtime.database.port import Database
+from runtime.http import Route
+from runtime.log.port import Log
+from runtime.worker import Worker
+
+
+class Locator:
+    """`runtime.service.Service` of the projection."""
+
+    name = "locator"
+    routes: Sequence[Route] = ()
+
+    def __init__(self, log: Log, database: Database, settings: Settings) -> None:
+        self._handler = LocatorHandler(log, database, settings)
+        self._worker = Worker(log, self._handler)
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Joins the group `locator` in the background."""
+        self._task = asyncio.create_task(self._worker.run(), name="locator")
+
+    async def stop(self, deadline: float) -> None:
+        """Finishes the batch in hand and leaves the group, within `deadline` seconds."""
+        await self._worker.stop(deadline)
+        if self._task:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    def not_ready(self) -> list[str]:
+        """Why not, one sentence each; an AOR that the tables refuse holds up its partition."""
+        stopped = [f"stands still at {aor or 'a record without AOR'}" for aor in self._handler.stopped()]
+        return [*self._worker.not_ready(), *stopped]
+
+
+def build(sources: Sources, log: Log, database: Database) -> Locator:
+    """The service with its settings from these sources."""
+    return Locator(log, database, sources.section(Settings, "locator"))

@@ -1,0 +1,137 @@
+"""The tables of the projection, and a decision as SQL statements."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from locator.decider import Decision, Ending, Interval, Known, Location, place
+from runtime.database.port import Database, Row, Statement
+
+LOCATION_COLUMNS = Location._fields
+HISTORY_COLUMNS = tuple(field.name for field in msgspec.structs.fields(Interval))
+POSITION_COLUMNS = ("projection", "partition_no", "next_offset", "claim")
+_ENDINGS_TOGETHER = 64
+"""A CASE is searched from its start for each row: longer ones cost the square."""
+
+
+class Position(NamedTuple):
+    """How far a partition of the log is in the tables."""
+
+    next: int
+    claim: int
+
+    def held(self) -> bool:
+        """Whether a rebuild is swapping the tables."""
+        return self.claim >= _HELD_FROM
+
+
+class Tables(NamedTuple):
+    """The tables that change together, and the name of their position."""
+
+    projection: str
+    location: str
+    history: str
+
+
+LIVE = Tables("location", "location", "registration_history")
+SHADOW = Tables("location_shadow", "location_shadow", "registration_history_shadow")
+HELD = 1 << 62
+"""Added to the claims of positions while a rebuild swaps the tables: everybody else's is below, and conflicts."""
+_HELD_FROM = HELD >> 1
+"""No offset is as high; the lowest claim of all, -1, makes one below HELD."""
+
+
+async def position(database: Database, tables: Tables, partition: int) -> Position | None:
+    """Where a partition is; None when its row is missing."""
+    rows = await database.query(
+        "SELECT next_offset, claim FROM projection_offset WHERE projection = %s AND partition_no = %s",
+        (tables.projection, partition),
+    )
+    return Position(int(rows[0][0]), int(rows[0][1])) if rows else None
+
+
+def begin_at(database: Database, tables: Tables, partition: int, at: Position) -> Statement:
+    """Makes the row of a position, unless there is one."""
+    rows = [(tables.projection, partition, *at)]
+    return database.upsert("projection_offset", POSITION_COLUMNS, POSITION_COLUMNS, rows)
+
+
+def hold(tables: Tables) -> Statement:
+    """Makes everybody conflict who writes these tables, until `let_go` or `put_at`."""
+    return Statement(
+        "UPDATE projection_offset SET claim = claim + %s WHERE projection = %s AND claim < %s",
+        (HELD, tables.projection, _HELD_FROM),
+    )
+
+
+def let_go(tables: Tables) -> Statement:
+    """Takes `hold` back."""
+    return Statement(
+        "UPDATE projection_offset SET claim = claim - %s WHERE projection = %s AND claim >= %s",
+        (HELD, tables.projection, _HELD_FROM),
+    )
+
+
+def put_at(database: Database, tables: Tables, at: Mapping[int, Position]) -> Statement:
+    """Gives the tables these positions, whatever they had."""
+    rows = [(tables.projection, partition, *position) for partition, position in at.items()]
+    return database.upsert("projection_offset", POSITION_COLUMNS, POSITION_COLUMNS[:2], rows)
+
+
+async def known(database: Database, tables: Tables, ids: Iterable[int]) -> dict[int, Known]:
+    """What the tables know of these bindings."""
+    wanted = tuple(ids)
+    if not wanted:
+        return {}
+    rows = await database.query(
+        f"SELECT contact_id, contact, received, path, expires_ms FROM {tables.location}"  # noqa: S608  # ours
+        f" WHERE contact_id IN ({_marks(wanted)})",
+        wanted,
+    )
+    return {int(id_): Known(place(contact, received, path), expires) for id_, contact, received, path, expires in rows}
+
+
+def statements(database: Database, tables: Tables, decisions: Sequence[Decision]) -> list[Statement]:
+    """All that these decisions change; a binding is of one partition, so they never touch the same row."""
+    kept: list[Row] = []
+    gone: list[int] = []
+    for decision in decisions:
+        for id_, row in decision.rows.items():
+            if row is None:
+                gone.append(id_)
+            else:
+                kept.append(row)
+    changes = []
+    if gone:
+        changes.append(Statement(f"DELETE FROM {tables.location} WHERE contact_id IN ({_marks(gone)})", gone))  # noqa: S608  # ours
+    if kept:
+        changes.append(database.upsert(tables.location, LOCATION_COLUMNS, ("contact_id",), kept))
+    for decision in decisions:
+        changes += _endings(tables, decision.ended)
+    rows: list[Row] = [msgspec.structs.astuple(interval) for decision in decisions for interval in decision.began]
+    if rows:
+        changes.append(database.upsert(tables.history, HISTORY_COLUMNS, ("contact_id", "began_offset"), rows))
+    return changes
+
+
+def _endings(tables: Tables, ended: dict[int, Ending]) -> Iterator[Statement]:
+    items = list(ended.items())
+    for start in range(0, len(items), _ENDINGS_TOGETHER):
+        some = items[start : start + _ENDINGS_TOGETHER]
+        # Each column by its own CASE over the binding ids: one statement instead of one for each.
+        values: list[object] = []
+        for column in range(len(Ending._fields)):
+            for id_, ending in some:
+                values += (id_, ending[column])
+        cases = " ".join(["WHEN %s THEN %s"] * len(some))
+        assignments = ", ".join(f"{column} = CASE contact_id {cases} END" for column in Ending._fields)
+        ids = [id_ for id_, _ in some]
+        yield Statement(
+            f"UPDATE {tables.history} SET {assignments} WHERE contact_id IN ({_marks(ids)}) AND until_ms IS NULL",  # noqa: S608  # ours
+            (*values, *ids),
+        )
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ", ".join(["%s"] * len(values))
