@@ -1,0 +1,187 @@
+"""Wiring of the edge: settings, core, sockets and topics."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import socket
+import time
+from collections.abc import Sequence
+
+from edge.clock import LogClock
+from edge.config import EdgeConfig, core_settings, endpoint
+from edge.core import EdgeCore
+from edge.flow import host_port
+from edge.leases import Lease
+from edge.location import location_page
+from edge.publisher import Publisher
+from edge.replies import Replies
+from edge.tcp import TcpLimits
+from edge.token import FlowTokens
+from edge.transport import Transports
+from events.leases import EdgeLease
+from runtime.config import Common, Sources, hmac_keys
+from runtime.database.port import Database
+from runtime.errors import ConfigError, DatabaseUnavailable, LogUnavailable
+from runtime.http import Route
+from runtime.log.port import Log
+
+log = logging.getLogger("ramal.edge")
+
+RETRY = 0.3
+"""Seconds between two attempts to become ready."""
+WILDCARDS = ("0.0.0.0", "::")  # noqa: S104  # compared, not bound
+
+
+class EdgeService:
+    """One edge in one process (see `runtime.service.Service`)."""
+
+    name = "edge"
+
+    def __init__(self, config: EdgeConfig, common: Common, log: Log, database: Database) -> None:
+        self._config = config
+        self._log = log
+        self._database = database
+        self.edge = config.name or common.name or socket.gethostname()
+        self.boot = secrets.token_hex(5)
+        self._udp = [endpoint(text, "RAMAL_EDGE_UDP") for text in config.udp]
+        self._tcp = [endpoint(text, "RAMAL_EDGE_TCP") for text in config.tcp]
+        keys = hmac_keys(common.keys)
+        self._clock = LogClock(time.monotonic(), time.time())
+        service_name = config.service_name or common.domain.lower()
+        tokens = FlowTokens(keys, self.edge, self.boot, service_name)
+        settings = core_settings(config, common, self._own_hosts())
+        self.core = EdgeCore(settings, keys, self.edge, self.boot, tokens, self._clock, os.urandom)
+        self._publisher = Publisher(log, self._clock, self.core.transactions.awaits, self._unpublished)
+        limits = TcpLimits(config.max_connections, config.connections_per_source, config.message_seconds)
+        self.transports = Transports(self.core, self._publisher.publish, limits)
+        self._replies = Replies(log, self.edge, self.boot, self.transports.replied)
+        self.routes: Sequence[Route] = (("GET", "/location/{aor:.+}", location_page(database, config.grace_seconds)),)
+        self._lease: Lease | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._staying: asyncio.Task[None] | None = None
+        self._away: dict[str, str] = {"log": "not heard yet", "database": "not heard yet"}
+
+    async def start(self) -> None:
+        """Opens the sockets (OSError if an address is taken); the log and the database may still be away.
+
+        Until the log answers, challenges and OPTIONS are answered, and REGISTERs with credentials get 503.
+        """
+        await self.transports.start(self._udp, self._tcp)
+        self._lease = Lease(
+            self._log, self._clock, EdgeLease(self.edge, self.boot, self._config.lease_seconds, self.addresses())
+        )
+        self._reading = asyncio.create_task(self._replies.run(), name="edge replies")
+        self._staying = asyncio.create_task(self._stay_ready(), name="edge lease")
+
+    async def stop(self, deadline: float) -> None:
+        """Takes nothing new, answers what waits for the log, ends the lease and closes all."""
+        until = time.monotonic() + deadline
+        await _cancel(self._staying)
+        self.core.serving = False
+        await self.transports.refuse_new()
+        answers = min(until - 1.0, time.monotonic() + self._config.reply_seconds)
+        while self.core.transactions.pending and time.monotonic() < answers:  # noqa: ASYNC110  # the core is pure and has no event
+            await asyncio.sleep(0.05)
+        await _cancel(self._reading)
+        if self._lease and self._clock.learnt:
+            with contextlib.suppress(LogUnavailable, TimeoutError):  # the lease then ends by its silence
+                async with asyncio.timeout(max(0.1, min(1.0, until - time.monotonic()))):
+                    await self._lease.end()
+        await self._publisher.stop()
+        await self.transports.stop()
+
+    def not_ready(self) -> list[str]:
+        """What it waits for, one sentence each."""
+        reasons = [f"the {what} is away: {why}" for what, why in self._away.items() if why]
+        if not self._replies.positioned or self._replies.away:
+            reasons.append(f"replies are not read: {self._replies.away or 'not positioned yet'}")
+        if self._publisher.away:
+            reasons.append("commands are not appended")
+        if not reasons and not self.core.serving:
+            reasons.append("not serving yet")
+        return reasons
+
+    def addresses(self) -> dict[str, str]:
+        """By transport, the `host:port` that this edge is known by: the advertised, else the first bound one."""
+        addresses = {}
+        for transport in ("udp", "tcp"):
+            bound = self.transports.bound(transport)
+            if bound:
+                addresses[transport] = self._known_by(transport, *bound[0])
+        return addresses
+
+    def _known_by(self, transport: str, host: str, port: int) -> str:
+        advertised = self._config.advertised.get(transport)
+        if advertised is None:
+            return host_port(host, port)
+        return advertised if _has_port(advertised) else host_port(advertised.strip("[]"), port)
+
+    def _own_hosts(self) -> frozenset[str]:
+        """Every name and address that means this edge, whatever address a message came to."""
+        hosts = {"localhost", *filter(None, [self._config.service_name])}
+        hosts.update(host for host, _ in (*self._udp, *self._tcp) if host not in WILDCARDS)
+        for text in self._config.advertised.values():
+            hosts.add(endpoint(text, "RAMAL_EDGE_ADVERTISED")[0] if _has_port(text) else text.strip("[]"))
+        return frozenset(host.lower() for host in hosts)
+
+    def _unpublished(self, ids: list[str]) -> None:
+        self.transports.unpublished(ids)
+
+    async def _stay_ready(self) -> None:
+        """Renews the lease and asks the database, for ever; begins to serve once all has answered."""
+        while True:
+            self._away["log"] = await self._renew()
+            self._away["database"] = await self._ask_database()
+            serving = self._clock.learnt and self._publisher.ready and self._replies.positioned
+            if serving and not self.core.serving:
+                self.core.serving = True
+                log.info("serving", extra={"edge": self.edge, "boot": self.boot, "addresses": self.addresses()})
+            await asyncio.sleep(RETRY if self.not_ready() else self._config.lease_seconds)
+
+    async def _renew(self) -> str:
+        """Why the log is away; empty when the lease is renewed."""
+        try:
+            if not self._publisher.ready:
+                await self._publisher.start()
+            if self._lease:
+                await self._lease.renew()
+            self._publisher.away = False
+        except LogUnavailable as error:
+            return str(error) or "no answer"
+        except Exception as error:  # a missing topic or a bug: said, and tried again
+            log.exception("the lease was not renewed")
+            return str(error)
+        return ""
+
+    async def _ask_database(self) -> str:
+        try:
+            await self._database.query("SELECT 1")
+        except DatabaseUnavailable as error:
+            return str(error) or "no answer"
+        except Exception as error:  # a bug: said, and tried again
+            log.exception("the database could not be asked")
+            return str(error)
+        return ""
+
+
+async def _cancel(task: asyncio.Task[None] | None) -> None:
+    if task is not None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def _has_port(text: str) -> bool:
+    """Whether a `host` or `host:port` has a port; a bare IPv6 address has none."""
+    return text.rpartition(":")[2].isdecimal() and (text.count(":") == 1 or text.startswith("["))
+
+
+def build(sources: Sources, log: Log, database: Database) -> EdgeService:
+    """The service of these settings; raises ConfigError."""
+    common = sources.section(Common)
+    config = sources.section(EdgeConfig, "edge")
+    unknown = config.advertised.keys() - {"udp", "tcp"}
+    if unknown:
+        raise ConfigError(f"RAMAL_EDGE_ADVERTISED: {', '.join(sorted(unknown))}: there is no such transport yet")
+    return EdgeService(config, common, log, database)
