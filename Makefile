@@ -1,0 +1,76 @@
+# Ramal's short commands; `make` lists them. A fresh Debian 12 with make, python3 and python3-venv is enough.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+BENCH ?= ../shared/bench
+ROUNDS ?= 3
+FUZZ_CASES ?= 100000
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(VENV)/.installed ## the virtual environment .venv; the command is .venv/bin/ramal
+
+up: install ## everything in one process, kept in ./ramal-data: alice and bob can register
+	@$(BIN)/ramal up
+
+stack: $(VENV)/.dev ## the distributed system on loopback: EDGES=3 REGISTRARS=2 LOCATORS=2 USERS=1000 make stack
+	@$(BIN)/python -m ramal.containers || $(MAKE) --no-print-directory packages
+	@$(BIN)/ramal stack
+
+check: $(VENV)/.dev ## style, types and imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: packages check ## every check and test, on real Kafka, MariaDB and OpenLDAP (apt-get as root where packages are missing)
+	$(BIN)/python -m pytest
+
+chaos: packages $(VENV)/.dev ## kills and stops real processes under load, in full (the tests have a short form)
+	RAMAL_CHAOS=full $(BIN)/python -m pytest tests/chaos
+
+fuzz: $(VENV)/.dev ## damaged and random SIP: FUZZ_CASES=100000
+	RAMAL_FUZZ_CASES=$(FUZZ_CASES) $(BIN)/python -m pytest tests/fuzz
+
+bench: install packages bench-packages ## registrations beside Kamailio: BENCH=../shared/bench ROUNDS=3
+	@# Two runs: the kit's register@100 says CSeq 1 again, which after the other two is out of order.
+	$(BENCH)/bench.py run kamailio:DB_MODE=3 bench/ramal.json --workloads register,refresh --rounds $(ROUNDS)
+	$(BENCH)/bench.py run kamailio:DB_MODE=3 bench/ramal.json --workloads register@100 --rounds $(ROUNDS)
+
+bench-restore: install packages ## the registrar's memory per binding, and its restart with 100,000 AORs
+	$(BIN)/python bench/restore.py
+
+packages: ## the Debian packages of the real servers and phones (apt-get as root)
+	@.ci/packages default-jre-headless maven mariadb-server slapd ldap-utils sip-tester baresip-core
+
+bench-packages:
+	@.ci/packages kamailio kamailio-mysql-modules kamailio-ldap-modules mariadb-client
+
+clean: ## everything that make made: .venv, .run, caches (never ramal-data)
+	rm -rf $(VENV) .run build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@for python in python3 /usr/bin/python3 python3.13 python3.12 python3.11; do \
+		$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+		found=$$python; \
+		$$python -c 'import ensurepip, venv' 2>/dev/null || continue; \
+		echo "$$python -m venv $(VENV)"; exec $$python -m venv $(VENV); \
+	done; \
+	if [ -n "$${found:-}" ]; then echo "$$found has no venv: apt-get install python3-venv" >&2; \
+	else echo "Ramal needs Python 3.11 or later: apt-get install python3 python3-venv" >&2; fi; exit 1
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --group dev
+	@touch $@
+
+.PHONY: help install up stack check test chaos fuzz bench bench-restore packages bench-packages clean

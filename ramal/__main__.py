@@ -1,0 +1,5 @@
+"""`python -m ramal` is `ramal`."""
+
+from ramal.cli import main
+
+main()

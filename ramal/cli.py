@@ -1,0 +1,338 @@
+"""The command `ramal`: what can be typed, and how errors are said (one line, exit code 2 for a setting, else 1)."""
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Coroutine, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+import uvloop
+from rich.console import Console
+
+from ramal import operations, questions, users, wording
+from ramal.processes import StartFailed
+from ramal.system import SERVICES, System, distributed, sections, system_at, with_settings
+from runtime import logs
+from runtime.config import Common, Sources, masked
+from runtime.errors import ConfigError, DatabaseRefused, LogRefused, Unavailable
+
+T = TypeVar("T")
+
+app = typer.Typer(
+    help="Ramal: phones register through the log.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+user_app = typer.Typer(help="Users: who may register.", no_args_is_help=True)
+app.add_typer(user_app, name="user")
+
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", metavar="DIR", help="An embedded system's directory (running or not); else Kafka and MySQL."
+    ),
+]
+Aor = Annotated[str, typer.Argument(metavar="AOR", help="[bold]alice@example.test[/bold] or sip:alice@example.test")]
+OptionalAor = Annotated[str | None, typer.Argument(metavar="AOR", help="Of one user; everybody without it.")]
+Domain = Annotated[str | None, typer.Option("--domain", metavar="D", help="The SIP domain; RAMAL_DOMAIN without it.")]
+
+# In a pipe nothing is folded: it is read by grep, not by eyes.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 400)
+
+
+def _example(text: str) -> str:
+    return f"Example: [bold]{text}[/bold]"
+
+
+def _system(data: Path | None, settings: Mapping[str, str] | None = None) -> System:
+    """For a command that asks or does one thing: what the system stands on. Its errors are said, not logged."""
+    logs.configure(os.environ.get("RAMAL_LOG_LEVEL", "CRITICAL"))
+    return system_at(data, with_settings(Sources.read(), {}, settings or {}))
+
+
+def _run(main: Coroutine[Any, Any, T]) -> T:
+    return uvloop.run(main)
+
+
+def _aor(text: str) -> str:
+    try:
+        return wording.aor(text)
+    except ValueError as error:
+        raise ConfigError(f"AOR: {error}") from error
+
+
+# --- services ------------------------------------------------------------------
+
+
+@app.command("up", epilog=_example("ramal up --data ./ramal-data --domain example.test"))
+def up_command(
+    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Where everything is kept.")] = Path("ramal-data"),
+    sip_port: Annotated[int | None, typer.Option(min=1, max=65535, help="UDP and TCP; 5060 without it.")] = None,
+    http_port: Annotated[int | None, typer.Option(min=0, max=65535, help="On loopback; 8080 without it.")] = None,
+    domain: Domain = None,
+) -> None:
+    """Everything in this process: log and tables in one file, alice and bob as first users."""
+    from ramal.up import only_one, settings, up
+
+    with only_one(data):
+        sources = settings(data, Sources.read(), domain=domain, sip_port=sip_port, http_port=http_port)
+        logs.configure(sources.section(Common).log_level)
+        _run(up(data, sources, console))
+
+
+@app.command("run", epilog=_example("ramal run authsvc registrar locator"))
+def run_command(
+    services: Annotated[list[str], typer.Argument(metavar="SERVICE…", help=f"Some of {', '.join(SERVICES)}.")],
+) -> None:
+    """Several services in this process, over Kafka and MySQL."""
+    _serve(services)
+
+
+def _serve(names: list[str]) -> None:
+    from runtime.service import serve
+
+    for name in names:
+        if name not in SERVICES:
+            raise ConfigError(f"SERVICE: there is no {name}; there are {', '.join(SERVICES)}")
+    system = distributed(Sources.read())
+    logs.configure(system.common.log_level)
+    services, resources = system.services([name for name in SERVICES if name in names])
+    _run(serve(services, resources, system.common))
+
+
+@app.command("edge", epilog=_example("RAMAL_KAFKA_BOOTSTRAP=kafka:9092 RAMAL_MYSQL_HOST=mysql ramal edge"))
+def edge_command() -> None:
+    """The edge: phones on one side, topics on the other."""
+    _serve(["edge"])
+
+
+@app.command("authsvc", epilog=_example("RAMAL_LDAP_URL=ldaps://ldap RAMAL_LDAP_BASE=dc=example,dc=test ramal authsvc"))
+def authsvc_command() -> None:
+    """authsvc: is this user who they say?"""
+    _serve(["authsvc"])
+
+
+@app.command("registrar", epilog=_example("RAMAL_REGISTRAR_MAX_EXPIRES=600 ramal registrar"))
+def registrar_command() -> None:
+    """The registrar: which contacts does this AOR have?"""
+    _serve(["registrar"])
+
+
+@app.command("locator", epilog=_example("RAMAL_MYSQL_HOST=mysql ramal locator"))
+def locator_command() -> None:
+    """The locator: the projection into MySQL, and the reply after it."""
+    _serve(["locator"])
+
+
+@app.command("stack", epilog=_example("ramal stack --edges 3 --users 1000"))
+def stack_command(
+    edges: Annotated[int, typer.Option(min=1, max=50, envvar="EDGES", help="Edge n is on 127.0.0.n.")] = 1,
+    authsvcs: Annotated[int, typer.Option(min=1, max=20, envvar="AUTHSVCS")] = 1,
+    registrars: Annotated[int, typer.Option(min=1, max=20, envvar="REGISTRARS")] = 1,
+    locators: Annotated[int, typer.Option(min=1, max=20, envvar="LOCATORS")] = 1,
+    user_count: Annotated[
+        int, typer.Option("--users", min=1, max=100_000, envvar="USERS", help="In OpenLDAP: u00000, …")
+    ] = 1000,
+    sip_port: Annotated[int, typer.Option(min=1, max=65535, envvar="SIP_PORT")] = 5060,
+    domain: Domain = None,
+    run_dir: Annotated[Path, typer.Option(metavar="DIR", help="Logs, data and stack.json.")] = Path(".run"),
+    warm_up: Annotated[
+        int, typer.Option(min=1, help="Registrations before anything is said to be ready: a cold JVM is slow.")
+    ] = 3000,
+) -> None:
+    """The distributed system on loopback: real Kafka, MariaDB and OpenLDAP, one process per service.
+
+    Where RAMAL_MYSQL_HOST or RAMAL_LDAP_URL is set, that server is used in place of one of our own.
+    """
+    from ramal.stack import Options, run_stack
+
+    counts = {"edge": edges, "authsvc": authsvcs, "registrar": registrars, "locator": locators}
+    logs.configure("CRITICAL")
+    run_stack(Options(run_dir, counts, user_count, sip_port, domain, warm_up), Sources.read(), console)
+
+
+# --- the system ----------------------------------------------------------------
+
+
+@app.command("topics", epilog=_example("ramal topics"))
+def topics_command(data: Data = None) -> None:
+    """Makes the topics that are missing and checks the others; run it as often as you like."""
+    made, wrong = _run(operations.make_topics(_system(data)))
+    for name in made:
+        console.print(f"made {name}")
+    for problem in wrong:
+        console.print(f"[red]wrong:[/red] {problem}", soft_wrap=True)
+    if wrong:
+        raise typer.Exit(1)
+    if not made:
+        console.print("All topics are there, as they must be.")
+
+
+@app.command("migrate", epilog=_example("ramal migrate"))
+def migrate_command(data: Data = None) -> None:
+    """Brings the tables up to date; run it as often as you like."""
+    applied = _run(operations.migrate(_system(data)))
+    console.print("\n".join(f"applied {name}" for name in applied) or "The tables are up to date.")
+
+
+@app.command("config", epilog=_example("RAMAL_KAFKA_BOOTSTRAP=kafka:9092 ramal config"))
+def config_command() -> None:
+    """Prints the settings in force, as ramal.toml would say them; secrets are masked."""
+    for name, settings in sections(Sources.read()).items():
+        if name:
+            print(f"\n[{name}]")
+        for key, value in masked(settings).items():
+            print(f"{key} = {_toml(value)}")
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+@app.command("rebuild", epilog=_example("ramal rebuild"))
+def rebuild_command(data: Data = None) -> None:
+    """Drops the projection and builds it anew from the log, while everything goes on serving."""
+    from ramal.rebuilding import rebuild
+
+    # One statement sums a partition's rows: minutes where there are millions.
+    _run(rebuild(_system(data, {"RAMAL_MYSQL_TIMEOUT": "600"}), console))
+
+
+# --- questions -----------------------------------------------------------------
+
+
+@app.command("show", epilog=_example("ramal show alice@example.test --json"))
+def show_command(
+    aor: OptionalAor = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+    data: Data = None,
+) -> None:
+    """Who is registered now."""
+    whose = None if aor is None else _aor(aor)
+    _run(questions.show(_system(data), console, whose, as_json=as_json))
+
+
+@app.command("history", epilog=_example("ramal history alice@example.test"))
+def history_command(aor: Aor, data: Data = None) -> None:
+    """When and where a user was registered, and how it ended."""
+    whose = _aor(aor)
+    _run(questions.show_history(_system(data), console, whose))
+
+
+@app.command("at", epilog=_example("ramal at 'yesterday 14:05' alice@example.test"))
+def at_command(
+    moment: Annotated[
+        str, typer.Argument(metavar="TIME", help="14:05, 'yesterday 14:05', '2026-03-01 14:05', or ISO with a zone.")
+    ],
+    aor: OptionalAor = None,
+    data: Data = None,
+) -> None:
+    """Who was registered then."""
+    try:
+        now = datetime.now().astimezone()
+        when = wording.point_in_time(moment, now)
+        if when > now:
+            raise ValueError(f"{wording.local_time(int(when.timestamp() * 1000))} is in the future")
+    except ValueError as error:
+        raise ConfigError(f"TIME: {error}") from error
+    whose = None if aor is None else _aor(aor)
+    _run(questions.show_at(_system(data), console, when, whose))
+
+
+@app.command("remove", epilog=_example("ramal remove alice@example.test sip:alice@192.0.2.4:5062"))
+def remove_command(
+    aor: Aor,
+    contact: Annotated[str | None, typer.Argument(metavar="CONTACT", help="One contact's URI; all without it.")] = None,
+    data: Data = None,
+) -> None:
+    """Ends a user's registrations, through the log; it is on record who did it."""
+    whose = _aor(aor)
+    recorded = _run(operations.remove(_system(data), data, whose, contact))
+    for change in recorded.changes:
+        console.print(f"{change.kind} {change.contact}", soft_wrap=True)
+    left = len(recorded.state.bindings)
+    if not recorded.changes:
+        console.print("Nothing was removed.")
+    console.print(f"{whose} has {left} contact{'s' * (left != 1)} now.", soft_wrap=True)
+
+
+@app.command("tail", epilog=_example("ramal tail registrations --from-beginning --count 10"))
+def tail_command(
+    topic: Annotated[str, typer.Argument(metavar="TOPIC")],
+    from_beginning: Annotated[bool, typer.Option("--from-beginning", help="All that is kept, then on.")] = False,
+    count: Annotated[int | None, typer.Option(min=1, help="End after so many records.")] = None,
+    data: Data = None,
+) -> None:
+    """Follows a topic: each record is one line of JSON; Ctrl-C ends it."""
+
+    async def follow() -> None:
+        lines = operations.tail(_system(data), topic, from_beginning=from_beginning, count=count)
+        async with contextlib.aclosing(lines):
+            async for line in lines:
+                print(line, flush=True)
+
+    _run(follow())
+
+
+# --- users ---------------------------------------------------------------------
+
+
+@user_app.command("add", epilog=_example("echo secret | ramal user add carol --domain example.test --password-stdin"))
+def user_add_command(
+    name: Annotated[str, typer.Argument(metavar="NAME")],
+    domain: Domain = None,
+    password_stdin: Annotated[bool, typer.Option("--password-stdin", help="Read it from standard input.")] = False,
+    data: Data = None,
+) -> None:
+    """A new user, or a new password for one; only digests (HA1) of the password are stored."""
+    system = _system(data)
+    realm = (domain or system.common.domain).lower()
+    _run(users.add(system, data, name, realm, users.password(password_stdin)))
+    console.print(f"{name}@{realm} may register.", soft_wrap=True)
+
+
+@user_app.command("list", epilog=_example("ramal user list --data ./ramal-data"))
+def user_list_command(data: Data = None) -> None:
+    """All users, one a line (not those in LDAP)."""
+    for name, domain in _run(users.everyone(_system(data), data)):
+        print(f"{name}@{domain}")
+
+
+@user_app.command("remove", epilog=_example("ramal user remove carol --domain example.test"))
+def user_remove_command(
+    name: Annotated[str, typer.Argument(metavar="NAME")], domain: Domain = None, data: Data = None
+) -> None:
+    """Takes a user away; `ramal remove` ends what is registered."""
+    system = _system(data)
+    realm = (domain or system.common.domain).lower()
+    if not _run(users.remove(system, data, name, realm)):
+        raise ConfigError(f"NAME: there is no user {name}@{realm}")
+    console.print(f"{name}@{realm} may not register any more.", soft_wrap=True)
+
+
+def main() -> None:
+    """The entry point of `ramal`."""
+    try:
+        app()
+    except ConfigError as error:
+        sys.exit(_complain(error, 2))
+    except (Unavailable, StartFailed, LogRefused, DatabaseRefused, OSError) as error:
+        sys.exit(_complain(error, 1))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _complain(error: Exception, code: int) -> int:
+    with contextlib.suppress(BrokenPipeError):
+        print(f"ramal: {str(error) or type(error).__name__}", file=sys.stderr)
+    return code

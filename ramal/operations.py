@@ -1,0 +1,208 @@
+"""What an operator does through the log: topics, the schema, a removal; and reading a topic."""
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from events.audit import ContactsRemoved
+from events.commands import RemoveContacts
+from events.limits import CONTACT
+from events.registrations import BindingsRecorded, RegistrationEvent
+from events.topics import AUDIT, REGISTRAR_COMMANDS, REGISTRATIONS, TOPICS, partition_of
+from events.wire import Decoder, Poisoned, cloud_event, encode, header
+from locator.tables import LIVE, position
+from ramal.processes import StartFailed
+from ramal.system import System
+from ramal.up import only_one
+from runtime.database.port import Database
+from runtime.errors import ConfigError, LogUnavailable
+from runtime.log.port import Append, Log, Record
+
+SETTLING_SECONDS = 5.0
+"""A topic that was just made may be unknown to a broker for a moment."""
+REMOVAL_SECONDS = 15.0
+"""A registrar that has just taken a partition over restores it first."""
+_decode: Decoder[RegistrationEvent] = Decoder(RegistrationEvent)
+_SECRET = frozenset({"response", "nonce", "cnonce"})
+"""Fields of a digest: with a user's response and nonce, a password can be guessed at leisure."""
+
+
+async def make_topics(system: System) -> tuple[list[str], list[str]]:
+    """Makes the topics that are missing; returns their names, and what is wrong with those that were there."""
+    async with system.log() as log:
+        made = await log.create_topics(system.common.partitions)
+        until = asyncio.get_running_loop().time() + SETTLING_SECONDS
+        while True:
+            wrong = await log.check_topics(system.common.partitions)
+            if not (made and wrong) or asyncio.get_running_loop().time() > until:
+                return made, wrong
+            await asyncio.sleep(0.1)
+
+
+async def migrate(system: System) -> list[str]:
+    """Brings the tables up to date; returns what was applied."""
+    async with system.tables() as tables:
+        return await tables.migrate()
+
+
+def operator() -> str:
+    """Who is at the keyboard."""
+    return os.environ.get("SUDO_USER") or os.environ.get("USER") or f"uid{os.getuid()}"
+
+
+async def remove(system: System, data: Path | None, aor: str, contact: str | None) -> BindingsRecorded:
+    """Removes an AOR's bindings (or the one with this contact) through the log; what the registrar recorded.
+
+    In an embedded system that is not running, registrar and locator run in this process meanwhile.
+    """
+    if contact is not None and len(contact) > CONTACT:
+        raise ConfigError(f"CONTACT: longer than {CONTACT} characters")
+    async with system.log() as log, system.tables() as tables, _somebody_decides(system, data):
+        count = await log.partitions(REGISTRAR_COMMANDS)
+        partition = partition_of(aor, count)
+        end = (await log.bounds(REGISTRATIONS, partition)).end
+        command = RemoveContacts(secrets.token_hex(10), aor, operator(), contact)
+        await log.append(await _removal(log, command, partition))
+        try:
+            async with asyncio.timeout(REMOVAL_SECONDS):
+                offset, recorded = await _outcome(log, partition, end, command.id)
+                await _projected(tables, partition, offset)
+                return recorded
+        except TimeoutError:
+            raise LogUnavailable(
+                f"no registrar answered within {REMOVAL_SECONDS:.0f} s; the removal is in the log and will be done"
+            ) from None
+
+
+async def _removal(log: Log, command: RemoveContacts, partition: int) -> list[Append]:
+    """The command, and the audit's record of it."""
+    done = ContactsRemoved(command.operator, command.aor, command.contact)
+    audit_partition = partition_of(command.operator, await log.partitions(AUDIT))
+    return [
+        Append(
+            REGISTRAR_COMMANDS,
+            partition,
+            command.aor.encode(),
+            encode(command),
+            cloud_event("ramal.RemoveContacts", "ramal", command.id),
+        ),
+        Append(
+            AUDIT,
+            audit_partition,
+            command.operator.encode(errors="surrogateescape"),
+            encode(done),
+            cloud_event("ramal.ContactsRemoved", "ramal", command.id),
+        ),
+    ]
+
+
+async def _outcome(log: Log, partition: int, begin: int, id_: str) -> tuple[int, BindingsRecorded]:
+    """The registrar's record of this command, and its offset."""
+    async with contextlib.aclosing(log.read(REGISTRATIONS, partition, begin)) as batches:
+        async for batch in batches:
+            for record in batch:
+                with contextlib.suppress(Poisoned):  # a stranger's record: whoever projects it says so
+                    event = _decode(record.value)
+                    if isinstance(event, BindingsRecorded) and event.id == id_:
+                        return record.offset, event
+    raise LogUnavailable("the log ended before the registrar's record")
+
+
+async def _projected(tables: Database, partition: int, offset: int) -> None:
+    """Waits until the tables have this record: from then on no edge routes to what was removed."""
+    while True:
+        at = await position(tables, LIVE, partition)
+        if at is not None and at.next > offset:
+            return
+        await asyncio.sleep(0.05)
+
+
+@contextlib.asynccontextmanager
+async def _somebody_decides(system: System, data: Path | None) -> AsyncIterator[None]:
+    """Runs registrar and locator here if this is an embedded system that nobody runs."""
+    with contextlib.ExitStack() as held:
+        if data is None:
+            yield
+            return
+        try:
+            held.enter_context(only_one(data))
+        except StartFailed:
+            yield
+            return
+        services, resources = system.services(("registrar", "locator"))
+        # Store and tables are open already.
+        logs = [resource for resource in resources if resource not in (system.store, system.database)]
+        for log in logs:
+            await log.start()
+        for service in services:
+            await service.start()
+        try:
+            yield
+        finally:
+            for service in reversed(services):
+                await service.stop(5.0)
+            for log in logs:
+                await log.stop(2.0)
+
+
+async def tail(system: System, topic: str, *, from_beginning: bool, count: int | None) -> AsyncGenerator[str, None]:
+    """Records of a topic as lines of JSON, from now on or from the first that is kept. Raises ConfigError."""
+    name = topic.removeprefix(system.common.topic_prefix)
+    if name not in {known.name for known in TOPICS}:
+        raise ConfigError(f"TOPIC: there is no {topic}; there are {', '.join(known.name for known in TOPICS)}")
+    lines: asyncio.Queue[str] = asyncio.Queue(1000)
+    async with system.log() as log, asyncio.TaskGroup() as readers:
+        begins = []
+        for partition in range(await log.partitions(name)):
+            bounds = await log.bounds(name, partition)
+            begins.append(bounds.begin if from_beginning else bounds.end)
+        tasks = [readers.create_task(_read(log, name, number, begin, lines)) for number, begin in enumerate(begins)]
+        seen = 0
+        while count is None or seen < count:
+            yield await lines.get()
+            seen += 1
+        for task in tasks:
+            task.cancel()
+
+
+async def _read(log: Log, topic: str, partition: int, begin: int, lines: "asyncio.Queue[str]") -> None:
+    async with contextlib.aclosing(log.read(topic, partition, begin)) as batches:
+        async for batch in batches:
+            for record in batch:
+                await lines.put(line_of(record))
+
+
+def line_of(record: Record) -> str:
+    """A record as one line of JSON; of credentials nothing that a password could be guessed with."""
+    kind = header(record.headers, "ce_type")
+    line = {
+        "key": None if record.key is None else record.key.decode(errors="replace"),
+        "type": None if kind is None else kind.decode(errors="replace"),
+        "partition": record.partition,
+        "offset": record.offset,
+        "time": datetime.fromtimestamp(record.timestamp / 1000, UTC).isoformat(timespec="milliseconds"),
+        "value": _readable(record.value),
+    }
+    if cause := header(record.headers, "cause"):  # of a dead letter
+        line["cause"] = cause.decode(errors="replace")
+    return json.dumps(line, ensure_ascii=False)
+
+
+def _readable(value: bytes | None) -> Any:
+    if value is None:
+        return None
+    try:
+        decoded = msgspec.json.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return value.decode(errors="replace")
+    if isinstance(decoded, dict) and isinstance(digest := decoded.get("digest"), dict):
+        decoded["digest"] = {key: "***" if key in _SECRET else text for key, text in digest.items()}
+    return decoded

@@ -1,0 +1,129 @@
+"""Keeps processes running: sleeps until one ends, waits a second, starts it again at the same addresses.
+
+Every child is started from the main thread: they die when the supervisor does, however it dies.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import select
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable
+
+from ramal.processes import Child, StartFailed, tail
+
+AGAIN_SECONDS = 1.0
+READY_SECONDS = 60.0
+
+
+@dataclasses.dataclass
+class Part:
+    """One process: how to start it, and what it is now."""
+
+    name: str
+    start: Callable[[], Child]
+    child: Child
+    http: str = ""
+    """`host:port` of its health page; empty for a backend."""
+    stop_seconds: float = 9.0
+    """A service ends by itself within 8."""
+    due: float | None = None
+    """When it is to be started again, on the monotonic clock; None while it runs."""
+
+
+class Supervisor:
+    """The parts in the order in which they were started."""
+
+    def __init__(self, say: Callable[[str], None], changed: Callable[[], None]) -> None:
+        self.parts: dict[str, Part] = {}
+        self._say = say
+        self._changed = changed
+
+    def add(self, part: Part) -> None:
+        """Takes a part that has just been started."""
+        self.parts[part.name] = part
+
+    def end(self, name: str) -> None:
+        """Stops a part for good."""
+        part = self.parts.pop(name)
+        part.child.stop(part.stop_seconds)
+
+    def wait_ready(self) -> None:
+        """Waits until every health page says ready; raises StartFailed where one does not, or its process ends."""
+        deadline = time.monotonic() + READY_SECONDS
+        for part in self.parts.values():
+            while part.http and (reasons := _not_ready(part.http)):
+                if not part.child.alive():
+                    said = f"see {part.child.log}\n{tail(part.child.log)}"
+                    raise StartFailed(f"{part.name} ended at start ({part.child.ended()}); {said}")
+                if time.monotonic() > deadline:
+                    raise StartFailed(f"{part.name} is not ready: {'; '.join(reasons)}; see {part.child.log}")
+                time.sleep(0.05)
+
+    def run(self) -> None:
+        """Supervises for ever; ends by an exception (KeyboardInterrupt)."""
+        while True:
+            self._sleep()
+            now = time.monotonic()
+            for part in self.parts.values():
+                if part.due is not None:
+                    if now >= part.due:
+                        self._start_again(part)
+                elif not part.child.alive():
+                    part.due = now + AGAIN_SECONDS
+                    self._say(f"{part.name} has died ({part.child.ended()}); it is started again in a second")
+
+    def _sleep(self) -> None:
+        """Until a process ends, or the next one is due."""
+        poll = select.poll()
+        descriptors = []
+        try:
+            for part in self.parts.values():
+                if part.due is None:
+                    # Gone already and reaped: then it is not alive, and run() sees it at once.
+                    with contextlib.suppress(ProcessLookupError):
+                        descriptors.append(os.pidfd_open(part.child.pid))
+                        poll.register(descriptors[-1], select.POLLIN)
+            due = [part.due for part in self.parts.values() if part.due is not None]
+            watched = len(descriptors) + len(due) == len(self.parts)
+            wait = max(0.0, min(due) - time.monotonic()) * 1000 if due else None
+            poll.poll(wait if watched else 0)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def _start_again(self, part: Part) -> None:
+        try:
+            part.child = part.start()
+        except StartFailed as error:
+            part.due = time.monotonic() + AGAIN_SECONDS
+            self._say(f"{part.name} does not start: {error}")
+            return
+        part.due = None
+        self._changed()
+        self._say(f"{part.name} runs again as process {part.child.pid}")
+
+    def stop(self, groups: Iterable[Iterable[str]]) -> None:
+        """Ends the named groups of parts one after the other, the parts of a group at once."""
+        for names in groups:
+            parts = [self.parts[name] for name in names if name in self.parts]
+            for part in parts:
+                part.child.terminate()
+            for part in parts:
+                part.child.stop(part.stop_seconds)
+
+
+def _not_ready(http: str) -> list[str]:
+    """Why a service is not ready; empty when it is."""
+    try:
+        with urllib.request.urlopen(f"http://{http}/readyz", timeout=2.0):  # http, loopback, ours
+            return []
+    except urllib.error.HTTPError as error:
+        with error:
+            reasons: list[str] = json.load(error)["reasons"]
+            return reasons or ["no reason given"]
+    except OSError as error:
+        return [str(error)]

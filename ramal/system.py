@@ -1,0 +1,164 @@
+"""What the services of one process stand on: settings, a log each, a database; distributed or embedded."""
+
+import asyncio
+import contextlib
+import dataclasses
+import importlib
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from runtime.config import Common, Kafka, MySQL, Sources
+from runtime.database.port import Database
+from runtime.embedded import EmbeddedStore
+from runtime.errors import ConfigError, Unavailable
+from runtime.log.port import Log
+from runtime.service import Resource, Service
+
+SERVICES = ("edge", "authsvc", "registrar", "locator")
+"""In the order in which they stop: an edge first, then those that answer it."""
+OPEN_SECONDS = 10.0
+NEED_TABLES = frozenset({"edge", "authsvc", "locator"})
+
+
+@dataclasses.dataclass(frozen=True)
+class System:
+    """Where the log and the tables are. `resources` collects what has to be started, in order."""
+
+    sources: Sources
+    common: Common
+    database: Database
+    new_log: Callable[[str], Log]
+    """A log object for one service, by its name."""
+    store: EmbeddedStore | None = None
+    """The one file of an embedded system."""
+
+    def services(self, names: Sequence[str]) -> tuple[list[Service], list[Resource]]:
+        """The named services and what they need started before them. Raises ConfigError."""
+        resources: list[Resource] = [] if self.store is None else [self.store]
+        if NEED_TABLES.intersection(names):
+            resources.append(self.database)
+        services = []
+        for name in names:
+            log = self.new_log(name)
+            resources.append(log)
+            # Imported here: an edge's process has no use for an LDAP client.
+            build: Callable[[Sources, Log, Database], Service] = importlib.import_module(f"{name}.service").build
+            services.append(build(self.sources, log, self.database))
+        return services, resources
+
+    @contextlib.asynccontextmanager
+    async def tables(self) -> AsyncIterator[Database]:
+        """The database, open."""
+        async with self._open([self.database]):
+            yield self.database
+
+    @contextlib.asynccontextmanager
+    async def log(self) -> AsyncIterator[Log]:
+        """The log, open."""
+        log = self.new_log("ramal")
+        async with self._open([log]):
+            yield log
+
+    @contextlib.asynccontextmanager
+    async def _open(self, wanted: Sequence[Resource]) -> AsyncIterator[None]:
+        started: list[Resource] = []
+        try:
+            for resource in [*([self.store] if self.store else []), *wanted]:
+                started.append(resource)
+                try:
+                    # A service waits for Kafka as long as it takes; a person at a terminal wants to be told.
+                    async with asyncio.timeout(OPEN_SECONDS):
+                        await resource.start()
+                except TimeoutError:
+                    raise Unavailable(
+                        f"Kafka does not answer within {OPEN_SECONDS:.0f} s (RAMAL_KAFKA_BOOTSTRAP)"
+                    ) from None
+            yield
+        finally:
+            for resource in reversed(started):
+                await resource.stop(2.0)
+
+
+def distributed(sources: Sources) -> System:
+    """Over Kafka and MySQL, as the settings say. Raises ConfigError."""
+    from runtime.database.mysql import MySQLDatabase
+    from runtime.log.kafka import KafkaLog
+
+    common, kafka = sources.section(Common), sources.section(Kafka, "kafka")
+
+    def new_log(name: str) -> Log:
+        return KafkaLog(kafka, common.topic_prefix, common.partitions, f"ramal-{name}")
+
+    return System(sources, common, MySQLDatabase(sources.section(MySQL, "mysql")), new_log)
+
+
+def embedded(directory: Path, sources: Sources) -> System:
+    """In one SQLite file of this directory. Raises ConfigError."""
+    from runtime.database.sqlite import SQLiteDatabase
+    from runtime.log.embedded import EmbeddedLog
+
+    common = sources.section(Common)
+    store = EmbeddedStore(directory / "ramal.db")
+    return System(sources, common, SQLiteDatabase(store), lambda _: EmbeddedLog(store, common.partitions), store)
+
+
+def system_at(data: Path | None, sources: Sources) -> System:
+    """The embedded system of an existing directory, or the distributed one. Raises ConfigError."""
+    if data is None:
+        return distributed(sources)
+    if not (data / "ramal.db").exists():
+        raise ConfigError(f"--data {data}: there is no Ramal there (`ramal up --data {data}` makes one)")
+    return embedded(data, sources)
+
+
+def with_settings(sources: Sources, defaults: Mapping[str, Any], options: Mapping[str, str | None]) -> Sources:
+    """Settings with ours beneath them and a command's options above them.
+
+    `defaults` has the shape of ramal.toml and counts where neither it nor the environment says otherwise;
+    `options` are RAMAL_… variables, None where the option was not given.
+    """
+    file = dict(sources.file)
+    for key, value in defaults.items():
+        if isinstance(value, Mapping):
+            given = file.get(key, {})
+            file[key] = {**value, **given} if isinstance(given, Mapping) else given
+        else:
+            file.setdefault(key, value)
+    environ = {**sources.environ, **{name: text for name, text in options.items() if text is not None}}
+    return Sources(environ, file, sources.path)
+
+
+def generated_keys(path: Path) -> str:
+    """The HMAC keys of this system, made at the first call; the file's mode is 0600."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".new")
+        partial.unlink(missing_ok=True)
+        partial.touch(mode=0o600)
+        partial.write_text(f"k1:{secrets.token_hex(32)}\n")
+        partial.rename(path)
+    return path.read_text().strip()
+
+
+def sections(sources: Sources) -> dict[str, msgspec.Struct]:
+    """Every section of the configuration by name, typed. Raises ConfigError."""
+    from authsvc.config import AuthSettings, LdapSettings
+    from edge.config import EdgeConfig
+    from locator.config import Settings as LocatorSettings
+    from registrar.config import Policy
+
+    kinds: dict[str, type[msgspec.Struct]] = {
+        "": Common,
+        "kafka": Kafka,
+        "mysql": MySQL,
+        "edge": EdgeConfig,
+        "authsvc": AuthSettings,
+        "ldap": LdapSettings,
+        "registrar": Policy,
+        "locator": LocatorSettings,
+    }
+    return {name: sources.section(kind, name) for name, kind in kinds.items()}
