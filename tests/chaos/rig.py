@@ -1,0 +1,259 @@
+"""`ramal stack` as a subprocess, and what can be done to its processes; everything started here is ended here."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from ramal.processes import free_port, port_is_free
+
+PROJECT = Path(__file__).resolve().parents[2]
+RAMAL = PROJECT / ".venv" / "bin" / "ramal"
+BACKENDS = ("kafka", "mysql", "ldap")
+
+
+class NotInTime(AssertionError):
+    """Something that was waited for did not come within its bound."""
+
+
+async def until(what: str, holds: Callable[[], bool], seconds: float) -> float:
+    """Waits for a condition of files or processes; returns how long it took, or raises NotInTime."""
+    began = time.monotonic()
+    while not holds():
+        if time.monotonic() - began > seconds:
+            raise NotInTime(f"{what}: not within {seconds:.0f} s")
+        await asyncio.sleep(0.02)
+    return time.monotonic() - began
+
+
+class Process:
+    """A process known by its pid that somebody else may restart."""
+
+    def __init__(self, name: str, pid: int) -> None:
+        self.name = name
+        self.pid = pid
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends a signal; nothing if it is gone."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
+    def environ(self) -> dict[str, str]:
+        """The environment that it was started with."""
+        text = Path(f"/proc/{self.pid}/environ").read_bytes()
+        pairs = (item.partition(b"=") for item in text.split(b"\0") if item)
+        return {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
+
+    def command(self) -> list[str]:
+        """Its command line."""
+        return [os.fsdecode(part) for part in Path(f"/proc/{self.pid}/cmdline").read_bytes().split(b"\0")[:-1]]
+
+    def directory(self) -> Path:
+        """Its working directory."""
+        return Path(f"/proc/{self.pid}/cwd").readlink()
+
+
+class Extra:
+    """One more process of a service, like one of the stack's."""
+
+    def __init__(self, name: str, like: Process, log: Path, port: int, environ: Mapping[str, str]) -> None:
+        self.http = f"127.0.0.1:{port}"
+        self.log = log
+        with log.open("ab") as out:
+            self.process = subprocess.Popen(
+                like.command(),
+                env={**like.environ(), "RAMAL_NAME": name, "RAMAL_HTTP_PORT": str(port), **environ},
+                cwd=like.directory(),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+            )
+
+    async def leave(self, seconds: float = 15.0) -> int:
+        """SIGTERM; returns the exit code, or raises NotInTime."""
+        self.process.send_signal(signal.SIGCONT)
+        self.process.terminate()
+        await until(f"process {self.process.pid} ends", lambda: self.process.poll() is not None, seconds)
+        return self.process.returncode
+
+    def kill(self) -> None:
+        """Ends it whatever it does."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+
+class Stack:
+    """A running `ramal stack` in a directory of its own."""
+
+    def __init__(self, directory: Path, edges: int, users: int, environ: Mapping[str, str]) -> None:
+        self.directory = directory
+        self.log = directory / "stack.log"
+        self._extras: list[Extra] = []
+        self._stopped: set[int] = set()
+        with self.log.open("ab") as out:
+            self._process = subprocess.Popen(
+                [
+                    *(str(RAMAL), "stack", "--run-dir", str(directory), "--sip-port", str(_sip_port(edges))),
+                    *("--edges", str(edges), "--users", str(users)),
+                ],
+                cwd=directory,
+                env={**os.environ, **environ},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+            )
+
+    @property
+    def path(self) -> Path:
+        """What it says of itself."""
+        return self.directory / "stack.json"
+
+    def description(self) -> dict[str, Any]:
+        """`stack.json` as it is now."""
+        document: dict[str, Any] = json.loads(self.path.read_text())
+        return document
+
+    def process(self, name: str) -> Process:
+        """A process as it is now."""
+        return Process(name, int(self.description()["processes"][name]["pid"]))
+
+    def names(self) -> list[str]:
+        """All its processes."""
+        return sorted(self.description()["processes"])
+
+    def edges(self, transport: str) -> dict[str, tuple[str, int]]:
+        """Addresses of the edges by name."""
+        found = {}
+        for edge in self.description()["edges"]:
+            host, _, port = edge[transport].rpartition(":")
+            found[edge["name"]] = host, int(port)
+        return found
+
+    def http(self) -> dict[str, str]:
+        """HTTP addresses by process, where it has one."""
+        return {name: p["http"] for name, p in self.description()["processes"].items() if p.get("http")}
+
+    async def started(self, seconds: float) -> None:
+        """Waits for `stack.json` and for every service to be ready."""
+        await until("ramal stack writes stack.json", self._described, seconds)
+        for name, http in self.http().items():
+            await self.ready(name, http, seconds)
+
+    def _described(self) -> bool:
+        if self._process.poll() is not None:
+            raise NotInTime(f"ramal stack ended with {self._process.returncode}:\n{self.log.read_text()[-3000:]}")
+        return self.path.exists()
+
+    async def ready(self, name: str, http: str, seconds: float) -> float:
+        """Waits until /readyz says 200; returns how long it took."""
+        began = time.monotonic()
+        said = "nothing"
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session:
+            while time.monotonic() - began < seconds:
+                try:
+                    async with session.get(f"http://{http}/readyz") as response:
+                        if response.status == 200:
+                            return time.monotonic() - began
+                        said = await response.text()
+                except (aiohttp.ClientError, TimeoutError) as error:
+                    said = repr(error)
+                await asyncio.sleep(0.05)
+        raise NotInTime(f"{name} was not ready within {seconds:.0f} s: {said}")
+
+    async def all_ready(self, seconds: float) -> None:
+        """Waits until every service is ready."""
+        for name, http in self.http().items():
+            await self.ready(name, http, seconds)
+
+    async def kill(self, name: str, seconds: float = 30.0) -> Process:
+        """kill -9; returns its successor, which need not be ready."""
+        before = self.process(name)
+        before.signal(signal.SIGKILL)
+        await until(f"{name} is started again", lambda: self.process(name).pid != before.pid, seconds)
+        return self.process(name)
+
+    async def keep_down(self, name: str, seconds: float) -> None:
+        """kill -9 of a process and of each successor for that long; the one after is left alone."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            await self.kill(name, 60)
+
+    def halt(self, name: str) -> Process:
+        """SIGSTOP: hung, but its connections stay."""
+        process = self.process(name)
+        self._stopped.add(process.pid)
+        process.signal(signal.SIGSTOP)
+        return process
+
+    def wake(self, process: Process) -> None:
+        """SIGCONT."""
+        self._stopped.discard(process.pid)
+        process.signal(signal.SIGCONT)
+
+    @contextlib.asynccontextmanager
+    async def hung(self, name: str) -> AsyncIterator[Process]:
+        """Hung inside the block, on again after it whatever happens."""
+        process = self.halt(name)
+        try:
+            yield process
+        finally:
+            self.wake(process)
+
+    @contextlib.contextmanager
+    def asleep(self, extra: Extra) -> Iterator[None]:
+        """An extra process stopped inside the block."""
+        extra.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            extra.process.send_signal(signal.SIGCONT)
+
+    async def extra(
+        self, service: str, name: str, environ: Mapping[str, str] | None = None, seconds: float = 30
+    ) -> Extra:
+        """Starts one more process of a service and waits until it is ready."""
+        extra = Extra(name, self.process(f"{service}-1"), self.directory / f"{name}.log", free_port(), environ or {})
+        self._extras.append(extra)
+        try:
+            await self.ready(name, extra.http, seconds)
+        except NotInTime as error:
+            raise NotInTime(f"{error}\n{extra.log.read_text()[-2000:]}") from error
+        return extra
+
+    def let_go(self) -> None:
+        """Ends what a test left: wakes the stopped, kills the extra processes."""
+        for pid in self._stopped:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        self._stopped.clear()
+        for extra in self._extras:
+            extra.kill()
+        self._extras.clear()
+
+    def close(self) -> None:
+        """Ends all of it."""
+        self.let_go()
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(40)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+
+
+def _sip_port(edges: int) -> int:
+    """A port that is free at the addresses of all edges: other stacks may run beside this one."""
+    while True:
+        port = free_port()
+        if all(port_is_free(f"127.0.0.{number}", port) for number in range(1, edges + 1)):
+            return port

@@ -1,0 +1,70 @@
+"""Real Kafka, MariaDB and OpenLDAP, once a test run; each test has its own topics and database in them."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pymysql
+import pytest
+
+from ramal.backends import (
+    KafkaServer,
+    LdapServer,
+    MySQLServer,
+    Server,
+    start_kafka,
+    start_ldap,
+    start_mysql,
+)
+from ramal.processes import PackageMissing
+
+S = TypeVar("S", bound=Server)
+_numbers = itertools.count(1)
+
+
+def _serve(start: Callable[[Path], S], directory: Path) -> Iterator[S]:
+    try:
+        server = start(directory)
+    except PackageMissing as error:
+        # Not a skip: a run without the real servers has tested less than it says.
+        pytest.fail(f"{error} (`make test` does it, as root)", pytrace=False)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
+    """One broker for the run; who stops or kills one starts their own with `start_kafka`."""
+    yield from _serve(start_kafka, tmp_path_factory.mktemp("kafka"))
+
+
+@pytest.fixture(scope="session")
+def mysql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MySQLServer]:
+    """One MariaDB for the run; see `fresh_database`."""
+    yield from _serve(start_mysql, tmp_path_factory.mktemp("mysql"))
+
+
+@pytest.fixture(scope="session")
+def ldap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LdapServer]:
+    """One OpenLDAP with the users u00000 to u00999 of example.test."""
+    yield from _serve(start_ldap, tmp_path_factory.mktemp("ldap"))
+
+
+@pytest.fixture
+def topic_prefix() -> str:
+    """A prefix for topics that no other test of this run has."""
+    return f"test{next(_numbers)}."
+
+
+@pytest.fixture
+def fresh_database(mysql: MySQLServer) -> Iterator[str]:
+    """The name of an empty database on `mysql`, dropped after the test."""
+    name = f"test{next(_numbers)}"
+    admin = pymysql.connect(host=mysql.host, port=mysql.port, user=mysql.user, password=mysql.password, autocommit=True)
+    with admin, admin.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
+    yield name
+    admin = pymysql.connect(host=mysql.host, port=mysql.port, user=mysql.user, password=mysql.password, autocommit=True)
+    with admin, admin.cursor() as cursor:
+        cursor.execute(f"DROP DATABASE {name}")

@@ -1,0 +1,185 @@
+"""The two systems that every scenario runs on: `ramal up` and `ramal stack`, each as a user starts it."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from authsvc.users_file import add_user
+from ramal.processes import free_port, tail
+from tests.e2e.phone import Phone
+
+DOMAIN = "example.test"
+RAMAL = [sys.executable, "-m", "ramal"]
+Address = tuple[str, int]
+
+
+def user(number: int) -> str:
+    """The same users as in the stack's directory."""
+    return f"u{number:05d}"
+
+
+@dataclasses.dataclass(frozen=True)
+class System:
+    """A running system and how to reach it."""
+
+    kind: str
+    edges: list[Address]
+    """The same address for UDP and TCP."""
+    http: list[str]
+    """Base URL of each edge."""
+    environ: Mapping[str, str]
+    """What the command line needs to ask it, beside `where`."""
+    where: tuple[str, ...]
+
+    def phone(self, number: int, *, edge: int = 0, transport: str = "udp") -> Phone:
+        """The phone of a user at an edge."""
+        name = user(number)
+        return Phone(self.edges[edge], name, f"secret-{name}", DOMAIN, transport=transport)
+
+    def located(self, number: int, *, edge: int = 0) -> list[str]:
+        """The contacts by which an edge would route to a user."""
+        with urllib.request.urlopen(f"{self.http[edge]}/location/{user(number)}@{DOMAIN}", timeout=5) as response:
+            return [target["contact"] for target in json.load(response)]
+
+    def ramal(self, *words: str, check: bool = True, given: str = "") -> "subprocess.CompletedProcess[str]":
+        """A command about this system."""
+        done = subprocess.run(
+            [*RAMAL, *words, *self.where],
+            env={**os.environ, **self.environ},
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert not check or done.returncode == 0, done.stderr
+        return done
+
+
+class Running:
+    """`ramal …` in the foreground of a shell of its own; ended with the test."""
+
+    def __init__(self, words: list[str], log: Path, environ: Mapping[str, str] | None = None) -> None:
+        self.log = log
+        with log.open("ab") as out:
+            self.process = subprocess.Popen(
+                [*RAMAL, *words],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                env={**os.environ, **(environ or {})},
+            )
+
+    def output(self) -> str:
+        """All it has said."""
+        return self.log.read_text()
+
+    def wait_for(self, ready: "Any", seconds: float = 90) -> None:
+        """Waits until `ready()` is true; fails when the process ends or is late."""
+        deadline = time.monotonic() + seconds
+        try:
+            while not ready():
+                assert self.process.poll() is None, f"ramal ended with {self.process.returncode}: {tail(self.log, 20)}"
+                assert time.monotonic() < deadline, f"not ready within {seconds} s: {tail(self.log, 20)}"
+                time.sleep(0.05)
+        except AssertionError:
+            self.end()
+            raise
+
+    def end(self, number: signal.Signals = signal.SIGTERM, seconds: float = 30) -> int:
+        """Sends a signal and returns the exit code; kills what does not end."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+
+def is_ready(base: str) -> bool:
+    """Whether the health page says so."""
+    try:
+        with urllib.request.urlopen(f"{base}/readyz", timeout=2):
+            return True
+    except urllib.error.HTTPError as error:
+        error.close()
+    except OSError:
+        pass
+    return False
+
+
+def start_up(data: Path, *options: str) -> tuple[Running, System]:
+    """`ramal up` on free ports with this directory, ready."""
+    sip, http = free_port(), free_port()
+    words = ["up", "--data", str(data), "--sip-port", str(sip), "--http-port", str(http), "--domain", DOMAIN, *options]
+    running = Running(words, data.parent / "up.log")
+    base = f"http://127.0.0.1:{http}"
+    running.wait_for(lambda: is_ready(base))
+    return running, System("up", [("127.0.0.1", sip)], [base], {}, ("--data", str(data)))
+
+
+def start_stack(directory: Path, **environ: str) -> tuple[Running, System]:
+    """`ramal stack` on a free SIP port, its files below this directory; ready."""
+    run_dir = directory / "run"
+    words = ["stack", "--run-dir", str(run_dir), "--sip-port", str(free_port()), "--domain", DOMAIN]
+    running = Running(words, directory / "stack.log", environ)
+    described = run_dir / "stack.json"
+    running.wait_for(described.exists, 120)
+    running.wait_for(lambda: "All is ready" in running.output())
+    edges = json.loads(described.read_text())["edges"]
+    split = [edge["udp"].rpartition(":") for edge in edges]
+    return running, System(
+        "stack",
+        [(host, int(port)) for host, _, port in split],
+        [f"http://{edge['http']}" for edge in edges],
+        _exported(run_dir / "env"),
+        (),
+    )
+
+
+def _exported(path: Path) -> dict[str, str]:
+    """What `. env` would put into a shell."""
+    shown = subprocess.run(
+        ["env", "-i", "sh", "-c", f". {path}; env"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    pairs = (line.partition("=") for line in shown)
+    return {name: value for name, _, value in pairs if name.startswith("RAMAL_")}
+
+
+@pytest.fixture(scope="package")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """The embedded system with a few of the stack's users."""
+    directory = tmp_path_factory.mktemp("up")
+    for number in range(40):
+        add_user(directory / "data" / "users.htdigest", user(number), DOMAIN, f"secret-{user(number)}")
+    running, system = start_up(directory / "data")
+    yield system
+    assert running.end(signal.SIGINT) == 0
+
+
+@pytest.fixture(scope="package")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """The distributed system with two edges."""
+    running, system = start_stack(tmp_path_factory.mktemp("stack"), EDGES="2", USERS="1200")
+    yield system
+    assert running.end() == 0
+
+
+@pytest.fixture(params=["up", "stack"])
+def system(request: pytest.FixtureRequest) -> System:
+    """Both systems, one after the other."""
+    found: System = request.getfixturevalue(request.param)
+    return found

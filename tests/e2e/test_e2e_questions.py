@@ -1,0 +1,90 @@
+"""The operators' questions, on both systems while they run."""
+
+import json
+from datetime import datetime
+
+import pytest
+
+from tests.e2e.conftest import DOMAIN, System, user
+
+pytestmark = pytest.mark.e2e
+
+FIRST = 37
+"""Users of this file alone."""
+
+
+def test_show_history_and_at_tell_the_same(system: System) -> None:
+    aor = f"{user(FIRST)}@{DOMAIN}"
+    with system.phone(FIRST) as phone:
+        phone.register()
+        shown = json.loads(system.ramal("show", f"sip:{aor}", "--json").stdout)
+        during = datetime.now().astimezone().isoformat()
+        assert [binding["contact"] for binding in shown] == [phone.contact]
+        assert shown[0]["granted"] == 300
+        assert phone.contact in system.ramal("at", during, aor).stdout
+        phone.deregister()
+
+    assert f"{aor} is not registered" in system.ramal("show", aor).stdout
+    assert f"unregistered by {aor}" in system.ramal("history", aor).stdout
+    after = datetime.now().astimezone().isoformat()
+    assert f"{aor} was not registered" in system.ramal("at", after, aor).stdout
+    assert phone.contact in system.ramal("at", during).stdout
+
+
+def test_an_operators_removal_goes_through_the_log_and_is_on_record(system: System) -> None:
+    aor = f"{user(FIRST + 1)}@{DOMAIN}"
+    with system.phone(FIRST + 1) as phone:
+        phone.register()
+        other = f"sip:{phone.user}@192.0.2.9"
+        phone.register(f"<{other}>")
+
+        removed = system.ramal("remove", aor, other)
+
+        assert f"unregistered {other}" in removed.stdout
+        assert system.located(FIRST + 1) == [phone.contact]
+        assert "has 0 contacts" in system.ramal("remove", aor).stdout
+        assert system.located(FIRST + 1) == []
+        assert "Nothing was removed" in system.ramal("remove", aor).stdout
+    audit = system.ramal("tail", "audit", "--from-beginning", "--count", "3").stdout.splitlines()
+    assert {json.loads(line)["type"] for line in audit} == {"ramal.ContactsRemoved"}
+
+
+def test_tail_shows_records_but_no_credentials(system: System) -> None:
+    with system.phone(FIRST) as phone:
+        phone.register()
+    lines = [
+        json.loads(line)
+        for line in system.ramal("tail", "auth.commands", "--from-beginning", "--count", "1").stdout.splitlines()
+    ]
+
+    assert [line["type"] for line in lines] == ["ramal.Authenticate"]
+    digest = lines[0]["value"]["digest"]
+    assert (digest["response"], digest["nonce"], digest["cnonce"]) == ("***", "***", "***")
+
+
+def test_rebuild_while_serving_finds_equal_checksums(system: System) -> None:
+    with system.phone(FIRST + 2) as phone:
+        phone.register()
+        rebuilt = system.ramal("rebuild").stdout
+        assert "equal checksums" in rebuilt
+        assert system.located(FIRST + 2) == [phone.contact]
+        assert phone.register().status == 200
+
+
+def test_topics_and_migrate_find_all_in_order(system: System) -> None:
+    assert "All topics are there" in system.ramal("topics").stdout
+    assert "up to date" in system.ramal("migrate").stdout
+
+
+def test_a_user_is_added_registers_and_is_removed(system: System) -> None:
+    system.ramal("user", "add", "carol", "--domain", DOMAIN, "--password-stdin", given="s3cret of carol\n")
+    assert f"carol@{DOMAIN}" in system.ramal("user", "list").stdout.split()
+
+    phone = system.phone(0)
+    phone.user, phone._password = "carol", "s3cret of carol"
+    with phone:
+        assert phone.register().status == 200
+
+    system.ramal("user", "remove", "carol", "--domain", DOMAIN)
+    assert f"carol@{DOMAIN}" not in system.ramal("user", "list").stdout.split()
+    assert system.ramal("user", "remove", "carol", "--domain", DOMAIN, check=False).returncode == 2

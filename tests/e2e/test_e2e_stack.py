@@ -1,0 +1,82 @@
+"""`ramal stack`: what stack.json promises, a service that dies, and an end that leaves nothing behind."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pymysql
+import pytest
+
+from tests.e2e.conftest import Running, is_ready, start_stack
+
+pytestmark = pytest.mark.e2e
+
+
+def described(directory: Path) -> dict[str, Any]:
+    """stack.json as it is now."""
+    content: dict[str, Any] = json.loads((directory / "run" / "stack.json").read_text())
+    return content
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs (a zombie does not)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until_gone(pids: list[int], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while left := [pid for pid in pids if alive(pid)]:
+        assert time.monotonic() < deadline, f"still alive: {left}"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> "Any":
+    """A small stack of this test's own."""
+    stack, _ = start_stack(tmp_path, EDGES="2", USERS="20")
+    yield stack
+    if stack.process.poll() is None:
+        stack.end()
+
+
+def test_stack_json_says_where_all_is_and_stays_current(running: Running, tmp_path: Path) -> None:
+    before = described(tmp_path)
+    names = {"edge-1", "edge-2", "authsvc-1", "registrar-1", "locator-1", "kafka", "mysql", "ldap"}
+    assert set(before["processes"]) == names
+    assert [edge["name"] for edge in before["edges"]] == ["edge-1", "edge-2"]
+    assert [edge["udp"].partition(":")[0] for edge in before["edges"]] == ["127.0.0.1", "127.0.0.2"]
+    assert all(edge["tcp"] == edge["udp"] for edge in before["edges"])
+    assert all(alive(process["pid"]) and Path(process["log"]).exists() for process in before["processes"].values())
+    assert all(is_ready(f"http://{process['http']}") for process in before["processes"].values() if process["http"])
+    pymysql.connect(**before["mysql"]).close()
+
+    for name in ("registrar-1", "kafka"):
+        os.kill(before["processes"][name]["pid"], signal.SIGKILL)
+        running.wait_for(
+            lambda name=name: described(tmp_path)["processes"][name]["pid"] != before["processes"][name]["pid"]
+        )
+        assert f"{name} has died" in running.output()
+    after = described(tmp_path)
+    http = [f"http://{process['http']}" for process in after["processes"].values() if process["http"]]
+    running.wait_for(lambda: all(map(is_ready, http)), 60)
+    assert (after["kafka"], after["edges"]) == (before["kafka"], before["edges"])
+
+    pids = [process["pid"] for process in after["processes"].values()]
+    assert running.end() == 0
+    wait_until_gone(pids, 1)
+    assert not (tmp_path / "run" / "stack.json").exists()
+    assert "Traceback" not in running.output()
+
+
+def test_its_processes_die_with_a_supervisor_that_is_killed(running: Running, tmp_path: Path) -> None:
+    pids = [process["pid"] for process in described(tmp_path)["processes"].values()]
+
+    running.end(signal.SIGKILL)
+
+    wait_until_gone(pids)

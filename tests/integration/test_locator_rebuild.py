@@ -1,0 +1,253 @@
+"""E14, E15, C14: the tables made anew from the log while the locator serves."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from events.registrations import WATERMARK_KEY, Watermark
+from events.topics import BINDINGS
+from events.wire import encode
+from locator.config import Settings
+from locator.history import registered_at
+from locator.rebuild import rebuild
+from locator.service import Locator
+from locator.tables import HISTORY_COLUMNS, LOCATION_COLUMNS
+from runtime.database.port import Database, Row, Statement
+from runtime.embedded import EmbeddedStore
+from runtime.errors import DatabaseUnavailable, PositionConflict
+from runtime.log.embedded import EmbeddedLog
+from runtime.log.port import Append, Bounds
+from tests.locator_kit import DATABASES, START, Scribe, claim, open_database
+
+PARTITIONS = 2
+
+
+class Site:
+    """A log of two partitions, a locator that serves, and registrars."""
+
+    def __init__(self, log: EmbeddedLog, database: Database) -> None:
+        self.log = log
+        self.database = database
+        self.scribes = [Scribe(partition=n) for n in range(PARTITIONS)]
+
+    async def happen(self, count: int, first: int = 0) -> None:
+        """Registrations, moves and ends of many users."""
+        for scribe in self.scribes:
+            events = []
+            for n in range(first, first + count):
+                aor, contact = f"u{scribe.partition}x{n % 20}@example.test", f"sip:u{n % 20}@x"
+                scribe.now += 1000
+                if n % 7 == 6:
+                    events.append(scribe.end(aor, contact))
+                else:
+                    events.append(scribe.register(aor, contact, 3600, received=f"sip:{n % 3}"))
+            await self.log.append([scribe.append(event) for event in events])
+
+    async def projected(self) -> None:
+        """Waits until the tables have all of the log."""
+        async with asyncio.timeout(30):
+            for number in range(PARTITIONS):
+                end = (await self.log.bounds("registrations", number)).end
+                while not await self.database.query(  # noqa: ASYNC110  # tables tell nobody
+                    "SELECT 1 FROM projection_offset WHERE projection = 'location' AND partition_no = %s"
+                    " AND next_offset = %s AND claim < %s",
+                    (number, end, 2**60),
+                ):
+                    await asyncio.sleep(0.02)
+
+    async def rows(self, table: str) -> list[Row]:
+        columns, order = (
+            (LOCATION_COLUMNS, "contact_id") if table == "location" else (HISTORY_COLUMNS, "contact_id, began_offset")
+        )
+        return await self.database.query(f"SELECT {', '.join(columns)} FROM {table} ORDER BY {order}")
+
+    async def snapshot(self, number: int) -> None:
+        """What the registrar writes to `bindings`."""
+        scribe = self.scribes[number]
+        through = (await self.log.bounds("registrations", number)).end - 1
+        states = [
+            Append(BINDINGS, number, aor.encode(), encode(state) if state.bindings else None)
+            for aor, state in scribe.states.items()
+        ]
+        mark = encode(Watermark(through, through, scribe.claim))
+        await self.log.append_transaction("t", [*states, Append(BINDINGS, number, WATERMARK_KEY.encode(), mark)])
+
+    async def shown(self) -> set[tuple[str, str]]:
+        return {
+            (f"{u}@{d}", c) for u, d, c in await self.database.query("SELECT username, domain, contact FROM location")
+        }
+
+    def expected(self) -> set[tuple[str, str]]:
+        return {
+            (aor, b.contact) for scribe in self.scribes for aor, state in scribe.states.items() for b in state.bindings
+        }
+
+
+@pytest.fixture(params=DATABASES)
+async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Site]:
+    store = EmbeddedStore(tmp_path / "ramal.db")
+    log = EmbeddedLog(store, PARTITIONS)
+    await log.start()
+    database = await open_database(request, request.param, store)
+    site = Site(log, database)
+    for scribe in site.scribes:
+        await claim(log, scribe)
+    yield site
+    await log.stop()
+    await database.stop()
+    await store.stop()
+
+
+@contextlib.asynccontextmanager
+async def serving(site: Site) -> AsyncIterator[Locator]:
+    locator = Locator(site.log, site.database, Settings())
+    await locator.start()
+    try:
+        yield locator
+    finally:
+        await locator.stop(5.0)
+
+
+async def test_c14_a_rebuild_of_right_tables_finds_them_equal_and_changes_no_row(site: Site) -> None:
+    await site.happen(60)
+    async with serving(site):
+        await site.projected()
+        before = [await site.rows(table) for table in ("location", "registration_history")]
+        seen: list[tuple[int, int]] = []
+        rebuilt = await rebuild(site.log, site.database, lambda done, total: seen.append((done, total)))
+        assert rebuilt.equal is True
+        assert (rebuilt.rows, rebuilt.intervals) == (len(before[0]), len(before[1]))
+        assert rebuilt.records == seen[-1][0] == seen[-1][1] == 122
+        assert [await site.rows(table) for table in ("location", "registration_history")] == before
+        await site.happen(30, first=60)
+        await site.projected()
+        assert await site.shown() == site.expected()
+    again = await rebuild(site.log, site.database)
+    assert again.equal is True
+    assert again.checksum != rebuilt.checksum
+
+
+async def test_e14_emptied_tables_are_filled_again_and_found_unequal(site: Site) -> None:
+    await site.happen(60)
+    async with serving(site):
+        await site.projected()
+        history = await site.rows("registration_history")
+        await site.database.transact([Statement("DELETE FROM location"), Statement("DELETE FROM registration_history")])
+        rebuilt = await rebuild(site.log, site.database)
+        assert rebuilt.equal is False
+        assert await site.shown() == site.expected()
+        assert await site.rows("registration_history") == history
+
+
+async def test_e14_dropped_tables_are_made_again_while_the_locator_serves(site: Site) -> None:
+    await site.happen(60)
+    async with serving(site):
+        await site.projected()
+        before = [await site.rows(table) for table in ("location", "registration_history")]
+        for table in ("location", "registration_history", "projection_offset"):
+            await site.database.transact([Statement(f"DROP TABLE {table}")])
+        await rebuild(site.log, site.database)
+        await site.projected()
+        assert [await site.rows(table) for table in ("location", "registration_history")] == before
+
+
+async def test_e14_nothing_is_lost_that_is_registered_during_a_rebuild(site: Site) -> None:
+    await site.happen(100)
+    stop = asyncio.Event()
+
+    async def registering() -> int:
+        first = 100
+        while not stop.is_set():
+            await site.happen(5, first)
+            first += 5
+            await asyncio.sleep(0.005)
+        return first
+
+    async with serving(site):
+        busy = asyncio.create_task(registering())
+        results = [await rebuild(site.log, site.database) for _ in range(3)]
+        stop.set()
+        assert await busy > 100
+        await site.projected()
+        assert await site.shown() == site.expected()
+        assert all(result.equal is not False for result in results)
+    assert (await rebuild(site.log, site.database)).equal is True
+
+
+async def test_e15_snapshots_and_the_tail_give_the_same_rows_as_the_whole_log(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(site):
+        await site.happen(40)
+        await site.projected()
+        for number in range(PARTITIONS):
+            await site.snapshot(number)
+        await site.happen(40, first=40)
+        await site.projected()
+    before = [await site.rows(table) for table in ("location", "registration_history")]
+    real = site.log.bounds
+
+    async def begins_later(topic: str, partition: int) -> Bounds:
+        bounds = await real(topic, partition)
+        return Bounds(20, bounds.end) if topic == "registrations" else bounds
+
+    monkeypatch.setattr(site.log, "bounds", begins_later)
+    rebuilt = await rebuild(site.log, site.database)
+    assert rebuilt.equal is True
+    assert rebuilt.records == 80
+    assert [await site.rows(table) for table in ("location", "registration_history")] == before
+    # With the history gone too, those who are registered are known from when they were made.
+    await site.database.transact([Statement("DELETE FROM location"), Statement("DELETE FROM registration_history")])
+    assert (await rebuild(site.log, site.database)).equal is False
+    assert await site.rows("location") == before[0]
+    now = max(scribe.now for scribe in site.scribes)
+    assert {(r.aor, r.contact) for r in await registered_at(site.database, now)} == site.expected()
+    assert all(r.since >= START for r in await registered_at(site.database, now))
+
+
+async def test_a_rebuild_that_fails_at_the_swap_leaves_the_tables_and_lets_the_locator_go_on(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await site.happen(20)
+    async with serving(site):
+        await site.projected()
+        before = await site.rows("location")
+
+        def refused(tables: Any) -> list[Statement]:
+            return [Statement("SELECT * FROM no_such_table")]
+
+        monkeypatch.setattr(site.database, "swap", refused)
+        monkeypatch.setattr("locator.rebuild.HOLD_SECONDS", 0.1)
+        with pytest.raises(DatabaseUnavailable):
+            await rebuild(site.log, site.database)
+        monkeypatch.undo()
+        assert await site.rows("location") == before
+        await site.happen(10, first=20)
+        await site.projected()
+        assert await site.shown() == site.expected()
+
+
+async def test_a_rebuild_whose_hold_was_taken_back_swaps_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    await site.happen(20)
+    monkeypatch.setattr("locator.rebuild.hold", lambda tables: Statement("DELETE FROM location WHERE 1 = 0"))
+    with pytest.raises(PositionConflict):
+        await rebuild(site.log, site.database)
+    assert await site.rows("location") == []
+
+
+async def test_of_two_rebuilds_at_once_the_tables_are_right_afterwards(site: Site) -> None:
+    await site.happen(60)
+    async with serving(site):
+        await site.projected()
+        await asyncio.gather(
+            *(rebuild(site.log, site.database) for _ in range(2)),
+            return_exceptions=True,
+        )
+        await site.happen(10, first=60)
+        await rebuild(site.log, site.database)
+        await site.projected()
+        assert await site.shown() == site.expected()

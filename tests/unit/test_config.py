@@ -1,0 +1,99 @@
+"""Configuration: the environment over the file, typed, every error names the key, secrets stay masked."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from runtime.config import Common, Kafka, MySQL, Secret, Sources, hmac_keys, masked
+from runtime.errors import ConfigError
+
+
+def sources(environ: dict[str, str], toml: dict[str, object] | None = None) -> Sources:
+    return Sources(environ, toml or {}, "ramal.toml")
+
+
+def test_the_environment_wins_over_the_file() -> None:
+    given = sources({"RAMAL_MYSQL_PORT": "3307"}, {"mysql": {"port": 1, "host": "db"}})
+
+    settings = given.section(MySQL, "mysql")
+
+    assert (settings.host, settings.port) == ("db", 3307)
+
+
+def test_shared_settings_have_no_section_in_their_names() -> None:
+    assert sources({"RAMAL_DOMAIN": "campus.test"}).section(Common).domain == "campus.test"
+
+
+def test_command_line_options_win_over_both() -> None:
+    assert sources({"RAMAL_DOMAIN": "a.test"}).section(Common, domain="b.test").domain == "b.test"
+
+
+@pytest.mark.parametrize(
+    ("environ", "toml", "key"),
+    [
+        ({"RAMAL_MYSQL_PORT": "many"}, {}, "RAMAL_MYSQL_PORT"),
+        ({}, {"mysql": {"port": "many"}}, "ramal.toml: mysql.port"),
+        ({}, {"mysql": {"prot": 1}}, "ramal.toml: mysql.prot"),
+        ({}, {"mysql": 5}, r"ramal.toml: \[mysql\]"),
+        ({"RAMAL_MYSQL_PASSWORD_FILE": "/does/not/exist"}, {}, "RAMAL_MYSQL_PASSWORD_FILE"),
+    ],
+)
+def test_an_error_names_the_key(environ: dict[str, str], toml: dict[str, object], key: str) -> None:
+    with pytest.raises(ConfigError, match=key):
+        sources(environ, toml).section(MySQL, "mysql")
+
+
+def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("s3cret\n")
+
+    settings = sources({"RAMAL_MYSQL_PASSWORD_FILE": str(tmp_path / "password")}).section(MySQL, "mysql")
+
+    assert settings.password == "s3cret"
+
+
+def test_a25_a_secret_is_masked_wherever_settings_are_shown() -> None:
+    settings = sources({"RAMAL_MYSQL_PASSWORD": "s3cret"}).section(MySQL, "mysql")
+
+    assert "s3cret" not in repr(settings)
+    assert masked(settings)["password"] == "***"
+
+
+def test_a_named_file_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.toml"):
+        Sources.read({"RAMAL_CONFIG": "nowhere.toml"})
+
+
+def test_settings_of_domains_come_from_tables_or_json() -> None:
+    toml: dict[str, object] = {"domains": {"B.test": {"algorithms": ["SHA-256"], "thesis_mode": True}}}
+
+    from_file = sources({}, toml).section(Common).served()
+    from_environment = sources({"RAMAL_DOMAINS": '{"b.test": {"algorithms": ["SHA-256"]}}'}).section(Common).served()
+
+    assert from_file["b.test"].thesis_mode
+    assert from_environment["b.test"].algorithms == ("SHA-256",)
+    assert from_file["example.test"].algorithms == ("MD5",)
+
+
+def test_numbers_and_switches_are_read_from_text() -> None:
+    assert sources({"RAMAL_KAFKA_SESSION_TIMEOUT": "6.5"}).section(Kafka, "kafka").session_timeout == 6.5
+
+
+@pytest.mark.parametrize("text", ["", "k1", "k1:zz", "k1:00ff", "way-too-long:" + "00" * 16])
+def test_keys_that_are_missing_or_weak_are_refused_without_being_shown(text: str) -> None:
+    with pytest.raises(ConfigError, match="RAMAL_KEYS") as caught:
+        hmac_keys(Secret(text))
+
+    assert text == "" or text not in str(caught.value)
+
+
+def test_the_first_key_signs() -> None:
+    assert list(hmac_keys(f"k2:{'11' * 16},k1:{'22' * 16}")) == ["k2", "k1"]
+
+
+def test_a_list_of_addresses_may_begin_with_an_ipv6_one() -> None:
+    class Listening(msgspec.Struct):
+        udp: tuple[str, ...] = ()
+
+    for text in ("[::]:5060,0.0.0.0:5060", '["[::]:5060", "0.0.0.0:5060"]'):
+        assert sources({"RAMAL_X_UDP": text}).section(Listening, "x").udp == ("[::]:5060", "0.0.0.0:5060")

@@ -1,0 +1,86 @@
+"""What an operator types, and what settings count."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from ramal.system import generated_keys, with_settings
+from ramal.up import readable_password
+from ramal.wording import aor, duration, point_in_time
+from runtime.config import Common, Sources, hmac_keys
+
+
+@pytest.mark.parametrize("text", ["alice@example.test", "sip:alice@example.test", "SIP:alice@EXAMPLE.test;x=y"])
+def test_an_aor_is_typed_with_or_without_sip(text: str) -> None:
+    assert aor(text) == "alice@example.test"
+
+
+@pytest.mark.parametrize("text", ["", "alice", "@example.test", "tel:+4912345", "alice@", "sip:example.test"])
+def test_what_is_no_aor_is_said(text: str) -> None:
+    with pytest.raises(ValueError, match="not an address-of-record"):
+        aor(text)
+
+
+HERE = datetime.fromtimestamp(1773154800, UTC).astimezone().tzinfo
+NOW = datetime(2026, 3, 10, 15, 0, tzinfo=HERE)
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("14:05", datetime(2026, 3, 10, 14, 5, tzinfo=HERE)),
+        ("today 9:30", datetime(2026, 3, 10, 9, 30, tzinfo=HERE)),
+        ("yesterday 14:05", datetime(2026, 3, 9, 14, 5, tzinfo=HERE)),
+        ("Yesterday 14:05:59", datetime(2026, 3, 9, 14, 5, 59, tzinfo=HERE)),
+        ("2026-03-01 14:05", datetime(2026, 3, 1, 14, 5, tzinfo=HERE)),
+        ("2026-03-01T14:05:00Z", datetime(2026, 3, 1, 14, 5, tzinfo=UTC)),
+        ("2026-03-01T14:05:00+02:00", datetime(2026, 3, 1, 12, 5, tzinfo=UTC)),
+    ],
+)
+def test_a_time_is_typed_as_people_say_it(text: str, moment: datetime) -> None:
+    assert point_in_time(text, NOW) == moment
+    assert point_in_time(text, NOW).utcoffset() is not None
+
+
+@pytest.mark.parametrize("text", ["", "25:00", "12:60", "tomorrow 14:05", "noon"])
+def test_what_is_no_time_is_said(text: str) -> None:
+    with pytest.raises(ValueError, match="time"):
+        point_in_time(text, NOW)
+
+
+def test_durations_are_coarse() -> None:
+    assert [duration(seconds) for seconds in (7.9, 250, 7500)] == ["7 s", "4 min 10 s", "2 h 5 min"]
+
+
+def test_options_win_over_the_environment_and_that_over_the_file_and_that_over_our_defaults() -> None:
+    given = Sources({"RAMAL_NAME": "environment", "RAMAL_HTTP_PORT": "1"}, {"log_level": "ERROR"})
+    defaults = {"name": "default", "log_level": "DEBUG", "partitions": 9, "http_port": 8080}
+
+    common = with_settings(given, defaults, {"RAMAL_HTTP_PORT": "2", "RAMAL_DOMAIN": None}).section(Common)
+
+    assert common.name == "environment"
+    assert common.log_level == "ERROR"
+    assert common.partitions == 9
+    assert common.http_port == 2
+    assert common.domain == "example.test"
+
+
+def test_keys_are_made_once_and_are_ours_alone(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    keys = generated_keys(path)
+
+    assert generated_keys(path) == keys
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert len(hmac_keys(keys)["k1"]) == 32
+
+
+def test_passwords_can_be_read_out_and_differ() -> None:
+    passwords = {readable_password() for _ in range(100)}
+
+    assert len(passwords) == 100
+    assert all(password.replace("-", "").isalpha() and len(password) == 19 for password in passwords)
+
+
+def test_a_day_ends_where_the_clock_says_so() -> None:
+    assert point_in_time("yesterday 23:59", NOW) + timedelta(minutes=1) == point_in_time("0:00", NOW)

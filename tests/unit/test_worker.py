@@ -1,0 +1,202 @@
+"""The worker's own rules (runtime/worker.py), on a log that does as it is told."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import cast
+
+import pytest
+
+from events.topics import REGISTRATIONS
+from runtime.errors import LogUnavailable
+from runtime.log.embedded_sql import StoredRecord
+from runtime.log.port import Batch, Bounds, Log
+from runtime.worker import FIRST_BACKOFF, LAST_BACKOFF, Worker
+
+REAL_SLEEP = asyncio.sleep
+
+
+class ScriptedLog:
+    """A log and its one subscription, which gives what was put into `script`, and then waits."""
+
+    def __init__(self, *script: Batch | Exception, partitions: int = 1) -> None:
+        self.script = list(script)
+        self.done = asyncio.Event()
+        self.more = asyncio.Event()
+        self.commits: list[dict[int, int]] = []
+        self.commit_faults: list[Exception] = []
+        self.begun: list[tuple[int, int | None]] = []
+        self.stopped = False
+        self._partitions = partitions
+        self._joined = False
+
+    def subscribe(
+        self, topic: str, group: str, on_assigned: Callable[[int], None], on_revoked: Callable[[int], None]
+    ) -> "ScriptedLog":
+        self.on_assigned, self.on_revoked = on_assigned, on_revoked
+        return self
+
+    async def poll(self, timeout: float, max_records: int = 500) -> Batch:
+        if not self._joined:
+            self._joined = True
+            for partition in range(self._partitions):
+                self.on_assigned(partition)
+        await REAL_SLEEP(0.001)
+        if len(self.begun) < self._partitions:
+            return {}
+        if self.script:
+            step = self.script.pop(0)
+            if isinstance(step, Exception):
+                raise step
+            return step
+        self.done.set()
+        await self.more.wait()
+        return {}
+
+    def begin(self, partition: int, offset: int | None) -> None:
+        self.begun.append((partition, offset))
+
+    def seek(self, partition: int, offset: int) -> None:
+        raise AssertionError
+
+    def pause(self, partition: int) -> None: ...
+
+    def assigned(self) -> frozenset[int]:
+        return frozenset(range(self._partitions))
+
+    def joined(self) -> bool:
+        return self._joined
+
+    async def commit(self, offsets: Mapping[int, int]) -> None:
+        if self.commit_faults:
+            raise self.commit_faults.pop(0)
+        self.commits.append(dict(offsets))
+
+    async def stop(self, deadline: float = 3.0) -> None:
+        self.stopped = True
+
+    async def committed(self, topic: str, group: str) -> dict[int, int]:
+        return {0: 7}
+
+    async def bounds(self, topic: str, partition: int) -> Bounds:
+        return Bounds(0, 10)
+
+
+class Counting:
+    """A handler that takes everything."""
+
+    topic = REGISTRATIONS
+    group = "g"
+    dead_letters = False
+
+    def __init__(self, *faults: Exception) -> None:
+        self.faults = list(faults)
+        self.released = 0
+
+    async def restore(self, partition: int) -> int | None:
+        if self.faults:
+            raise self.faults.pop(0)
+        return None
+
+    def release(self, partition: int) -> None:
+        self.released += 1
+
+    async def handle(self, batch: Batch) -> Mapping[int, int]:
+        return {partition: records[-1].offset + 1 for partition, records in batch.items()}
+
+
+def batch(offset: int, partition: int = 0) -> Batch:
+    return {partition: [StoredRecord(partition, offset, 0, b"k", b"v", ())]}
+
+
+async def work(log: ScriptedLog, handler: Counting, jitter: float = 1.0) -> tuple[Worker, "asyncio.Task[None]"]:
+    """A worker that has gone through the log's script."""
+    worker = Worker(cast(Log, log), handler, jitter=lambda: jitter)
+    running = asyncio.create_task(worker.run())
+    await asyncio.wait_for(log.done.wait(), 20)
+    return worker, running
+
+
+async def test_none_from_restore_goes_on_at_the_committed_offset_and_catches_up_to_the_end() -> None:
+    log = ScriptedLog(batch(7), batch(8))
+    worker, running = await work(log, Counting())
+    assert log.begun == [(0, 7)]
+    assert not worker.caught_up()
+    assert worker.not_ready() == [f"{REGISTRATIONS}: partition 0 is catching up"]
+    log.script.append(batch(9))
+    log.more.set()
+    while not worker.caught_up():
+        await REAL_SLEEP(0.001)
+    assert worker.not_ready() == []
+    await worker.stop(1.0)
+    await running
+
+
+async def test_commits_are_rare_and_the_last_one_comes_at_stop() -> None:
+    log = ScriptedLog(*(batch(offset) for offset in range(7, 107)))
+    worker, running = await work(log, Counting())
+    assert len(log.commits) <= 2
+    await worker.stop(1.0)
+    await running
+    assert log.commits[-1] == {0: 107}
+    assert log.stopped
+
+
+async def test_a_commit_that_failed_is_made_up_for() -> None:
+    log = ScriptedLog(batch(7))
+    log.commit_faults.append(LogUnavailable("away"))
+    worker, running = await work(log, Counting())
+    assert log.commits == []
+    await worker.stop(1.0)
+    await running
+    assert log.commits == [{0: 8}]
+
+
+async def test_offsets_of_a_revoked_partition_are_not_committed() -> None:
+    log = ScriptedLog({**batch(7), **batch(3, 1)}, partitions=2)
+    log.commit_faults.append(LogUnavailable("away"))
+    worker, running = await work(log, Counting())
+    log.on_revoked(0)
+    await worker.stop(1.0)
+    await running
+    assert log.commits == [{1: 4}]
+
+
+async def test_while_the_log_is_away_it_is_not_ready_and_then_again() -> None:
+    log = ScriptedLog(batch(9), LogUnavailable("away"))
+    worker, running = await work(log, Counting())
+    assert worker.not_ready() == [f"{REGISTRATIONS}: the log is away"]
+    log.more.set()
+    while worker.not_ready():
+        await REAL_SLEEP(0.001)
+    await worker.stop(1.0)
+    await running
+
+
+async def test_a_restore_is_tried_again_ever_more_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        await REAL_SLEEP(0)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    handler = Counting(*[LogUnavailable("away")] * 4, ValueError("a bug"), LogUnavailable("away"))
+    worker, running = await work(ScriptedLog(batch(7)), handler)
+    assert slept == [FIRST_BACKOFF, 0.2, 0.4, 0.8, 1.6, LAST_BACKOFF]
+    assert handler.released == 6
+    await worker.stop(1.0)
+    await running
+
+
+async def test_jitter_takes_up_to_half_of_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        await REAL_SLEEP(0)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    worker, running = await work(ScriptedLog(batch(7)), Counting(LogUnavailable("away")), jitter=0.0)
+    assert slept == [FIRST_BACKOFF / 2]
+    await worker.stop(1.0)
+    await running
