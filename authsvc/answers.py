@@ -1,10 +1,10 @@
-"""Decisions as records: RegisterContacts to the registrar, Refused to the edge, failures to the audit."""
+"""Decisions as records: commands to the registrar, replies to the edge, failures to the audit."""
 
 from authsvc.audit import AuditRate
-from authsvc.decider import Accept, Refuse
+from authsvc.decider import Accept, Called, Refuse
 from events.audit import AuthenticationFailed
-from events.commands import Authenticate, RegisterContacts
-from events.replies import Refused
+from events.commands import Authenticate, FindUser, FlowLost, RegisterContacts, Registration, RemoveFlow, ReplyTo
+from events.replies import Authenticated, Found, Refused, Reply
 from events.topics import AUDIT, EDGE_REPLIES, REGISTRAR_COMMANDS, partition_of
 from events.wire import cloud_event, encode
 from runtime.log.port import Append
@@ -30,27 +30,45 @@ class Answers:
 
     def write(self, out: list[Append], command: Authenticate, decision: Accept | Refuse, at: int) -> None:
         """Adds the records of one decision, made on a command appended `at` (milliseconds)."""
-        if isinstance(decision, Accept):
-            out.append(self._register(command, decision))
-            return
-        out.append(self._refused(command, decision))
-        if decision.failure:
+        if isinstance(decision, Refuse):
+            out.append(self._refused(command, decision))
+            if not decision.failure:
+                return
             if self._rate.allows(command.source, at):
                 out.append(self._audit(command, decision.failure))
             else:
                 dropped("audit-over-rate")
+        elif command.register is not None:
+            out.append(self._register(command, decision, command.register))
+        else:
+            out.append(self._authenticated(command, decision))
 
-    def _register(self, command: Authenticate, decision: Accept) -> Append:
-        aor = decision.aor
-        return Append(
-            REGISTRAR_COMMANDS,
-            partition_of(aor, self.partitions[REGISTRAR_COMMANDS]),
-            aor.encode(),
-            encode(RegisterContacts(command.id, command.reply, decision.user, aor, command.register)),
-            cloud_event("ramal.RegisterContacts", SOURCE, command.id),
-        )
+    def found(self, command: FindUser, decision: Called | Refuse) -> Append:
+        """The reply to a `FindUser`."""
+        if isinstance(decision, Refuse):
+            return self._refused(command, decision)
+        reply = command.reply
+        return self._reply("ramal.Found", reply, Found(command.id, reply.edge, reply.boot, decision.aor))
 
-    def _refused(self, command: Authenticate, decision: Refuse) -> Append:
+    def flow_lost(self, command: FlowLost) -> Append:
+        """The command that ends the bindings of a closed connection."""
+        remove = RemoveFlow(command.id, command.aor, command.path)
+        return self._command("ramal.RemoveFlow", command.aor, command.id, encode(remove))
+
+    def _register(self, command: Authenticate, decision: Accept, register: Registration) -> Append:
+        value = RegisterContacts(command.id, command.reply, decision.user, decision.aor, register)
+        return self._command("ramal.RegisterContacts", decision.aor, command.id, encode(value))
+
+    def _command(self, kind: str, aor: str, id_: str, value: bytes) -> Append:
+        partition = partition_of(aor, self.partitions[REGISTRAR_COMMANDS])
+        return Append(REGISTRAR_COMMANDS, partition, aor.encode(), value, cloud_event(kind, SOURCE, id_))
+
+    def _authenticated(self, command: Authenticate, decision: Accept) -> Append:
+        reply = command.reply
+        value = Authenticated(command.id, reply.edge, reply.boot, decision.aor, decision.first)
+        return self._reply("ramal.Authenticated", reply, value)
+
+    def _refused(self, command: Authenticate | FindUser, decision: Refuse) -> Append:
         reply = command.reply
         refused = Refused(
             command.id,
@@ -62,13 +80,11 @@ class Answers:
             decision.stale,
             decision.algorithms,
         )
-        return Append(
-            EDGE_REPLIES,
-            partition_of(reply.edge, self.partitions[EDGE_REPLIES]),
-            reply.edge.encode(),
-            encode(refused),
-            cloud_event("ramal.Refused", SOURCE, command.id),
-        )
+        return self._reply("ramal.Refused", reply, refused)
+
+    def _reply(self, kind: str, to: ReplyTo, reply: Reply) -> Append:
+        partition = partition_of(to.edge, self.partitions[EDGE_REPLIES])
+        return Append(EDGE_REPLIES, partition, to.edge.encode(), encode(reply), cloud_event(kind, SOURCE, reply.id))
 
     def _audit(self, command: Authenticate, failure: str) -> Append:
         user = f"{command.digest.username}@{command.digest.realm}"

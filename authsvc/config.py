@@ -1,5 +1,6 @@
 """Settings of authsvc: sections `authsvc` and `ldap`."""
 
+from typing import Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -26,6 +27,8 @@ class AuthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long a name that no source knows is remembered as unknown."""
     stale_seconds: float = 28_800.0
     """How long after that a remembered user is still used while a source is away."""
+    lost_flows: Literal["remove", "keep"] = "remove"
+    """What becomes of a binding whose connection is closed: it ends at once, or by its own time."""
     parked: int = 5000
     """The most commands that may wait for a source; further ones are refused with 503 at once."""
 
@@ -47,6 +50,8 @@ class LdapSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Clear text; a value with a `{SCHEME}` is a hash, from which no HA1 can be made. Empty: never asked for."""
     ha1_attributes: dict[str, str] = {}
     """By algorithm, the attribute that holds the HA1: `{"MD5": "sipHA1"}`."""
+    number_attribute: str = "telephoneNumber"
+    """Whose values are further names of the user; empty: none. Needs an equality index in the directory."""
     starttls: bool = False
     ca_file: str = ""
     """Certificates of the authorities that may vouch for the server; empty: the machine's."""

@@ -1,7 +1,7 @@
-"""Is this digest right, and may this user register that AOR? PURE: the command, what is known, and the time.
+"""Is this digest right, and may this user register, or call as, that AOR? PURE: the command, what is known, the time.
 
 `decide` says what to do, or what must be known first; it changes nothing. `evolve` remembers what was
-decided: the use of a nonce, a failure, a success.
+decided: the use of a nonce, a failure, a success, which edge asked first for a call.
 """
 
 import enum
@@ -12,6 +12,7 @@ import msgspec
 
 from authsvc.lockout import Lockouts
 from authsvc.replay import Replays, Use
+from authsvc.requests import Edge, Requests
 from authsvc.user import DIGITS, User
 from events.commands import Authenticate
 from runtime.config import Domain
@@ -54,6 +55,7 @@ class Needs(enum.Enum):
 
     USER = "user"
     OWNER = "owner"
+    """Who is called by a name: whose the AOR is, or whom `FindUser` asks for."""
 
 
 class Accept(msgspec.Struct, frozen=True, gc=False):
@@ -64,6 +66,8 @@ class Accept(msgspec.Struct, frozen=True, gc=False):
     """The user's main AOR, also when an alias was named: one AOR, one place."""
     copy: bool
     """A retransmission: answered as the first was, remembered already."""
+    first: Edge | None = None
+    """The edge that asked before for a copy of this request; never of a REGISTER."""
 
 
 class Refuse(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -80,6 +84,13 @@ class Refuse(msgspec.Struct, frozen=True, omit_defaults=True):
     """Counts towards the lock-out."""
     used: bool = False
     """The response was right and the nonce has served."""
+
+
+class Called(msgspec.Struct, frozen=True, gc=False):
+    """Who is called by the name that `FindUser` asks for."""
+
+    aor: str | None
+    """The user's main AOR; None: nobody."""
 
 
 Decision = Accept | Refuse | Needs
@@ -99,11 +110,12 @@ class Rules(msgspec.Struct, frozen=True):
 class State:
     """What a partition remembers of its users."""
 
-    __slots__ = ("lockouts", "replays")
+    __slots__ = ("lockouts", "replays", "requests")
 
     def __init__(self, replays: Replays, lockouts: Lockouts) -> None:
         self.replays = replays
         self.lockouts = lockouts
+        self.requests = Requests()
 
 
 def decide(rules: Rules, state: State, command: Authenticate, facts: Facts, at: int) -> Decision:
@@ -132,25 +144,43 @@ def decide(rules: Rules, state: State, command: Authenticate, facts: Facts, at: 
     use = state.replays.look(*_use(command), at)
     if use is Use.REPEATED or use is Use.FORGOTTEN:
         return Refuse(401, stale=True)
-    return _allowed(rules, domain, command, name, facts.owner, use is Use.COPY)
+    decision = _allowed(rules, domain, command, name, facts.owner, use is Use.COPY)
+    if command.request is not None and isinstance(decision, Accept):
+        first = state.requests.first(name, command.request, _edge(command), at)
+        return msgspec.structs.replace(decision, first=first) if first else decision
+    return decision
+
+
+def find(rules: Rules, domain: str, called: tuple[str, str] | Unknown | None) -> Called | Refuse | Needs:
+    """The answer to a `FindUser` in this domain; `called` is name and domain of who is called so."""
+    if domain not in rules.domains or called is None:
+        return Called(None)
+    if called is Unknown.UNASKED:
+        return Needs.OWNER
+    if isinstance(called, Unknown):
+        return _unavailable(rules.domains[domain])
+    return Called(own_aor(*called))
 
 
 def evolve(state: State, command: Authenticate, decision: Accept | Refuse, at: int) -> None:
     """Remembers a decision."""
     given = command.digest
+    name = f"{given.username}@{given.realm}"
     if isinstance(decision, Accept):
         if not decision.copy:
             state.replays.enter(*_use(command), at)
-        state.lockouts.succeeded(f"{given.username}@{given.realm}", command.source)
+        if command.request is not None:
+            state.requests.enter(name, command.request, _edge(command), at)
+        state.lockouts.succeeded(name, command.source)
     elif decision.used:
         state.replays.enter(*_use(command), at)
     elif decision.counts:
-        state.lockouts.failed(f"{given.username}@{given.realm}", command.source, at)
+        state.lockouts.failed(name, command.source, at)
 
 
-def give_up(rules: Rules, command: Authenticate) -> Refuse:
-    """The refusal when what is needed will not be known in time."""
-    return _unavailable(rules.domains.get(command.digest.realm, Domain()))
+def give_up(rules: Rules, domain: str) -> Refuse:
+    """The refusal when what is needed will not be known in time, for a user of this domain."""
+    return _unavailable(rules.domains.get(domain, Domain()))
 
 
 def named_by(aor: str) -> tuple[str, str]:
@@ -188,7 +218,9 @@ def _wrong(command: Authenticate, domain: Domain, user: User | None) -> Refuse |
     )
     right = digest.same(expected, given.response)
     if user is None:
-        return Refuse(404 if domain.thesis_mode else 401, failure="unknown user", counts=True)
+        # To a caller 404 would say that the callee is unknown.
+        thesis = domain.thesis_mode and command.register is not None
+        return Refuse(404 if thesis else 401, failure="unknown user", counts=True)
     if ha1 is None:
         return Refuse(401, failure="no HA1", counts=True)
     return None if right else Refuse(401, failure="wrong response", counts=True)
@@ -208,15 +240,19 @@ def _use(command: Authenticate) -> tuple[int, int, int | None, int]:
     A copy must say the same, not only bear the same Call-ID, CSeq and branch: those are in the open.
     """
     given, register = command.digest, command.register
-    said = (
-        register.call_id,
-        register.cseq,
-        register.branch,
-        command.aor,
-        register.contacts,
-        register.star,
-        register.expires,
-    )
+    if register is None:
+        # The response covers method and Request-URI. Without a request nothing tells a copy from a replay.
+        said: tuple[object, ...] = (command.request or command.id, command.method, given.uri, command.aor)
+    else:
+        said = (
+            register.call_id,
+            register.cseq,
+            register.branch,
+            command.aor,
+            register.contacts,
+            register.star,
+            register.expires,
+        )
     nc = None if given.qop is None else given.nc
     return nonce_key(command), nonce.issued_at(given.nonce), nc, hash(said)
 
@@ -227,11 +263,20 @@ def nonce_key(command: Authenticate) -> int:
     return hash((given.username, given.realm, given.nonce))
 
 
+def _edge(command: Authenticate) -> Edge:
+    return command.reply.edge, command.reply.boot
+
+
 def _allowed(
     rules: Rules, domain: Domain, command: Authenticate, name: str, owner: Owner | Unknown, copy: bool
 ) -> Decision:
-    """Whether the AOR is the user's own or an alias of it (RFC 3261 section 10.3, steps 4 and 5)."""
+    """Whether the AOR is the user's own or an alias of it (RFC 3261 section 10.3, steps 4 and 5).
+
+    A caller may also be anonymous, and who calls as nobody's AOR hears 403: 404 would be of the callee.
+    """
     given = command.digest
+    if not command.aor and command.register is None:
+        return Accept(name, own_aor(given.username, given.realm), copy)
     plain = given.username.isascii() and given.username.isalnum()
     if command.aor == (name if plain else own_aor(given.username, given.realm)):
         return Accept(name, command.aor, copy)
@@ -243,7 +288,7 @@ def _allowed(
         return _unavailable(domain)
     if owner.user == name:
         return Accept(name, own_aor(given.username, given.realm), copy)
-    if owner.user is None and not owner.exists:
+    if owner.user is None and not owner.exists and command.register is not None:
         return Refuse(404, used=not copy)
     return Refuse(403, failure="not this user's AOR", used=not copy)
 

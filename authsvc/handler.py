@@ -1,4 +1,4 @@
-"""`Authenticate` in; `RegisterContacts`, `Refused` and the audit out.
+"""`Authenticate`, `FindUser` and `FlowLost` in; commands to the registrar, replies to edges and the audit out.
 
 What can be decided at once is decided and appended with its batch. A record whose user is not known yet is
 parked (see `parking`); one task decides the parked ones when look-ups end or their deadlines pass, and appends
@@ -10,13 +10,14 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from prometheus_client import Counter, Gauge
 
 from authsvc.answers import REASONS, Answers
 from authsvc.decider import (
     Accept,
+    Called,
     Decision,
     Facts,
     Needs,
@@ -25,15 +26,17 @@ from authsvc.decider import (
     State,
     decide,
     evolve,
+    find,
     give_up,
     named_by,
-    nonce_key,
 )
 from authsvc.lockout import Lockouts
 from authsvc.parking import Parked, Parking
+from authsvc.remembered import Key
 from authsvc.replay import Replays
-from authsvc.users import Key, Users
-from events.commands import AuthCommand, Authenticate
+from authsvc.restore import used_before
+from authsvc.users import Users
+from events.commands import AuthCommand, Authenticate, FindUser, FlowLost
 from events.topics import AUDIT, AUTH_COMMANDS, EDGE_REPLIES, REGISTRAR_COMMANDS
 from events.wire import Decoder, Poisoned
 from runtime.errors import LogRefused, LogUnavailable
@@ -45,8 +48,6 @@ log = logging.getLogger("ramal.authsvc")
 GROUP = "authsvc"
 NONCES = 100_000
 """Windows of nonces remembered per partition; about 300 bytes each."""
-MARGIN_SECONDS = 1
-"""By how much an edge's idea of the log's time may be ahead or behind."""
 TICK_SECONDS = 0.1
 """How often the deadlines of parked commands are looked at."""
 RETRY_SECONDS = 0.2
@@ -56,9 +57,13 @@ LONGEST_SECONDS = 10.0
 _decode: Decoder[AuthCommand] = Decoder(AuthCommand)
 
 DECISIONS = Counter("ramal_authsvc_decisions", "Answers to Authenticate: 0 is accepted.", ["status"])
+FOUND = Counter("ramal_authsvc_found", "Answers to FindUser: 0 is somebody or nobody.", ["status"])
+FLOWS_LOST = Counter("ramal_authsvc_flows_lost", "Closed connections by which somebody had registered.")
 PARKED = Gauge("ramal_authsvc_parked", "Commands that wait for a look-up.")
 
 DeadLetter = Callable[[Record, str], Awaitable[None]]
+_Verdict = Decision | Called | None
+"""What is decided on a command; None: what a `FlowLost` says is done."""
 
 
 class _Place:
@@ -87,9 +92,11 @@ class AuthHandler:
         lockout: tuple[int, int],
         parked: int,
         dead_letter: DeadLetter,
+        keep_lost_flows: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`lockout`: failures and seconds; `parked`: the most that may wait; `dead_letter` takes what is poisoned."""
+        self._keep_lost_flows = keep_lost_flows
         self._log = log_
         self._users = users
         self._rules = rules
@@ -125,31 +132,10 @@ class AuthHandler:
         for topic in (REGISTRAR_COMMANDS, EDGE_REPLIES, AUDIT):
             self._answers.partitions[topic] = await self._log.partitions(topic)
         begin = (await self._log.committed(self.topic, self.group)).get(partition)
-        floor, suspects = await self._used_before(partition, begin) if begin else (-1, frozenset())
+        floor, suspects = await used_before(self._log, self.topic, partition, begin) if begin else (-1, frozenset())
         replays = Replays(self._rules.nonce_seconds, NONCES, floor, suspects)
         self._places[partition] = _Place(State(replays, Lockouts(*self._lockout)))
         return begin
-
-    async def _used_before(self, partition: int, begin: int) -> tuple[int, frozenset[int]]:
-        """The second up to which nonces may have been used before `begin`, and the keys of later ones that were.
-
-        A nonce made after that second was used in the last few seconds, if it was: those commands are read.
-        """
-        bounds = await self._log.bounds(self.topic, partition)
-        if not bounds.begin < begin <= bounds.end:
-            # Gone from the log: older than any nonce lives, see `service`. Beyond its end: the worker's alarm.
-            return -1, frozenset()
-        last = 0
-        async for records in self._log.read(self.topic, partition, begin - 1, begin):
-            last = records[-1].timestamp // 1000
-        floor = last - MARGIN_SECONDS - 1
-        since = await self._log.offset_at(self.topic, partition, (floor - MARGIN_SECONDS) * 1000)
-        used: set[int] = set()
-        async for records in self._log.read(self.topic, partition, min(since, begin), begin):
-            for record in records:
-                with contextlib.suppress(Poisoned):  # it is a dead letter already
-                    used.add(nonce_key(_decode(record.value)))
-        return floor, frozenset(used)
 
     def release(self, partition: int) -> None:
         """Forgets the partition and what waits in it."""
@@ -168,37 +154,44 @@ class AuthHandler:
                 except Poisoned as error:
                     await self._dead_letter(record, str(error))
                     continue
-                if record.timestamp > command.reply.deadline:
+                if isinstance(command, FlowLost):  # true however late; nobody waits for it
+                    FLOWS_LOST.inc()
+                    if self._keep_lost_flows:
+                        continue
+                elif record.timestamp > command.reply.deadline:
                     dropped("late-command")
                     continue
                 self._take(partition, place, record, command, out)
             if records:
                 place.parking.seen(records[-1].offset + 1)
         self._count()
-        if out:
-            await self._log.append(out)
+        await self._append(out)
         return {partition: place.parking.committable() for partition, place, _ in places}
 
-    def _take(self, partition: int, place: _Place, record: Record, command: Authenticate, out: list[Append]) -> None:
+    def _take(self, partition: int, place: _Place, record: Record, command: AuthCommand, out: list[Append]) -> None:
         """Decides one command, or parks it."""
-        user = (command.digest.username, command.digest.realm)
-        decision: Decision
+        user = _subject(command)
+        verdict: _Verdict
         if user in place.parking:
             if not self._full():
                 self._park(place, user, record, command)
                 return
-            decision = give_up(self._rules, command)
+            verdict = self._give_up(command)
         else:
-            decision = self._decide(place, command, record.timestamp)
-            if isinstance(decision, Needs):
-                if not self._full() and self._wait(decision, partition, user, command):
+            verdict = self._decide(place, command, record.timestamp)
+            if isinstance(verdict, Needs):
+                if not self._full() and self._wait(verdict, partition, user, command):
                     self._park(place, user, record, command)
                     return
-                decision = give_up(self._rules, command)
-        self._finish(place, command, decision, record.timestamp, out)
+                verdict = self._give_up(command)
+        self._finish(place, command, verdict, record.timestamp, out)
 
-    def _decide(self, place: _Place, command: Authenticate, at: int) -> Decision:
+    def _decide(self, place: _Place, command: AuthCommand, at: int) -> _Verdict:
         """The decision by what is known now."""
+        if isinstance(command, FindUser):
+            return find(self._rules, command.domain, self._users.called((command.name, command.domain)))
+        if isinstance(command, FlowLost):
+            return None
         user = self._users.user((command.digest.username, command.digest.realm))
         decision = decide(self._rules, place.state, command, Facts(user), at)
         if decision is Needs.OWNER:
@@ -206,12 +199,21 @@ class AuthHandler:
             decision = decide(self._rules, place.state, command, facts, at)
         return decision
 
-    def _finish(
-        self, place: _Place, command: Authenticate, decision: Accept | Refuse, at: int, out: list[Append]
-    ) -> None:
-        evolve(place.state, command, decision, at)
-        self._answers.write(out, command, decision, at)
-        self._counts[0 if isinstance(decision, Accept) else decision.status] += 1
+    def _give_up(self, command: AuthCommand) -> Refuse | None:
+        """The decision when what is needed will not be known in time; a `FlowLost` needs nothing."""
+        return None if isinstance(command, FlowLost) else give_up(self._rules, _subject(command)[1])
+
+    def _finish(self, place: _Place, command: AuthCommand, verdict: _Verdict, at: int, out: list[Append]) -> None:
+        """Remembers a verdict and adds its records."""
+        if isinstance(command, Authenticate) and isinstance(verdict, (Accept, Refuse)):
+            evolve(place.state, command, verdict, at)
+            self._answers.write(out, command, verdict, at)
+            self._counts[0 if isinstance(verdict, Accept) else verdict.status] += 1
+        elif isinstance(command, FindUser) and isinstance(verdict, (Called, Refuse)):
+            out.append(self._answers.found(command, verdict))
+            FOUND.labels(str(verdict.status if isinstance(verdict, Refuse) else 0)).inc()
+        elif isinstance(command, FlowLost):
+            out.append(self._answers.flow_lost(command))
 
     def _count(self) -> None:
         """Tells the metrics, once a batch."""
@@ -226,15 +228,17 @@ class AuthHandler:
             dropped("parking-full")
         return full
 
-    def _park(self, place: _Place, user: Key, record: Record, command: Authenticate) -> None:
+    def _park(self, place: _Place, user: Key, record: Record, command: AuthCommand) -> None:
         left = min((command.reply.deadline - record.timestamp) / 1000, LONGEST_SECONDS)
         place.parking.park(user, Parked(record, self._now + left, command))
         self._arm()
 
-    def _wait(self, needs: Needs, partition: int, user: Key, command: Authenticate) -> bool:
+    def _wait(self, needs: Needs, partition: int, user: Key, command: AuthCommand) -> bool:
         """Has what is needed looked up; False when there is no room."""
-        key = user if needs is Needs.USER else named_by(command.aor)
-        taken = self._users.ask_user(key) if needs is Needs.USER else self._users.ask_owner(key)
+        key = user
+        if needs is Needs.OWNER and isinstance(command, Authenticate):
+            key = named_by(command.aor)
+        taken = self._users.ask_user(key) if needs is Needs.USER else self._users.ask_called(key)
         if taken:
             self._waiting_for.setdefault(key, set()).add((partition, user))
         return taken
@@ -294,8 +298,7 @@ class AuthHandler:
             if count:
                 decided.append((partition, place, user, count))
         self._count()
-        if out:
-            await self._append(out)
+        await self._append_answers(out)
         for partition, place, user, count in decided:
             if self._places.get(partition) is not place:
                 continue
@@ -309,17 +312,17 @@ class AuthHandler:
         count = 0
         for record, until, command in place.parking.of(user):
             try:
-                decision: Decision
+                verdict: _Verdict
                 if until <= self._now:
-                    decision = give_up(self._rules, command)
+                    verdict = self._give_up(command)
                 else:
-                    decision = self._decide(place, command, record.timestamp)
-                if isinstance(decision, Needs):
-                    self._wait(decision, partition, user, command)
+                    verdict = self._decide(place, command, record.timestamp)
+                if isinstance(verdict, Needs):
+                    self._wait(verdict, partition, user, command)
                     break
-                self._finish(place, command, decision, record.timestamp, out)
+                self._finish(place, command, verdict, record.timestamp, out)
             except Exception:  # a bug of ours: this command is a dead letter, the others go on
-                log.exception("a parked command could not be decided", extra={"aor": command.aor})
+                log.exception("a parked command could not be decided", extra={"aor": "@".join(user)})
                 try:
                     await self._dead_letter(record, "the handler failed (see the log)")
                 except LogUnavailable:
@@ -327,23 +330,43 @@ class AuthHandler:
             count += 1
         return count
 
-    async def _append(self, out: list[Append]) -> None:
+    async def _append_answers(self, out: list[Append]) -> None:
         """Appends answers to parked commands, while anybody may still wait for them.
 
         To write one twice is harmless (its id is that of the command), to leave it out costs a 503.
         """
-        give_up = self._clock() + LONGEST_SECONDS / 2
+        until = self._clock() + LONGEST_SECONDS / 2
         while True:
             try:
-                await self._log.append(out)
+                await self._append(out)
             except LogUnavailable:
-                if self._clock() >= give_up:
+                if self._clock() >= until:
                     dropped("late-answer", len(out))
                     return
                 await asyncio.sleep(RETRY_SECONDS)
-            except LogRefused as error:
-                log.error("the log refused an answer", extra={"cause": str(error)})
-                dropped("refused-answer")
-                return
             else:
                 return
+
+    async def _append(self, out: Sequence[Append]) -> None:
+        """Appends all; what the log will never take is left out, alone. Raises LogUnavailable."""
+        if not out:
+            return
+        try:
+            await self._log.append(out)
+        except LogRefused as error:
+            if len(out) > 1:
+                for each in out:
+                    await self._append([each])
+                return
+            log.error("the log refused an answer", extra={"topic": out[0].topic, "cause": str(error)})
+            dropped("refused-answer")
+
+
+def _subject(command: AuthCommand) -> Key:
+    """Whose commands a command keeps its order with; name and domain."""
+    if isinstance(command, Authenticate):
+        return command.digest.username, command.digest.realm
+    if isinstance(command, FindUser):
+        return command.name, command.domain
+    name, _, domain = command.user.rpartition("@")
+    return name, domain

@@ -1,4 +1,6 @@
-"""Users from an LDAP directory: one search for many names, on threads, since ldap3 and its sockets block.
+"""Users and their telephone numbers from an LDAP directory.
+
+One search is for many names, on threads, since ldap3 and its sockets block.
 
 ldap3 connects, verifies the certificate and binds the service's own account; nobody else ever binds here
 (CHECKLIST A20). The search itself is `ldap_wire`'s.
@@ -13,7 +15,7 @@ import logging
 import ssl
 import time
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,9 +23,11 @@ from prometheus_client import Counter
 
 from authsvc.config import LdapSettings
 from authsvc.ldap_wire import SUCCESS, Done, Entry, Malformed, search, take
+from authsvc.remembered import Key
 from authsvc.user import User, from_ha1s, from_password
-from authsvc.users import Key
+from runtime.config import Domain
 from runtime.errors import ConfigError, Unavailable
+from sipcore.telephone import NumberRule, digits, normal, spellings
 
 with warnings.catch_warnings():
     # ldap3 2.9.1 imports names that pyasn1 0.6 calls deprecated; they are there and work.
@@ -48,24 +52,26 @@ class LdapUnavailable(Unavailable):
 
 
 class LdapUsers:
-    """A source of users (see `authsvc.users.Source`)."""
+    """A source of users and of numbers (see `authsvc.users`)."""
 
     name = "ldap"
 
-    def __init__(self, settings: LdapSettings, algorithms: Mapping[str, Sequence[str]]) -> None:
-        """`algorithms` by served domain: for these a password is turned into HA1s."""
+    def __init__(self, settings: LdapSettings, domains: Mapping[str, Domain]) -> None:
+        """`domains` that are served: for their algorithms a password is turned into HA1s."""
         self._settings = settings
-        self._algorithms = {
-            realm: tuple(wanted)
-            for realm, wanted in algorithms.items()
-            if not settings.domains or realm in {name.lower() for name in settings.domains}
+        self._domains = {
+            name: domain
+            for name, domain in domains.items()
+            if not settings.domains or name in {each.lower() for each in settings.domains}
         }
         self._attributes = [settings.uid_attribute]
         if settings.password_attribute:
             self._attributes.append(settings.password_attribute)
         self._attributes.extend(settings.ha1_attributes.values())
         self._server = _server(settings)
+        # Searches for numbers have threads of their own: they may take long, and those for users do not wait for them.
         self._threads = ThreadPoolExecutor(IN_FLIGHT, "ldap")
+        self._number_threads = ThreadPoolExecutor(IN_FLIGHT, "ldap numbers")
         self._idle: list[Any] = []
         self._probing: asyncio.Task[None] | None = None
         self._stopped = False
@@ -85,18 +91,50 @@ class LdapUsers:
 
     async def find(self, keys: Collection[Key]) -> dict[Key, User]:
         """The users among these (name, realm) that the directory has; raises LdapUnavailable."""
-        here = [key for key in keys if key[1] in self._algorithms]
+        here = [key for key in keys if key[1] in self._domains]
         if not here:
             return {}
         if self.away:
             raise LdapUnavailable("the directory is away")
         names = sorted({name for name, _ in here})
         try:
-            entries = await self._on_thread(names)
+            found = await self._find_entries(names)
         except _NO_ANSWER as error:
             self._lost(error)
             raise LdapUnavailable("the directory did not answer") from error
+        entries = self._exact(names, found)
         return {key: self._user(key, entries[key[0]]) for key in here if key[0] in entries}
+
+    async def find_numbers(self, keys: Collection[Key]) -> dict[Key, Key]:
+        """By number and domain, the user who alone has it; raises LdapUnavailable.
+
+        Values are compared in their one spelling; the search asks for how a number is usually written, where spaces
+        and hyphens are the directory's to leave out (telephoneNumberMatch, RFC 4517 section 4.2.29).
+        """
+        rules = {key[1]: _rule(self._domains[key[1]]) for key in keys if key[1] in self._domains}
+        if not rules:
+            return {}
+        if self.away:
+            raise LdapUnavailable("the directory is away")
+        asked = sorted({text for number, domain in keys if domain in rules for text in _written(number, rules[domain])})
+        uid, attribute = self._settings.uid_attribute, self._settings.number_attribute
+        try:
+            entries = await self._on_thread(self._number_threads, attribute, asked, [uid, attribute])
+        except _NO_ANSWER as error:
+            # It may be slow for want of an index, which says nothing of searches for users.
+            raise LdapUnavailable("the directory did not answer") from error
+        found: dict[Key, Key] = {}
+        shared: set[Key] = set()
+        for entry in entries:
+            name = _text(entry, uid)
+            for domain, rule in rules.items():
+                for number in {normal(number, rule) for number in _numbers(entry, attribute)}:
+                    if found.setdefault((number, domain), (name, domain)) != (name, domain) or not name:
+                        shared.add((number, domain))
+        for number, domain in shared:
+            log.warning("a telephone number is of two entries, or of one without a uid", extra={"number": number})
+            del found[number, domain]
+        return {key: found[key] for key in keys if key in found}
 
     async def stop(self) -> None:
         """Ends the probe and closes the connections; a search that hangs ends by its own time-out."""
@@ -105,12 +143,19 @@ class LdapUsers:
             self._probing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._probing
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._number_threads):
+            threads.shutdown(wait=False, cancel_futures=True)
         while self._idle:
             _close(self._idle.pop())
 
-    async def _on_thread(self, names: Sequence[str]) -> dict[str, Entry]:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._search, names)
+    async def _find_entries(self, names: Sequence[str]) -> list[Entry]:
+        return await self._on_thread(self._threads, self._settings.uid_attribute, names, self._attributes)
+
+    async def _on_thread(
+        self, threads: ThreadPoolExecutor, attribute: str, values: Sequence[str], wanted: Sequence[str]
+    ) -> list[Entry]:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(threads, self._search, attribute, values, wanted)
 
     def _lost(self, error: BaseException) -> None:
         """Begins to probe; says so once."""
@@ -123,7 +168,7 @@ class LdapUsers:
         while True:
             await asyncio.sleep(PROBE_SECONDS)
             try:
-                await self._on_thread([_PROBE])
+                await self._find_entries([_PROBE])
             except _NO_ANSWER as error:
                 log.debug("the directory is still away", extra={"cause": type(error).__name__})
                 continue
@@ -132,8 +177,8 @@ class LdapUsers:
             self.back.set()
             return
 
-    def _search(self, names: Sequence[str]) -> dict[str, Entry]:
-        """One search on this thread: the entries by exactly the name that was asked for."""
+    def _search(self, attribute: str, values: Sequence[str], wanted: Sequence[str]) -> list[Entry]:
+        """One search on this thread: the entries that have one of the values, with these attributes of them."""
         deadline = time.monotonic() + self._settings.timeout
         while True:
             try:
@@ -144,7 +189,7 @@ class LdapUsers:
             else:
                 fresh = False
             try:
-                answers = self._ask(connection, names, deadline)
+                answers = self._ask(connection, attribute, values, wanted, deadline)
             except _NO_ANSWER as error:
                 _close(connection)
                 # A kept connection may have been closed by the server meanwhile: that says nothing of it now.
@@ -155,7 +200,7 @@ class LdapUsers:
                 _close(connection)
             else:
                 self._idle.append(connection)
-            return self._exact(names, answers)
+            return answers
 
     def _connect(self) -> Any:
         settings = self._settings
@@ -181,20 +226,17 @@ class LdapUsers:
             raise
         return connection
 
-    def _ask(self, connection: Any, names: Sequence[str], deadline: float) -> list[Entry]:
+    def _ask(
+        self, connection: Any, attribute: str, values: Sequence[str], wanted: Sequence[str], deadline: float
+    ) -> list[Entry]:
         settings = self._settings
         message_id = self._server.next_message_id()
-        request = search(
-            message_id,
-            settings.base,
-            settings.uid_attribute,
-            [name.encode() for name in names],
-            self._attributes,
-            max(1, int(settings.timeout)),
-        )
+        octets = [value.encode() for value in values]
+        seconds = max(1, int(settings.timeout))
+        request = search(message_id, settings.base, attribute, octets, wanted, seconds)
         socket = connection.socket
         SEARCHES.inc()
-        NAMES.inc(len(names))
+        NAMES.inc(len(values))
         socket.settimeout(_left(deadline))
         socket.sendall(request)
         entries: list[Entry] = []
@@ -236,7 +278,7 @@ class LdapUsers:
     def _user(self, key: Key, entry: Entry) -> User:
         name, realm = key
         settings = self._settings
-        wanted = self._algorithms[realm]
+        wanted = self._domains[realm].algorithms
         password = _clear_text(entry, settings.password_attribute)
         computed = from_password(name, realm, password, wanted) if password else User()
         if not settings.ha1_attributes:
@@ -287,6 +329,26 @@ def _close(connection: Any) -> None:
     with contextlib.suppress(*_NO_ANSWER):
         if connection.socket is not None:
             connection.socket.close()
+
+
+def _rule(domain: Domain) -> NumberRule:
+    return NumberRule(domain.country, domain.area)
+
+
+def _written(number: str, rule: NumberRule) -> list[str]:
+    """How a number may stand in a directory that leaves spaces and hyphens out of comparisons."""
+    texts = spellings(number, rule)
+    before = f"+{rule.country}{rule.area}"
+    if rule.area and texts[0].startswith(before):
+        local = texts[0][len(before) :]
+        texts += [f"({rule.area}){local}", f"+{rule.country}({rule.area}){local}"]
+    return texts
+
+
+def _numbers(entry: Entry, attribute: str) -> Iterator[str]:
+    for value in entry.attributes.get(attribute.lower(), ()):
+        if number := digits(value.decode("utf-8", "replace")):
+            yield number
 
 
 def _text(entry: Entry, attribute: str) -> str:

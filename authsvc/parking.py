@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from authsvc.users import Key
-from events.commands import Authenticate
+from authsvc.remembered import Key
+from events.commands import AuthCommand
 from runtime.log.port import Record
 
 
@@ -19,7 +19,7 @@ class Parked(NamedTuple):
     record: Record
     until: float
     """When its deadline passes, in monotonic seconds."""
-    command: Authenticate
+    command: AuthCommand
 
 
 class Parking:

@@ -69,12 +69,12 @@ def build(sources: Sources, log: Log, database: Database) -> AuthService:
     if not 0 < common.nonce_seconds <= LONGEST_NONCE:
         raise ConfigError(f"RAMAL_NONCE_SECONDS: must be from 1 to {LONGEST_NONCE}")
     domains = common.served()
-    algorithms = _algorithms(domains)
+    _check_algorithms(domains)
     subscriber = SubscriberUsers(database) if settings.subscriber else None
-    ldap = LdapUsers(directory, algorithms) if directory.url else None
+    ldap = LdapUsers(directory, domains) if directory.url else None
     asked: list[Source] = [source for source in (subscriber, ldap) if source is not None]
     file = UsersFile(Path(settings.users_file)) if settings.users_file else None
-    users = Users(settings, algorithms, file, asked, subscriber)
+    users = Users(settings, domains, file, asked, subscriber, ldap if directory.number_attribute else None)
 
     def dead_letter(record: Record, cause: str) -> Awaitable[None]:
         return worker.dead_letter(record, cause)
@@ -86,14 +86,14 @@ def build(sources: Sources, log: Log, database: Database) -> AuthService:
         lockout=(settings.lockout_failures, settings.lockout_seconds),
         parked=settings.parked,
         dead_letter=dead_letter,
+        keep_lost_flows=settings.lost_flows == "keep",
     )
     worker = Worker(log, handler)
     return AuthService(worker, handler, users, ldap)
 
 
-def _algorithms(domains: Mapping[str, Domain]) -> dict[str, tuple[str, ...]]:
-    """By domain, what it offers; raises ConfigError for an algorithm that there is not."""
+def _check_algorithms(domains: Mapping[str, Domain]) -> None:
+    """Raises ConfigError for an algorithm that there is not, or where there is none."""
     for name, domain in domains.items():
         if not domain.algorithms or any(algorithm not in ALGORITHMS for algorithm in domain.algorithms):
             raise ConfigError(f"RAMAL_DOMAINS: {name}: algorithms must be some of {', '.join(ALGORITHMS)}")
-    return {name: domain.algorithms for name, domain in domains.items()}

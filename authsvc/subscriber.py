@@ -6,8 +6,8 @@ Names are compared here, letter for letter: the columns' collation takes `Alice`
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 
+from authsvc.remembered import Key
 from authsvc.user import User, from_ha1s, from_password
-from authsvc.users import Key
 from runtime.database.port import Database, Statement
 from runtime.errors import DatabaseUnavailable
 

@@ -3,32 +3,26 @@
 A user comes from the users file (read into memory), the `subscriber` table or the directory; a later source
 is asked only for the algorithms that earlier ones lack. What was found is remembered for `cache_seconds`, and
 for much longer while a source is away: those who could authenticate before go on (CHECKLIST A18).
+
+A name may also be an alias, or a telephone number of a user's; numbers are compared in the one spelling that the
+domain's rule gives them (CHECKLIST Y32).
 """
 
+import asyncio
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from itertools import islice
-from typing import Protocol, TypeVar
-
-import msgspec
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Protocol
 
 from authsvc.config import AuthSettings
 from authsvc.decider import Owner, Unknown
 from authsvc.lookups import Lookups
+from authsvc.remembered import UNKNOWN_NAMES, Key, Remembered, Times
 from authsvc.user import User
 from authsvc.users_file import UsersFile
 from events import limits
+from runtime.config import Domain
 from runtime.errors import Unavailable
-
-V = TypeVar("V")
-
-Key = tuple[str, str]
-"""Digest user and realm."""
-
-AWAY_SECONDS = 0.5
-"""For how long nobody is asked again about a key that could not be looked up."""
-UNKNOWN_USERS = 50_000
-"""The most names remembered as unknown, or as not to be had now; apart, so that they push out no user."""
+from sipcore.telephone import NO_RULE, NumberRule, digits, spellings
 
 
 class Source(Protocol):
@@ -54,55 +48,52 @@ class AliasSource(Protocol):
         ...
 
 
-class _Known(msgspec.Struct, frozen=True, gc=False):
-    user: User
-    fresh: float
-    """Until when, in monotonic seconds."""
+class NumberSource(Protocol):
+    """Where users' telephone numbers come from."""
 
-
-class _Missing(msgspec.Struct, frozen=True, gc=False):
-    why: Unknown | None
-    """None: there is no such user."""
-    until: float
-
-
-class _Alias(msgspec.Struct, frozen=True, gc=False):
-    user: Key | Unknown | None
-    until: float
+    async def find_numbers(self, keys: Collection[Key]) -> dict[Key, Key]:
+        """By number (as `sipcore.telephone.normal` spells it) and domain, the user's; raises Unavailable."""
+        ...
 
 
 class Users:
-    """What authsvc knows of users and aliases; look-ups go on behind it and report by `found`."""
+    """What authsvc knows of users and their other names; look-ups go on behind it and report by `found`."""
 
     def __init__(
         self,
         settings: AuthSettings,
-        algorithms: Mapping[str, Sequence[str]],
+        domains: Mapping[str, Domain],
         file: UsersFile | None,
         sources: Sequence[Source],
-        aliases: AliasSource | None,
+        aliases: AliasSource | None = None,
+        numbers: NumberSource | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`algorithms` by served domain; `sources` in the order in which they are asked."""
+        """`domains` that are served; `sources` in the order in which they are asked."""
         self._settings = settings
-        self._algorithms = algorithms
+        self._domains = domains
+        self._rules = {name: NumberRule(domain.country, domain.area) for name, domain in domains.items()}
         self._file = file
         self._sources = sources
         self._alias_source = aliases
+        self._number_source = numbers
         self._clock = clock
         self._now = clock()
-        self._known: dict[Key, _Known] = {}
-        self._missing: dict[Key, _Missing] = {}
-        self._aliases: dict[Key, _Alias] = {}
+        times = Times(settings.cache_seconds, settings.unknown_seconds, settings.stale_seconds)
+        self._users: Remembered[User] = Remembered(settings.cached_users, times, self._any_away)
+        # Another name is a grant: it ends soon after it is taken away.
+        grants = Times(settings.unknown_seconds, settings.unknown_seconds, settings.stale_seconds)
+        self._names: Remembered[Key] = Remembered(UNKNOWN_NAMES, grants, self._any_away)
+        """Whose aliases and telephone numbers names are."""
         self._user_lookups: Lookups[Key] = Lookups(self._fetch_users, settings.parked)
-        self._alias_lookups: Lookups[Key] = Lookups(self._fetch_aliases, settings.parked)
+        self._name_lookups: Lookups[Key] = Lookups(self._fetch_names, settings.parked)
         self.found: Callable[[Collection[Key]], None] = _nobody
         """Called with keys whose look-up has ended, whatever it found."""
 
     async def stop(self) -> None:
         """Ends the look-ups."""
         await self._user_lookups.stop()
-        await self._alias_lookups.stop()
+        await self._name_lookups.stop()
 
     def tick(self) -> None:
         """Looks at the clock, and at the users file if it is time; once a batch."""
@@ -114,51 +105,47 @@ class Users:
         """The user, None when there is no such one, or why that is not known."""
         if self._file and (user := self._file.get(key)) is not None:
             return user
-        known = self._known.get(key)
-        if known is not None and self._now < known.fresh:
-            return known.user
-        if known is not None and self._may_be_stale(known):
-            return known.user
-        missing = self._missing.get(key)
-        if missing is not None and self._now < missing.until:
-            return missing.why
-        if not self._sources or not _findable(key):
+        known = self._users.get(key, self._now)
+        if known is Unknown.UNASKED and (not self._sources or not _findable(key)):
             return None
-        return Unknown.UNASKED
+        return known
+
+    def called(self, key: Key) -> Key | Unknown | None:
+        """Who is called by a name: the user of that very name, else the one whose alias, else whose number it is."""
+        user = self.user(key)
+        if isinstance(user, User):
+            return key
+        name = self._name(key)
+        if user is Unknown.UNASKED or name is Unknown.UNASKED:
+            return Unknown.UNASKED
+        # While the directory is away an alias serves: there is hardly a user of the same name.
+        return name if isinstance(name, tuple) else user or name
 
     def owner(self, key: Key) -> Owner | Unknown:
         """Whose an AOR (its user part unescaped, its domain) is."""
-        alias = self._alias(key)
-        if isinstance(alias, Unknown):
-            return alias
-        if alias is not None:
-            return Owner(f"{alias[0]}@{alias[1]}", exists=True)
-        user = self.user(key)
-        if isinstance(user, Unknown):
-            return user
-        return Owner(None, exists=user is not None)
+        called = self.called(key)
+        if isinstance(called, Unknown):
+            return called
+        if called is None or called == key:
+            return Owner(None, exists=called is not None)
+        return Owner(f"{called[0]}@{called[1]}", exists=True)
 
     def ask_user(self, key: Key) -> bool:
         """Has a user looked up; False when there is no room."""
         return self._user_lookups.ask(key)
 
-    def ask_owner(self, key: Key) -> bool:
-        """Has what is still unknown of an AOR's owner looked up; False when there is no room."""
-        if self._alias(key) is Unknown.UNASKED:
-            return self._alias_lookups.ask(key)
-        return self._user_lookups.ask(key)
+    def ask_called(self, key: Key) -> bool:
+        """Has all looked up that is not known yet of who is called so; False when there is no room."""
+        room = self.user(key) is not Unknown.UNASKED or self._user_lookups.ask(key)
+        return room and (self._name(key) is not Unknown.UNASKED or self._name_lookups.ask(key))
 
-    def _alias(self, key: Key) -> Key | Unknown | None:
-        if self._alias_source is None or not _findable(key):
+    def _name(self, key: Key) -> Key | Unknown | None:
+        if (self._alias_source is None and self._number_source is None) or not _findable(key):
             return None
-        alias = self._aliases.get(key)
-        if alias is None or self._now >= alias.until:
-            return Unknown.UNASKED
-        return alias.user
+        return self._names.get(key, self._now)
 
-    def _may_be_stale(self, known: _Known) -> bool:
-        """An old user serves while a source is away, so that a request does not wait for what cannot come."""
-        return self._now < known.fresh + self._settings.stale_seconds and any(s.away for s in self._sources)
+    def _any_away(self) -> bool:
+        return any(source.away for source in self._sources)
 
     async def _fetch_users(self, keys: Sequence[Key]) -> None:
         found: dict[Key, User] = {}
@@ -176,67 +163,65 @@ class Users:
                 continue
             for key, user in answers.items():
                 found[key] = user = found[key].completed(user) if key in found else user
-                if user.has_all(self._algorithms.get(key[1], ())):
+                if user.has_all(self._algorithms(key[1])):
                     complete.add(key)
-        self._remember_users(keys, found, unsure)
-        self.found(keys)
-
-    def _remember_users(self, keys: Sequence[Key], found: Mapping[Key, User], unsure: Collection[Key]) -> None:
         self._now = now = self._clock()
         for key in keys:
-            user = found.get(key)
             if key in unsure:
-                if user is not None and key not in self._known:
-                    self._keep(key, _Known(user, now + AWAY_SECONDS))
-                else:
-                    self._miss(key, _Missing(Unknown.AWAY, now + AWAY_SECONDS))
-            elif user is not None:
-                self._missing.pop(key, None)
-                self._keep(key, _Known(user, now + self._settings.cache_seconds))
+                self._users.unsure(key, now, found.get(key))
+            elif key in found:
+                self._users.found(key, found[key], now)
             else:
-                self._known.pop(key, None)
-                self._miss(key, _Missing(None, now + self._settings.unknown_seconds))
+                self._users.absent(key, now)
+        self.found(keys)
 
-    def _keep(self, key: Key, known: _Known) -> None:
-        """Entries are in the order in which they were looked up: who is not asked for any more goes first."""
-        self._known.pop(key, None)
-        _make_room(self._known, self._settings.cached_users)
-        self._known[key] = known
+    def _algorithms(self, domain: str) -> Sequence[str]:
+        served = self._domains.get(domain)
+        return served.algorithms if served else ()
 
-    def _miss(self, key: Key, missing: _Missing) -> None:
-        self._missing.pop(key, None)
-        _make_room(self._missing, UNKNOWN_USERS)
-        self._missing[key] = missing
-
-    async def _fetch_aliases(self, keys: Sequence[Key]) -> None:
-        found: Mapping[Key, Key] | None = {}
-        if self._alias_source is not None:
-            try:
-                found = await self._alias_source.find_aliases(keys)
-            except Unavailable:
-                found = None
+    async def _fetch_names(self, keys: Sequence[Key]) -> None:
+        """Both sources at the same time; an alias counts before a number."""
+        written = {key: self._spelled(key) for key in keys}
+        numbers = {key: spelled[0] for key, spelled in written.items() if spelled}
+        wanted = set(numbers.values())
+        aliased = dict.fromkeys(keys) | {key: None for spelled in written.values() for key in spelled}
+        aliases, owners = await asyncio.gather(
+            _known(self._alias_source.find_aliases(aliased) if self._alias_source else None),
+            _known(self._number_source.find_numbers(wanted) if self._number_source and wanted else None),
+        )
         self._now = now = self._clock()
         for key in keys:
-            self._aliases.pop(key, None)
-            _make_room(self._aliases, UNKNOWN_USERS)
-            if found is None:
-                self._aliases[key] = _Alias(Unknown.AWAY, now + AWAY_SECONDS)
+            user = next((aliases[name] for name in (key, *written[key]) if name in aliases), None) if aliases else None
+            if user is None and owners and key in numbers:
+                user = owners.get(numbers[key])
+            if user is not None:
+                self._names.found(key, user, now)
+            elif aliases is None or (owners is None and key in numbers):
+                self._names.unsure(key, now)
             else:
-                self._aliases[key] = _Alias(found.get(key), now + self._settings.unknown_seconds)
+                self._names.absent(key, now)
         self.found(keys)
+
+    def _spelled(self, key: Key) -> list[Key]:
+        """How this telephone number may be written, the one spelling first; nothing of a name that is none."""
+        number = digits(key[0])
+        return [(each, key[1]) for each in spellings(number, self._rules.get(key[1], NO_RULE))] if number else []
+
+
+async def _known(asked: Awaitable[Mapping[Key, Key]] | None) -> Mapping[Key, Key] | None:
+    """What a source says, nothing if there is no such source; None: it is away."""
+    if asked is None:
+        return {}
+    try:
+        return await asked
+    except Unavailable:
+        return None
 
 
 def _findable(key: Key) -> bool:
     """Whether any source could have such a user: names that fit no column are nobody's."""
     name = key[0]
     return 0 < len(name) <= limits.USERNAME and len(key[1]) <= limits.DOMAIN and name.isprintable()
-
-
-def _make_room(entries: dict[Key, V], capacity: int) -> None:
-    if len(entries) >= capacity:
-        # Several at a time: finding the first of a dictionary whose first ones went is slow.
-        for key in list(islice(entries, 1 + capacity // 64)):
-            del entries[key]
 
 
 def _nobody(keys: Collection[Key]) -> None:

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+import msgspec
+
 from edge.flow import Flow
 
 
@@ -9,9 +11,69 @@ class Send(NamedTuple):
     """Octets for the remote end of a flow."""
 
     flow: Flow
+    """Its `connection` is 0 where a stream is not there yet: one to this remote address is used again, or opened."""
     data: bytes
     port: int
     """On UDP, the port at the remote address; on a stream whose connection is gone, that of a new one (0: none)."""
+    edge: str = ""
+    """The edge whose flow it is; "" for ours."""
+    boot: str = ""
+    """That edge's life, if the flow is a connection."""
+    id: str = ""
+    """If not "", the core is told by it when this cannot be sent (`EdgeCore.unsent`)."""
+    name: str = ""
+    """The SIP domain that a new TLS connection's peer must prove to be (RFC 5922 section 7)."""
+
+
+class Forward(NamedTuple):
+    """A message that another edge has to do with, for `EdgeCore.handed` there."""
+
+    edge: str
+    boot: str
+    flow: Flow
+    """Our flow that it came by."""
+    data: bytes
+
+
+class Seek(NamedTuple):
+    """A CANCEL or ACK whose INVITE is not known here, for `EdgeCore.sought` at every live edge."""
+
+    id: str
+    flow: Flow
+    data: bytes
+
+
+class LookUp(NamedTuple):
+    """Bindings of an AOR (aliases followed) are asked for; answered by `EdgeCore.located`."""
+
+    id: int
+    aor: str
+
+
+class Resolve(NamedTuple):
+    """Where a URI leads by RFC 3263; answered by `EdgeCore.resolved`."""
+
+    id: int
+    uri: str
+
+
+class Media(NamedTuple):
+    """A command for rtpengine (ng protocol, without cookie); answered by `EdgeCore.relayed`."""
+
+    id: int
+    command: dict[str, object]
+
+
+class NextHop(msgspec.Struct, frozen=True):
+    """One address that a URI leads to."""
+
+    transport: str
+    """`udp`, `tcp`, `tls`, `ws` or `wss`."""
+    host: str
+    """An IP address without brackets."""
+    port: int
+    name: str = ""
+    """The domain that was asked for: a TLS peer must prove to be it."""
 
 
 class Publish(NamedTuple):
@@ -28,11 +90,16 @@ class Publish(NamedTuple):
 class Actions:
     """What is to be done, in order."""
 
-    __slots__ = ("drops", "publishes", "sends", "statuses")
+    __slots__ = ("drops", "forwards", "lookups", "media", "publishes", "resolves", "seeks", "sends", "statuses")
 
     def __init__(self) -> None:
         self.sends: list[Send] = []
         self.publishes: list[Publish] = []
+        self.forwards: list[Forward] = []
+        self.seeks: list[Seek] = []
+        self.lookups: list[LookUp] = []
+        self.resolves: list[Resolve] = []
+        self.media: list[Media] = []
         self.drops: dict[str, int] = {}
         """How many messages were dropped or refused, by name."""
         self.statuses: dict[int, int] = {}

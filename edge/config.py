@@ -1,10 +1,18 @@
 """Settings of the edge; section `edge`."""
 
+from collections.abc import Sequence
+
 import msgspec
 
+from edge.deny import Peers
+from edge.numbers import rules_of, user_parts
 from edge.settings import CoreSettings
 from runtime.config import Common
 from runtime.errors import ConfigError
+
+LONGEST_REPLY = 2.0
+"""authsvc lets copies of a REGISTER pass for 30 s, each on its way for this long at most: the registrar, which
+remembers the first for 32 s, must still know it."""
 
 
 class EdgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -15,6 +23,46 @@ class EdgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     udp: tuple[str, ...] = ("0.0.0.0:5060",)
     """`host:port` each; `[::]:5060` for IPv6. Replies leave from the address that was written to."""
     tcp: tuple[str, ...] = ("0.0.0.0:5060",)
+    tls: tuple[str, ...] = ()
+    ws: tuple[str, ...] = ()
+    wss: tuple[str, ...] = ()
+    certificate: str = ""
+    """PEM file with the chain of TLS and WSS; read again when it changes."""
+    private_key: str = ""
+    """PEM file."""
+    trusted_authorities: str = ""
+    """PEM file by which TLS peers that we connect to are verified; the system's by default."""
+    origins: tuple[str, ...] = ()
+    """Web origins whose pages may open a WebSocket (`https://phone.example.test`); none given: all."""
+    proxy_protocol_from: tuple[str, ...] = ()
+    """Addresses or networks of balancers that say by the PROXY protocol (v1, v2) who speaks."""
+    edges: str = ""
+    """`host:port` where other edges connect; "": this edge is the only one."""
+    edges_advertised: str = ""
+    """`host:port` that other edges reach it by, where that is another."""
+    peers: tuple[str, ...] = ()
+    """Addresses or networks of SIP peers (gateways, an outer proxy) whose requests are not challenged."""
+    deny: tuple[str, ...] = ()
+    """Addresses or networks of the cluster (nodes, pods, Services), where nothing is sent to."""
+    nameservers: tuple[str, ...] = ()
+    """`host` or `host:port` each; those of the system by default."""
+    challenge_calls: bool = True
+    """Whether our own users must authenticate to call; if not, anybody who writes such a From reaches our users,
+    never a gateway or another domain."""
+    foreign_callers: bool = False
+    """Whether a caller of another domain may call our users without credentials."""
+    relay: bool = True
+    """Whether our users may call other domains."""
+    rtpengine: tuple[str, ...] = ()
+    """`host:port` of each rtpengine's ng protocol; a call's server is chosen by its Call-ID."""
+    srtp: tuple[str, ...] = ()
+    """Transports (`tls`) whose phones are offered RTP/SAVP by rtpengine; RTP/AVP to the others, DTLS to browsers."""
+    timer_c: float = 185.0
+    """Seconds an INVITE may ring on one branch; more than 3 minutes (RFC 3261 section 16.6)."""
+    max_calls: int = 5_000
+    """Server transactions that are not answered yet; above that new calls get 503."""
+    keepalive_seconds: float = 20.0
+    """How often the owner pings a phone on UDP; 0: never."""
     advertised: dict[str, str] = {}
     """By transport, the `host` or `host:port` that phones know us by; the bound address by default."""
     service_name: str = ""
@@ -40,16 +88,25 @@ class EdgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An ended binding is still routed by for this long: clocks and the log's way to the table."""
 
 
-def core_settings(config: EdgeConfig, common: Common, own_hosts: frozenset[str]) -> CoreSettings:
-    """What the pure core needs of it; raises ConfigError."""
+def core_settings(
+    config: EdgeConfig, common: Common, own_hosts: frozenset[str], own_addresses: Sequence[str] = ()
+) -> CoreSettings:
+    """What the pure core needs of it; `own_addresses` are this host's, none of which may be a peer's.
+
+    Raises ConfigError.
+    """
     least, greatest = config.retry_after
     if not 0 < least <= greatest:
         raise ConfigError("RAMAL_EDGE_RETRY_AFTER: needs 0 < least <= greatest")
-    if config.reply_seconds <= 0:
-        raise ConfigError("RAMAL_EDGE_REPLY_SECONDS: must be above 0")
+    if not 0 < config.reply_seconds <= LONGEST_REPLY:
+        raise ConfigError(f"RAMAL_EDGE_REPLY_SECONDS: must be above 0 and at most {LONGEST_REPLY}")
+    if config.timer_c <= 180:
+        raise ConfigError("RAMAL_EDGE_TIMER_C: must be above 180 (RFC 3261 section 16.6)")
+    domains = common.served()
+    redirecting = frozenset(name for name, domain in domains.items() if domain.redirect)
     return CoreSettings(
         default_domain=common.domain.lower(),
-        algorithms={name: domain.algorithms for name, domain in common.served().items()},
+        algorithms={name: domain.algorithms for name, domain in domains.items()},
         own_hosts=own_hosts,
         own_addresses=config.own_addresses,
         reply_seconds=config.reply_seconds,
@@ -58,6 +115,16 @@ def core_settings(config: EdgeConfig, common: Common, own_hosts: frozenset[str])
         max_pending=config.max_pending,
         max_completed=config.max_completed,
         challenges_per_second=config.challenges_per_second,
+        advertised=config.advertised,
+        challenge_calls=config.challenge_calls,
+        foreign_callers=config.foreign_callers,
+        relay=config.relay,
+        keepalive_seconds=config.keepalive_seconds,
+        timer_c=config.timer_c,
+        max_calls=config.max_calls,
+        is_peer=Peers(config.peers, own_addresses, config.deny).is_peer,
+        redirects=redirecting.__contains__,
+        number=user_parts(rules_of(domains)),
     )
 
 

@@ -61,6 +61,7 @@ def digest_of(credentials: Credentials) -> Digest:
     )
 
 
-def challenges(realm: str, fresh: str, algorithms: Iterable[str], *, stale: bool) -> list[str]:
-    """WWW-Authenticate rows with a fresh nonce, one for each algorithm in order (RFC 8760 section 2.4)."""
-    return [f"WWW-Authenticate: {challenge(realm, fresh, algorithm, stale=stale)}\r\n" for algorithm in algorithms]
+def challenges(realm: str, fresh: str, algorithms: Iterable[str], *, stale: bool, proxy: bool = False) -> list[str]:
+    """WWW-Authenticate (or Proxy-Authenticate) rows, one for each algorithm in order (RFC 8760 section 2.4)."""
+    name = "Proxy-Authenticate" if proxy else "WWW-Authenticate"
+    return [f"{name}: {challenge(realm, fresh, algorithm, stale=stale)}\r\n" for algorithm in algorithms]

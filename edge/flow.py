@@ -10,7 +10,7 @@ class Flow(msgspec.Struct, frozen=True, gc=False):
     """
 
     transport: str
-    """`udp` or `tcp` (later `tls`, `ws`, `wss`)."""
+    """`udp`, `tcp`, `tls`, `ws` or `wss`."""
     local_host: str
     """The address the message was sent to; an IP address without brackets."""
     local_port: int

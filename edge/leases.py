@@ -1,9 +1,12 @@
 """The lease: says every few seconds on `edge.leases` that this edge lives, and where; a tombstone when it stops.
 
-Its acknowledgement also teaches the log's time, so that an idle edge knows it too.
+Its acknowledgement also teaches the log's time, so that an idle edge knows it too. The first one's time goes with
+all later ones: lives of one edge are ordered by it, whatever compaction has left (`edge.neighbours`).
 """
 
 import time
+
+import msgspec
 
 from edge.clock import LogClock
 from events.leases import EdgeLease
@@ -29,7 +32,10 @@ class Lease:
         headers = cloud_event(KIND, "edge", self._key)
         record = Append(EDGE_LEASES, 0, self._key.encode(), encode(self._lease), headers)
         positions = await self._log.append([record])
-        self._clock.learn(sent, time.monotonic(), positions[-1].timestamp)
+        written = positions[-1].timestamp
+        self._clock.learn(sent, time.monotonic(), written)
+        if not self._lease.since:
+            self._lease = msgspec.structs.replace(self._lease, since=written)
 
     async def end(self) -> None:
         """Writes the tombstone; raises LogUnavailable."""

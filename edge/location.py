@@ -1,22 +1,45 @@
-"""Where an AOR can be reached: the query by which any edge routes, and its page on the edge's HTTP."""
+"""Where an AOR can be reached: the query by which any edge routes, and its page on the edge's HTTP.
 
-from collections.abc import Awaitable, Callable
+One query gives the bindings of many AORs, in one column: a column costs the driver more than its contents. Where
+nothing says yet that an AOR is a user's own, the same query follows aliases (one level) and, for a telephone
+number, its other spellings. An AOR's own live bindings go before those of an alias of the same name, as its own
+user goes before an alias in authsvc; and the name as asked for before other spellings.
+"""
+
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
+from urllib.parse import quote, unquote
 
 import msgspec
 from aiohttp import web
 
-from runtime.database.port import Database
+from events import limits
+from runtime.database.port import Database, Row
 from runtime.errors import DatabaseUnavailable
+from sipcore.telephone import NO_RULE, NumberRule, digits, spellings
+from sipcore.uri import canonical_escapes
 
-# The database's own clock comes with the rows: no edge's clock counts (DESIGN section 7). An AOR has few.
-SQL = (
-    "SELECT contact, received, path, socket, q, sip_instance, expires, contact_id, CURRENT_TIMESTAMP FROM location"
-    " WHERE username = %s AND domain = %s ORDER BY contact_id"
+Name = tuple[str, str]
+"""User part and domain. In `location` the user part is canonical (`jos%C3%A9`), in the users' tables unescaped."""
+
+# The database's own clock comes with the rows: no edge's clock counts (DESIGN section 7).
+_BINDINGS = (
+    "SELECT JSON_ARRAY(username, domain, NULL, NULL, contact, received, path, socket, q, sip_instance, expires,"
+    " contact_id, CURRENT_TIMESTAMP) FROM location WHERE "
 )
+_ALIASES = (
+    "SELECT JSON_ARRAY(d.alias_username, d.alias_domain, d.username, d.domain, l.contact, l.received, l.path,"
+    " l.socket, l.q, l.sip_instance, l.expires, l.contact_id, CURRENT_TIMESTAMP)"
+    " FROM dbaliases d LEFT JOIN location l ON l.username = d.username AND l.domain = d.domain WHERE "
+)
+_USERS = "SELECT 0, username, domain FROM subscriber WHERE "
+_REGISTERED = "SELECT 1, username, domain FROM registration_history WHERE "
+_RESERVED = "&=+$,;?/"
+"""What a user part may have plain; escaped it is another user part."""
 
 
-class Target(msgspec.Struct, frozen=True):
+class Target(msgspec.Struct, frozen=True, gc=False):
     """One binding as an edge routes by it."""
 
     contact: str
@@ -32,24 +55,224 @@ class Target(msgspec.Struct, frozen=True):
     id: int
 
 
+class Located(msgspec.Struct, frozen=True, gc=False):
+    """What is known of where an AOR can be reached."""
+
+    aor: str
+    """Whose the targets are, aliases followed."""
+    targets: tuple[Target, ...] = ()
+    known: bool = False
+    """Whether there is a row of this AOR: a binding (ended ones too), an alias or a user."""
+    away: bool = False
+    """The database is away: the targets are the last known; none means never looked up here."""
+
+
+class _Row(msgspec.Struct, array_like=True, gc=False):
+    """A row of the query; of an alias without bindings, only the first four."""
+
+    user: str
+    domain: str
+    of: str | None
+    """The alias's user; None in a row of an AOR's own."""
+    of_domain: str | None
+    contact: str | None
+    received: str | None
+    path: str | None
+    socket: str | None
+    q: float | None
+    instance: str | None
+    expires: int | None
+    id: int | None
+    now: str
+
+
+_decode = msgspec.json.Decoder(_Row).decode
+
+
+class Names:
+    """By which names AORs are looked up, and which AOR is meant by the name of a row."""
+
+    def __init__(self, rules: Mapping[str, NumberRule]) -> None:
+        """`rules` by served domain."""
+        self._rules = rules
+
+    def of(self, aor: str) -> list[Name]:
+        """The AOR's own name and, of a telephone number, its other spellings; none if the tables can have none."""
+        user, _, domain = aor.rpartition("@")
+        if len(user) > limits.USERNAME or len(domain) > limits.DOMAIN:
+            return []
+        number = digits(plain(user) or "")
+        if number is None:
+            return [(user, domain)]
+        others = spellings(number, self._rules.get(domain, NO_RULE))
+        return list(dict.fromkeys([(user, domain), *((canonical(other), domain) for other in others)]))
+
+
+async def find(
+    database: Database, names: Mapping[str, list[Name]], own: Collection[str] = (), grace: int = 5
+) -> tuple[dict[str, Located], float]:
+    """By AOR, what the tables say; and the database's time in Unix seconds (0 without any row).
+
+    `names` are the AORs with their `Names.of`; `own` are those that were found under their own name before: an
+    alias is asked for only if they have no binding now. `known` is told of those without targets by `find_known`.
+    Raises DatabaseUnavailable.
+    """
+    reading = _Reading(grace)
+    direct = {name: None for aor, whole in names.items() for name in (whole[:1] if aor in own else whole)}
+    indirect = {name: None for aor, whole in names.items() if aor not in own for name in whole}
+    reading.take(await _query(database, direct, indirect))
+    # Users who were reached under their own name, and now have no binding there.
+    gone = {n: None for aor in own if (whole := names.get(aor)) and not reading.targets.get(whole[0]) for n in whole}
+    if gone:
+        reading.take(await _query(database, gone.keys() - direct.keys(), gone.keys() - indirect.keys()))
+    # The join missed users whose names have other characters in `location` than in `dbaliases`.
+    if spelled := reading.unjoined() - direct.keys() - gone.keys():
+        reading.take(await _query(database, spelled, ()))
+    return {aor: reading.located(aor, whole) for aor, whole in names.items()}, reading.now
+
+
+async def find_known(database: Database, names: Mapping[str, list[Name]]) -> set[str]:
+    """Those of the AORs that are users' of the table `subscriber`, or that were ever registered.
+
+    Raises DatabaseUnavailable.
+    """
+    direct = {name: None for whole in names.values() for name in whole}
+    unescaped = {there: name for name in direct for there in _unescaped([name])}
+    arms, values = [], list[str]()
+    if unescaped:
+        arms.append(_USERS + _among(unescaped, "", values))
+    if direct:
+        arms.append(_REGISTERED + _among(direct, "", values) + " GROUP BY username, domain")
+    known = set()
+    for registered, user, domain in await database.query(" UNION ALL ".join(arms), values) if arms else ():
+        known.add((user, domain) if registered else unescaped.get((user, domain)))
+    return {aor for aor, whole in names.items() if not known.isdisjoint(whole)}
+
+
+class _Reading:
+    """Rows read, by the canonical name of the AOR or alias."""
+
+    def __init__(self, grace: int) -> None:
+        self._grace = grace
+        self.now = 0.0
+        self.targets: dict[Name, list[Target]] = {}
+        """Live bindings of an AOR's own; empty if all have ended."""
+        self._through: dict[Name, list[Target]] = {}
+        """Those of the user whose alias it is."""
+        self.aliases: dict[Name, Name] = {}
+
+    def take(self, rows: Iterable[Row]) -> None:
+        for (text,) in rows:
+            row = _decode(text)
+            name = row.user, row.domain
+            into = self.targets
+            if row.of is not None and row.of_domain is not None:
+                name = canonical(row.user), row.domain
+                self.aliases[name] = canonical(row.of), row.of_domain
+                into = self._through
+            bindings = into.setdefault(name, [])
+            self.now = _unix(row.now)
+            if row.contact is not None and row.expires is not None and row.expires > self.now - self._grace:
+                bindings.append(_target(row))
+
+    def unjoined(self) -> set[Name]:
+        """Users of aliases that the join found no bindings of, if their names differ between the tables."""
+        return {user for name, user in self.aliases.items() if not self._through[name] and "%" in user[0]}
+
+    def located(self, aor: str, whole: list[Name]) -> Located:
+        known = False
+        for name in whole:
+            own = self.targets.get(name)
+            if own:
+                return Located(f"{name[0]}@{name[1]}", _in_order(own), known=True)
+            known = known or own is not None
+        for name in whole:
+            user = self.aliases.get(name)
+            if user is not None:
+                through = self._through[name] or self.targets.get(user, [])
+                return Located(f"{user[0]}@{user[1]}", _in_order(through), known=True)
+        return Located(aor, known=known)
+
+
+async def _query(database: Database, direct: Collection[Name], indirect: Collection[Name]) -> list[Row]:
+    """Rows of the AORs `direct`, and of those whose aliases are `indirect`."""
+    arms, values = [], list[str]()
+    if direct:
+        arms.append(_BINDINGS + _among(direct, "", values))
+    if aliases := _unescaped(indirect):
+        arms.append(_ALIASES + _among(aliases, "d.alias_", values))
+    return await database.query(" UNION ALL ".join(arms), values) if arms else []
+
+
+def _among(names: Collection[Name], prefix: str, values: list[str]) -> str:
+    """A condition that an index serves in MySQL and SQLite, who spell row values differently; appends its values."""
+    domains: dict[str, list[str]] = {}
+    for user, domain in names:
+        domains.setdefault(domain, []).append(user)
+    parts = []
+    for domain, users in domains.items():
+        parts.append(f"({prefix}domain = %s AND {prefix}username IN ({','.join(['%s'] * len(users))}))")
+        values.append(domain)
+        values += users
+    return " OR ".join(parts)
+
+
+def _unescaped(names: Iterable[Name]) -> list[Name]:
+    """The names as the users' tables have them; without those that can stand in no table."""
+    return [(user, domain) for name, domain in names if (user := plain(name)) is not None]
+
+
+def _target(row: _Row) -> Target:
+    q = 1.0 if row.q is None else round(row.q, 3)
+    return Target(
+        row.contact or "",
+        row.received or "",
+        row.path or "",
+        row.socket or "",
+        q,
+        row.instance or "",
+        row.expires or 0,
+        row.id or 0,
+    )
+
+
+def _in_order(targets: list[Target]) -> tuple[Target, ...]:
+    """By age, each once: MySQL finds a name with spaces behind it as the name without them."""
+    if len(targets) < 2:
+        return tuple(targets)
+    by_id = {target.id: target for target in targets}
+    return tuple([by_id[id_] for id_ in sorted(by_id)])
+
+
+def plain(user: str) -> str | None:
+    """A canonical user part unescaped; None if no text has it as its canonical form."""
+    if "%" not in user:
+        return user
+    try:
+        text = unquote(user, errors="strict")
+    except UnicodeDecodeError:
+        return None
+    return text if canonical(text) == user else None
+
+
+def canonical(name: str) -> str:
+    """A user's name as the user part of his AOR (see `sipcore.uri.aor`)."""
+    return name if name.isalnum() and name.isascii() else canonical_escapes(quote(name, safe=_RESERVED))
+
+
+@lru_cache(maxsize=4)
+def _unix(now: str) -> float:
+    """Seconds of CURRENT_TIMESTAMP, which is in UTC; the same text for a second."""
+    return datetime.fromisoformat(now).replace(tzinfo=UTC).timestamp()
+
+
 async def look_up(database: Database, aor: str, grace: int = 5) -> list[Target]:
     """The bindings of a canonical AOR (`alice@example.test`) that have not ended; raises DatabaseUnavailable.
 
     One that ended no longer than `grace` seconds ago still counts.
     """
-    user, _, domain = aor.rpartition("@")
-    rows = await database.query(SQL, (user, domain))
-    return [
-        Target(contact, received or "", path or "", socket or "", float(q), instance or "", int(expires), int(id_))
-        for contact, received, path, socket, q, instance, expires, id_, now in rows
-        if expires > _unix(now) - grace
-    ]
-
-
-def _unix(now: datetime | str) -> float:
-    """Seconds of CURRENT_TIMESTAMP in UTC, which MySQL gives as a datetime and SQLite as text."""
-    at = datetime.fromisoformat(now) if isinstance(now, str) else now
-    return at.replace(tzinfo=UTC).timestamp()
+    found, _ = await find(database, {aor: Names({}).of(aor)}, grace=grace)
+    return list(found[aor].targets)
 
 
 def location_page(database: Database, grace: int) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:

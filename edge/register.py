@@ -5,9 +5,10 @@ RFC 3261 section 10.3, RFC 3327, RFC 5626 section 4, RFC 5627 section 4.
 
 from functools import lru_cache
 
+from edge.flow import Flow
 from edge.response import printable
 from edge.token import Names
-from events.commands import Authenticate, Contact, Registration
+from events.commands import Authenticate, Contact, FindUser, Registration
 from events.limits import USER_AGENT
 from events.registrations import Binding
 from events.wire import encode
@@ -38,7 +39,26 @@ METHODS = {
 """OpenSIPS' bits of the column `methods`."""
 
 
-def registration(request: Request, names: Names) -> Registration:
+def reached_by(request: Request, flow: Flow) -> Flow:
+    """The flow by which the phone is reached: the one it registered by, but for a phone that hears elsewhere.
+
+    A phone on UDP without NAT (its Via names the very source) may send from another port than its Contact names, at
+    the same address: then RFC 3261 is followed to the letter. Anything that smells of NAT is reached where it came
+    from (RFC 3581).
+    """
+    if flow.transport != "udp" or len(request.contacts) != 1:
+        return flow
+    via, contact = request.via, request.contacts[0].parsed_uri
+    direct = via.host == flow.remote_host and (via.port or 5060) == flow.remote_port
+    if not direct or contact.host != flow.remote_host or contact.param("transport") not in (None, "udp"):
+        return flow
+    port = contact.port or 5060
+    if port == flow.remote_port:
+        return flow
+    return Flow("udp", flow.local_host, flow.local_port, flow.remote_host, port)
+
+
+def registration(request: Request, names: Names, path: str) -> Registration:
     """What the request says and how it came; ParseError (400) where a Contact says nonsense.
 
     A Path of the phone's own is left out (CHECKLIST N16): ours alone stands there.
@@ -53,7 +73,7 @@ def registration(request: Request, names: Names) -> Registration:
         star=request.star,
         expires=None if expires is None else delta_seconds(expires),
         received=names.received,
-        path=(names.path,),
+        path=(path,),
         socket=names.socket,
         user_agent=_user_agent(request.first("user-agent")),
         methods=_allowed(request),
@@ -113,7 +133,7 @@ def contact_row(binding: Binding, at: int) -> str:
     return f"Contact: <{printable(binding.contact)}>{printable(binding.params)};expires={seconds}\r\n"
 
 
-def encoded(command: Authenticate) -> bytes:
+def encoded(command: Authenticate | FindUser) -> bytes:
     """The record's value; ParseError for octets that are no UTF-8 in what must be text: nobody could read it."""
     try:
         return encode(command)

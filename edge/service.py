@@ -13,13 +13,17 @@ from edge.clock import LogClock
 from edge.config import EdgeConfig, core_settings, endpoint
 from edge.core import EdgeCore
 from edge.flow import host_port
+from edge.gateways import GatewaysConfig
 from edge.leases import Lease
+from edge.listener import networks
 from edge.location import location_page
 from edge.publisher import Publisher
 from edge.replies import Replies
-from edge.tcp import TcpLimits
-from edge.token import FlowTokens
-from edge.transport import Transports
+from edge.streams import StreamLimits
+from edge.surroundings import Surroundings, host_addresses
+from edge.tls import Certificates
+from edge.token import TRANSPORTS, FlowTokens
+from edge.transport import StreamSettings, Transports
 from events.leases import EdgeLease
 from runtime.config import Common, Sources, hmac_keys
 from runtime.database.port import Database
@@ -39,23 +43,34 @@ class EdgeService:
 
     name = "edge"
 
-    def __init__(self, config: EdgeConfig, common: Common, log: Log, database: Database) -> None:
+    def __init__(
+        self, config: EdgeConfig, common: Common, gateways: GatewaysConfig, log: Log, database: Database
+    ) -> None:
         self._config = config
         self._log = log
         self._database = database
         self.edge = config.name or common.name or socket.gethostname()
         self.boot = secrets.token_hex(5)
-        self._udp = [endpoint(text, "RAMAL_EDGE_UDP") for text in config.udp]
-        self._tcp = [endpoint(text, "RAMAL_EDGE_TCP") for text in config.tcp]
+        self._endpoints = {
+            transport: [endpoint(text, f"RAMAL_EDGE_{transport.upper()}") for text in texts]
+            for transport, texts in zip(
+                TRANSPORTS, (config.udp, config.tcp, config.tls, config.ws, config.wss), strict=True
+            )
+        }
         keys = hmac_keys(common.keys)
         self._clock = LogClock(time.monotonic(), time.time())
         service_name = config.service_name or common.domain.lower()
         tokens = FlowTokens(keys, self.edge, self.boot, service_name)
-        settings = core_settings(config, common, self._own_hosts())
+        settings = core_settings(config, common, self._own_hosts(), host_addresses())
         self.core = EdgeCore(settings, keys, self.edge, self.boot, tokens, self._clock, os.urandom)
-        self._publisher = Publisher(log, self._clock, self.core.transactions.awaits, self._unpublished)
-        limits = TcpLimits(config.max_connections, config.connections_per_source, config.message_seconds)
-        self.transports = Transports(self.core, self._publisher.publish, limits)
+        self._publisher = Publisher(log, self._clock, self.core.awaits, self._unpublished)
+        self.transports = Transports(
+            self.core, self._publisher.publish, stream_settings(config), edge=self.edge, boot=self.boot
+        )
+        life = (self.edge, self.boot)
+        self._surroundings = Surroundings(
+            config, common, gateways, self.core, self.transports, log, database, keys, life
+        )
         self._replies = Replies(log, self.edge, self.boot, self.transports.replied)
         self.routes: Sequence[Route] = (("GET", "/location/{aor:.+}", location_page(database, config.grace_seconds)),)
         self._lease: Lease | None = None
@@ -68,9 +83,14 @@ class EdgeService:
 
         Until the log answers, challenges and OPTIONS are answered, and REGISTERs with credentials get 503.
         """
-        await self.transports.start(self._udp, self._tcp)
+        await self.transports.start(self._endpoints)
+        await self._surroundings.start()
+        self.core.proxy.addresses = {
+            transport: bound[0] for transport in TRANSPORTS if (bound := self.transports.bound(transport))
+        }
+        addresses = self.addresses() | self._surroundings.address()
         self._lease = Lease(
-            self._log, self._clock, EdgeLease(self.edge, self.boot, self._config.lease_seconds, self.addresses())
+            self._log, self._clock, EdgeLease(self.edge, self.boot, self._config.lease_seconds, addresses)
         )
         self._reading = asyncio.create_task(self._replies.run(), name="edge replies")
         self._staying = asyncio.create_task(self._stay_ready(), name="edge lease")
@@ -90,6 +110,7 @@ class EdgeService:
                 async with asyncio.timeout(max(0.1, min(1.0, until - time.monotonic()))):
                     await self._lease.end()
         await self._publisher.stop()
+        await self._surroundings.stop()
         await self.transports.stop()
 
     def not_ready(self) -> list[str]:
@@ -99,6 +120,7 @@ class EdgeService:
             reasons.append(f"replies are not read: {self._replies.away or 'not positioned yet'}")
         if self._publisher.away:
             reasons.append("commands are not appended")
+        reasons += self._surroundings.not_ready()
         if not reasons and not self.core.serving:
             reasons.append("not serving yet")
         return reasons
@@ -106,7 +128,7 @@ class EdgeService:
     def addresses(self) -> dict[str, str]:
         """By transport, the `host:port` that this edge is known by: the advertised, else the first bound one."""
         addresses = {}
-        for transport in ("udp", "tcp"):
+        for transport in TRANSPORTS:
             bound = self.transports.bound(transport)
             if bound:
                 addresses[transport] = self._known_by(transport, *bound[0])
@@ -121,12 +143,13 @@ class EdgeService:
     def _own_hosts(self) -> frozenset[str]:
         """Every name and address that means this edge, whatever address a message came to."""
         hosts = {"localhost", *filter(None, [self._config.service_name])}
-        hosts.update(host for host, _ in (*self._udp, *self._tcp) if host not in WILDCARDS)
+        hosts.update(host for bound in self._endpoints.values() for host, _ in bound if host not in WILDCARDS)
         for text in self._config.advertised.values():
             hosts.add(endpoint(text, "RAMAL_EDGE_ADVERTISED")[0] if _has_port(text) else text.strip("[]"))
         return frozenset(host.lower() for host in hosts)
 
     def _unpublished(self, ids: list[str]) -> None:
+        self.core.log_away = True
         self.transports.unpublished(ids)
 
     async def _stay_ready(self) -> None:
@@ -134,6 +157,7 @@ class EdgeService:
         while True:
             self._away["log"] = await self._renew()
             self._away["database"] = await self._ask_database()
+            self.core.log_away = self._publisher.away
             serving = self._clock.learnt and self._publisher.ready and self._replies.positioned
             if serving and not self.core.serving:
                 self.core.serving = True
@@ -177,11 +201,23 @@ def _has_port(text: str) -> bool:
     return text.rpartition(":")[2].isdecimal() and (text.count(":") == 1 or text.startswith("["))
 
 
+def stream_settings(config: EdgeConfig) -> StreamSettings:
+    """What connections need to know; raises ConfigError."""
+    return StreamSettings(
+        StreamLimits(config.max_connections, config.connections_per_source, config.message_seconds),
+        Certificates(config.certificate, config.private_key, config.trusted_authorities),
+        config.origins,
+        networks(config.proxy_protocol_from, "RAMAL_EDGE_PROXY_PROTOCOL_FROM"),
+    )
+
+
 def build(sources: Sources, log: Log, database: Database) -> EdgeService:
     """The service of these settings; raises ConfigError."""
     common = sources.section(Common)
     config = sources.section(EdgeConfig, "edge")
-    unknown = config.advertised.keys() - {"udp", "tcp"}
+    unknown = config.advertised.keys() - set(TRANSPORTS)
     if unknown:
-        raise ConfigError(f"RAMAL_EDGE_ADVERTISED: {', '.join(sorted(unknown))}: there is no such transport yet")
-    return EdgeService(config, common, log, database)
+        raise ConfigError(f"RAMAL_EDGE_ADVERTISED: {', '.join(sorted(unknown))}: there is no such transport")
+    if (config.tls or config.wss) and not config.certificate:
+        raise ConfigError("RAMAL_EDGE_CERTIFICATE: TLS and WSS need one")
+    return EdgeService(config, common, sources.section(GatewaysConfig), log, database)

@@ -1,6 +1,6 @@
 """Settings of the pure core."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -21,3 +21,17 @@ class CoreSettings(msgspec.Struct, frozen=True):
     max_pending: int = 10_000
     max_completed: int = 100_000
     challenges_per_second: float = 0.0
+    advertised: Mapping[str, str] = {}
+    """By transport, the `host` or `host:port` that phones know us by."""
+    challenge_calls: bool = True
+    foreign_callers: bool = False
+    relay: bool = True
+    keepalive_seconds: float = 20.0
+    timer_c: float = 185.0
+    max_calls: int = 5_000
+    is_peer: Callable[[str], bool] = lambda host: False
+    """Whether requests from this address are not challenged."""
+    redirects: Callable[[str], bool] = lambda domain: False
+    """Whether calls to this domain are answered with 302."""
+    number: Callable[[str, str], str | None] = lambda number, domain: None
+    """The user part by which a telephone number is looked up in a domain; None for what is none."""

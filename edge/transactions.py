@@ -39,6 +39,12 @@ class Transaction(msgspec.Struct, gc=False):
     """Monotonic seconds."""
     response: bytes = b""
     """The last response sent; a retransmission gets it again."""
+    aor: str = ""
+    """Who is registered."""
+    user: str = ""
+    """The digest's user and realm."""
+    path: str = ""
+    """The Path value of the binding."""
     state: State = State.TRYING
     ends: float = 0.0
     """Timer J, once completed."""

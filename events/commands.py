@@ -70,8 +70,16 @@ class Registration(msgspec.Struct, frozen=True, omit_defaults=True):
     """OpenSIPS' bit mask of the Allow header; None when absent."""
 
 
-class Authenticate(msgspec.Struct, frozen=True, tag="ramal.Authenticate", tag_field="type"):
-    """Asks authsvc whether this digest is right, and if it is, to register."""
+class RequestId(msgspec.Struct, frozen=True):
+    """What makes two copies of one request the same, whichever edge they reached (RFC 3261 section 17.2.3)."""
+
+    call_id: str
+    cseq: int
+    branch: str
+
+
+class Authenticate(msgspec.Struct, frozen=True, omit_defaults=True, tag="ramal.Authenticate", tag_field="type"):
+    """Asks authsvc whether this digest is right, and if it is, to register; or, for other methods, to say so."""
 
     id: str
     reply: ReplyTo
@@ -80,8 +88,33 @@ class Authenticate(msgspec.Struct, frozen=True, tag="ramal.Authenticate", tag_fi
     source: str
     """The sender's IP address, for lock-outs and the audit."""
     aor: str
-    """Canonical AOR of To: `alice@example.test`."""
-    register: Registration
+    """Canonical AOR, `alice@example.test`: of To in a REGISTER; else of From, "" for an anonymous caller."""
+    register: Registration | None = None
+    """What a REGISTER says; None for other methods, which are answered with `Authenticated`."""
+    request: RequestId | None = None
+    """Of methods other than REGISTER: a repeated one is answered with the edge that asked first (CHECKLIST Y36)."""
+
+
+class FindUser(msgspec.Struct, frozen=True, tag="ramal.FindUser", tag_field="type"):
+    """Asks authsvc who is called so: a user, or the one who has this telephone number. Answered with `Found`."""
+
+    id: str
+    reply: ReplyTo
+    name: str
+    """The user part of the Request-URI, unescaped: `alice` or `+55 48 3381-2800`."""
+    domain: str
+
+
+class FlowLost(msgspec.Struct, frozen=True, tag="ramal.FlowLost", tag_field="type"):
+    """An edge says that a connection is closed by which this AOR had registered; nobody waits for an answer."""
+
+    id: str
+    reply: ReplyTo
+    user: str
+    """Who had authenticated (the record's key is his)."""
+    aor: str
+    path: str
+    """The Path value of the binding; a binding by another path is not touched."""
 
 
 class RegisterContacts(msgspec.Struct, frozen=True, tag="ramal.RegisterContacts", tag_field="type"):
@@ -111,5 +144,13 @@ class RemoveContacts(msgspec.Struct, frozen=True, tag="ramal.RemoveContacts", ta
     contact: str | None = None
 
 
-AuthCommand = Authenticate
-RegistrarCommand = RegisterContacts | ExpireContacts | RemoveContacts
+class RemoveFlow(msgspec.Struct, frozen=True, tag="ramal.RemoveFlow", tag_field="type"):
+    """Asks the registrar to end the bindings of the AOR whose first Path value is this: their connection is closed."""
+
+    id: str
+    aor: str
+    path: str
+
+
+AuthCommand = Authenticate | FindUser | FlowLost
+RegistrarCommand = RegisterContacts | ExpireContacts | RemoveContacts | RemoveFlow

@@ -11,4 +11,6 @@ class EdgeLease(msgspec.Struct, frozen=True, tag="ramal.EdgeLease", tag_field="t
     every: int
     """Seconds between two leases."""
     addresses: dict[str, str]
-    """By transport, `host:port`."""
+    """By transport, `host:port`; under `edges`, where other edges connect."""
+    since: int = 0
+    """Milliseconds in the log's time of this life's first lease, which orders lives; 0: this is the first."""

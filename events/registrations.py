@@ -21,7 +21,7 @@ class Kind(enum.StrEnum):
     UNREGISTERED = "unregistered"
     EXPIRED = "expired"
     DEACTIVATED = "deactivated"
-    """Ended by policy: the oldest binding left for a new one."""
+    """Ended by us: the oldest binding left for a new one, or the connection of its flow is closed."""
 
 
 class Binding(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -96,7 +96,7 @@ class BindingsRecorded(msgspec.Struct, frozen=True, omit_defaults=True, tag="ram
     """The command's id."""
     aor: str
     by: str
-    """The user, `operator:NAME` or `expiry`."""
+    """The user, `operator:NAME`, `expiry` or `flow-lost`."""
     changes: tuple[Change, ...]
     state: AorState
     reply: ReplyTo | None = None

@@ -33,4 +33,26 @@ class Refused(msgspec.Struct, frozen=True, omit_defaults=True, tag="ramal.Refuse
     algorithms: tuple[str, ...] = ()
 
 
-Reply = Registered | Refused
+class Authenticated(msgspec.Struct, frozen=True, omit_defaults=True, tag="ramal.Authenticated", tag_field="type"):
+    """The digest of a request other than REGISTER is right, and its From is the user's (or anonymous)."""
+
+    id: str
+    edge: str
+    boot: str
+    user: str
+    """Who authenticated: his AOR, `alice@example.test`."""
+    first: tuple[str, str] | None = None
+    """Edge and boot that asked before for a copy of this request: it is theirs; None if we are the first."""
+
+
+class Found(msgspec.Struct, frozen=True, omit_defaults=True, tag="ramal.Found", tag_field="type"):
+    """Who is called by the name that `FindUser` asked for."""
+
+    id: str
+    edge: str
+    boot: str
+    aor: str | None = None
+    """Canonical AOR; None: nobody."""
+
+
+Reply = Registered | Refused | Authenticated | Found

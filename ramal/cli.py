@@ -75,13 +75,14 @@ def up_command(
     data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Where everything is kept.")] = Path("ramal-data"),
     sip_port: Annotated[int | None, typer.Option(min=1, max=65535, help="UDP and TCP; 5060 without it.")] = None,
     http_port: Annotated[int | None, typer.Option(min=0, max=65535, help="On loopback; 8080 without it.")] = None,
+    ws_port: Annotated[int | None, typer.Option(min=1, max=65535, help="Of the softphone; 8081 without it.")] = None,
     domain: Domain = None,
 ) -> None:
     """Everything in this process: log and tables in one file, alice and bob as first users."""
     from ramal.up import only_one, settings, up
 
     with only_one(data):
-        sources = settings(data, Sources.read(), domain=domain, sip_port=sip_port, http_port=http_port)
+        sources = settings(data, Sources.read(), domain=domain, sip_port=sip_port, http_port=http_port, ws_port=ws_port)
         logs.configure(sources.section(Common).log_level)
         _run(up(data, sources, console))
 
@@ -128,6 +129,12 @@ def registrar_command() -> None:
 def locator_command() -> None:
     """The locator: the projection into MySQL, and the reply after it."""
     _serve(["locator"])
+
+
+@app.command("console", epilog=_example("RAMAL_CONSOLE_WEBSOCKET=wss://sip.example.test/sip ramal console"))
+def console_command() -> None:
+    """The console: a telephone in the browser."""
+    _serve(["console"])
 
 
 @app.command("stack", epilog=_example("ramal stack --edges 3 --users 1000"))

@@ -19,6 +19,7 @@ from rich.table import Table
 
 from ramal import backends, operations
 from ramal.backends import Server
+from ramal.certificate import self_signed
 from ramal.processes import StartFailed, free_port, port_is_free, spawn
 from ramal.supervisor import Part, Supervisor
 from ramal.system import distributed, generated_keys, with_settings
@@ -31,6 +32,8 @@ S = TypeVar("S", bound=Server)
 BACKENDS = ("kafka", "mysql", "ldap")
 BACKEND_SECONDS = 5.0
 _WARM = "edge-warmup"
+PORTS = {"udp": 0, "tcp": 0, "tls": 1, "ws": 20, "wss": 21, "edges": 40}
+"""How far each transport's port is beyond --sip-port."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,8 +82,8 @@ class Stack:
             sources, {}, {"RAMAL_DOMAIN": options.domain, "RAMAL_KEYS_FILE": str(self._directory / "keys")}
         )
         self.domain = self._sources.section(Common).domain.lower()
-        self._edges: dict[str, str] = {}
-        """SIP `host:port` by name."""
+        self._edges: dict[str, dict[str, str]] = {}
+        """By name, `host:port` by transport; under `edges`, where other edges connect."""
         self.supervisor = Supervisor(self._say, self._write)
 
     def start(self) -> None:
@@ -90,16 +93,24 @@ class Stack:
         """
         self._path.unlink(missing_ok=True)
         for number in range(1, self._options.counts["edge"] + 1):
-            self._edges[f"edge-{number}"] = f"127.0.0.{number}:{self._options.sip_port}"
-            if not port_is_free(f"127.0.0.{number}", self._options.sip_port):
-                raise StartFailed(f"127.0.0.{number}:{self._options.sip_port} is taken; choose another --sip-port")
+            host = f"127.0.0.{number}"
+            ports = {transport: self._options.sip_port + beyond for transport, beyond in PORTS.items()}
+            for port in ports.values():
+                if not port_is_free(host, port):
+                    raise StartFailed(f"{host}:{port} is taken; choose another --sip-port")
+            self._edges[f"edge-{number}"] = {transport: f"{host}:{port}" for transport, port in ports.items()}
+        hosts = [f"127.0.0.{number}" for number in range(1, self._options.counts["edge"] + 1)]
+        certificate, key = self_signed(self._directory, self.domain, hosts)
+        self._configure({"RAMAL_EDGE_CERTIFICATE": str(certificate), "RAMAL_EDGE_PRIVATE_KEY": str(key)})
         self._start_backends()
         for service in ("authsvc", "registrar", "locator"):
             for number in range(1, self._options.counts[service] + 1):
                 self._start_service(service, f"{service}-{number}")
         self._warm_up()
-        for name, sip in self._edges.items():
-            self._start_service("edge", name, sip)
+        for name, addresses in self._edges.items():
+            self._start_service("edge", name, addresses)
+        self._configure({"RAMAL_CONSOLE_WEBSOCKET": f"ws://{self._edges['edge-1']['ws']}/sip"})
+        self._start_service("console", "console")
         self.supervisor.wait_ready()
         self._write()
         self._write_environment()
@@ -176,11 +187,10 @@ class Stack:
         path.write_text(text)
         return str(path)
 
-    def _start_service(self, service: str, name: str, sip: str = "") -> None:
+    def _start_service(self, service: str, name: str, addresses: Mapping[str, str] | None = None) -> None:
         http = f"127.0.0.1:{free_port()}"
         environ = {**self._sources.environ, "RAMAL_NAME": name, "RAMAL_HTTP_PORT": http.rpartition(":")[2]}
-        if sip:
-            environ |= {"RAMAL_EDGE_UDP": sip, "RAMAL_EDGE_TCP": sip}
+        environ |= {f"RAMAL_EDGE_{transport.upper()}": address for transport, address in (addresses or {}).items()}
         command = [sys.executable, "-m", "ramal", service]
         log = self._directory / "logs" / f"{name}.log"
         self.supervisor.add(
@@ -190,7 +200,7 @@ class Stack:
     def _warm_up(self) -> None:
         self._say("Starting the services, and warming the JVM up …")
         host, port = "127.0.0.1", free_port()
-        self._start_service("edge", _WARM, f"{host}:{port}")
+        self._start_service("edge", _WARM, {"udp": f"{host}:{port}", "tcp": f"{host}:{port}"})
         self.supervisor.wait_ready()
         system = distributed(self._sources)
 
@@ -214,8 +224,9 @@ class Stack:
         return {
             "domain": self.domain,
             "edges": [
-                {"name": name, "pid": parts[name].child.pid, "udp": sip, "tcp": sip, "http": parts[name].http}
-                for name, sip in self._edges.items()
+                {"name": name, "pid": parts[name].child.pid, "http": parts[name].http}
+                | {transport: address for transport, address in addresses.items() if transport != "edges"}
+                for name, addresses in self._edges.items()
             ],
             "processes": {
                 name: {"pid": part.child.pid, "log": str(part.child.log), "http": part.http or None}
@@ -263,7 +274,11 @@ class Stack:
             "ldap": urllib.parse.urlsplit(described["ldap"]).netloc,
         }
         for name, process in described["processes"].items():
-            address = f"{self._edges[name]} UDP, TCP" if name in self._edges else backend.get(name, "")
+            address = backend.get(name, "")
+            if name in self._edges:
+                host, _, port = self._edges[name]["udp"].rpartition(":")
+                others = (f"{t.upper()} {self._edges[name][t].rpartition(':')[2]}" for t in ("tls", "ws", "wss"))
+                address = f"{host}:{port} UDP, TCP; {', '.join(others)}"
             log = Path(process["log"])
             with contextlib.suppress(ValueError):
                 log = log.relative_to(Path.cwd())
@@ -272,5 +287,6 @@ class Stack:
         if "ldap" in self.supervisor.parts:
             last = backends.user_name(self._options.users - 1)
             self._say(f"\nUsers {backends.user_name(0)} to {last} of {self.domain}, password secret-u00000, …")
+        self._say(f"A phone in the browser: http://{described['processes']['console']['http']}/")
         self._say(f"Ask it: . {os.path.relpath(self._directory / 'env')}; ramal show")
         self._say(f"All is ready; {os.path.relpath(self._path)} describes it. Ctrl-C ends it.")

@@ -18,10 +18,11 @@ from runtime.errors import ConfigError, Unavailable
 from runtime.log.port import Log
 from runtime.service import Resource, Service
 
-SERVICES = ("edge", "authsvc", "registrar", "locator")
+SERVICES = ("edge", "authsvc", "registrar", "locator", "console")
 """In the order in which they stop: an edge first, then those that answer it."""
 OPEN_SECONDS = 10.0
 NEED_TABLES = frozenset({"edge", "authsvc", "locator"})
+NEED_LOG = frozenset({"edge", "authsvc", "registrar", "locator"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +45,8 @@ class System:
         services = []
         for name in names:
             log = self.new_log(name)
-            resources.append(log)
+            if name in NEED_LOG:
+                resources.append(log)
             # Imported here: an edge's process has no use for an LDAP client.
             build: Callable[[Sources, Log, Database], Service] = importlib.import_module(f"{name}.service").build
             services.append(build(self.sources, log, self.database))
@@ -147,6 +149,7 @@ def generated_keys(path: Path) -> str:
 def sections(sources: Sources) -> dict[str, msgspec.Struct]:
     """Every section of the configuration by name, typed. Raises ConfigError."""
     from authsvc.config import AuthSettings, LdapSettings
+    from console.config import ConsoleConfig
     from edge.config import EdgeConfig
     from locator.config import Settings as LocatorSettings
     from registrar.config import Policy
@@ -160,5 +163,6 @@ def sections(sources: Sources) -> dict[str, msgspec.Struct]:
         "ldap": LdapSettings,
         "registrar": Policy,
         "locator": LocatorSettings,
+        "console": ConsoleConfig,
     }
     return {name: sources.section(kind, name) for name, kind in kinds.items()}

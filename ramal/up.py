@@ -12,14 +12,16 @@ from rich.console import Console
 from authsvc.config import LdapSettings
 from authsvc.users_file import add_user, list_users
 from edge.config import EdgeConfig, endpoint
+from edge.flow import host_port
 from ramal.processes import StartFailed
 from ramal.system import SERVICES, System, embedded, generated_keys, with_settings
-from runtime.config import Sources
+from runtime.config import Common, Sources
 from runtime.http import HttpServer
 from runtime.service import serve
 
 HTTP_PORT = 8080
 SIP_PORT = 5060
+WS_PORT = 8081
 USERS_FILE = "users.htdigest"
 DEMO_USERS = ("alice", "bob")
 
@@ -37,16 +39,25 @@ def only_one(directory: Path) -> Iterator[None]:
 
 
 def settings(
-    directory: Path, sources: Sources, *, domain: str | None, sip_port: int | None, http_port: int | None
+    directory: Path,
+    sources: Sources,
+    *,
+    domain: str | None,
+    sip_port: int | None,
+    http_port: int | None,
+    ws_port: int | None,
 ) -> Sources:
     """The settings of an embedded system: ours beneath the environment's and the file's, the options above."""
     everywhere = listening(SIP_PORT)
     chosen = ",".join(listening(sip_port)) if sip_port else None
+    http_host = sources.section(Common).http_host
     defaults = {
         "keys": generated_keys(directory / "keys"),
         "http_port": HTTP_PORT,
         "log_level": "WARNING",
-        "edge": {"udp": everywhere, "tcp": everywhere, "own_addresses": True},
+        # The WebSocket is where the page is: both on loopback, where browsers allow a microphone without TLS.
+        "edge": {"udp": everywhere, "tcp": everywhere, "ws": [host_port(http_host, WS_PORT)], "own_addresses": True},
+        "console": {"websocket_port": ws_port or WS_PORT},
         "authsvc": {"users_file": str(directory / USERS_FILE)},
     }
     options = {
@@ -54,6 +65,7 @@ def settings(
         "RAMAL_HTTP_PORT": None if http_port is None else str(http_port),
         "RAMAL_EDGE_UDP": chosen,
         "RAMAL_EDGE_TCP": chosen,
+        "RAMAL_EDGE_WS": host_port(http_host, ws_port) if ws_port else None,
     }
     return with_settings(sources, defaults, options)
 
@@ -120,6 +132,7 @@ def _welcome(console: Console, directory: Path, system: System, http: HttpServer
             soft_wrap=True,
         )
     console.print(
+        f"A phone in the browser: http://{http.host}:{http.port}/ (open it twice, as two users)\n"
         f"Who is registered: ramal show --data {directory}\n"
         f"Health and metrics: http://{http.host}:{http.port}/readyz, /metrics\n"
         "Ctrl-C ends it; registrations stay.\n",

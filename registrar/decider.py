@@ -11,7 +11,15 @@ from the command's offset.
 import msgspec
 
 from events import limits
-from events.commands import Contact, ExpireContacts, RegisterContacts, RegistrarCommand, Registration, RemoveContacts
+from events.commands import (
+    Contact,
+    ExpireContacts,
+    RegisterContacts,
+    RegistrarCommand,
+    Registration,
+    RemoveContacts,
+    RemoveFlow,
+)
 from events.registrations import AorState, Binding, BindingsRecorded, Change, Gone, Kind, Seen, binding_id
 from registrar.config import Policy
 from sipcore.errors import ParseError
@@ -40,7 +48,7 @@ def decide(
 ) -> BindingsRecorded | Refusal | None:
     """What the command at this offset does; `at` is its timestamp in milliseconds.
 
-    None: it needs neither record nor answer (an expiry with nothing due).
+    None: it needs neither record nor answer (an expiry with nothing due, a flow without bindings).
     """
     draft = _Draft(state, max(at, state.at))
     if isinstance(command, RegisterContacts):
@@ -48,6 +56,8 @@ def decide(
     if isinstance(command, ExpireContacts):
         draft.reap(policy.grace)
         return draft.recorded(command.id, command.aor, "expiry") if draft.ended else None
+    if isinstance(command, RemoveFlow):
+        return _remove_flow(draft, command)
     return _remove(draft, command)
 
 
@@ -334,6 +344,14 @@ def _remove(draft: _Draft, command: RemoveContacts) -> BindingsRecorded:
         if command.contact is None or draft.same(command.contact, binding.contact):
             draft.end(binding, Kind.UNREGISTERED)
     return draft.recorded(command.id, command.aor, f"operator:{command.operator}")
+
+
+def _remove_flow(draft: _Draft, command: RemoveFlow) -> BindingsRecorded | None:
+    """A binding refreshed by another flow since then has another path, and stays."""
+    for binding in list(draft.bindings.values()):
+        if binding.path[:1] == (command.path,):
+            draft.end(binding, Kind.DEACTIVATED)
+    return draft.recorded(command.id, command.aor, "flow-lost") if draft.ended else None
 
 
 def _out_of_order() -> Refusal:

@@ -12,7 +12,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -38,6 +38,15 @@ class Domain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Offered in this order. The default is MD5 alone: see DESIGN section 9."""
     thesis_mode: bool = False
     """404 for an unknown user, 401 for a wrong password, 500 for an LDAP failure."""
+    redirect: bool = False
+    """Calls to users are answered 302 with their contacts instead of being forwarded."""
+    media: Literal["direct", "bridge", "relay"] = "direct"
+    """Whether rtpengine stands between the phones of a call: never; only between WebRTC and others; always."""
+    country: str = ""
+    """Country code of telephone numbers that are dialled without `+`: `55`."""
+    area: str = ""
+    """Area code of numbers that are dialled without a country's: with country 55 and area 48, 4833812800 and
+    554833812800 are +554833812800. Fewer than six digits behind the area code are an extension."""
 
 
 class Common(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -6,5 +6,5 @@ No I/O, clock or randomness: time, salts and keys are arguments.
 - `message`: the messages, `respond()`, `with_received()` and the bytes of them
 - `address`, `uri`, `grammar`, `headers`: what is inside of a header
 - `digest`, `nonce`: RFC 7616 and RFC 8760; nonces that need no store
-- `transaction`: the non-INVITE server transaction (RFC 3261 section 17.2.2, RFC 4320)
+- `transaction`, `transactions`: the four state machines as tables, and the layer that drives them
 """

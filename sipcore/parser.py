@@ -54,10 +54,11 @@ KEEPALIVE: Final = Keepalive.KEEPALIVE
 Item = Request | Response | ParseError | Keepalive
 
 
-def parse_datagram(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Request | Response:
+def parse_datagram(data: bytes, limits: Limits = DEFAULT_LIMITS, *, alone: bool = False) -> Request | Response:
     """The one message of a datagram or WebSocket message (RFC 3261 section 18.3); raises ParseError.
 
-    CRLFs in front are ignored. Without Content-Length the body is the rest; octets behind the body are dropped.
+    CRLFs in front are ignored. Without Content-Length the body is the rest; octets behind the body are dropped,
+    or an error where the message must be `alone` (RFC 7118 section 4.2).
     """
     if data[:1] in (b"\r", b"\n"):
         data = data.lstrip(b"\r\n")
@@ -75,6 +76,8 @@ def parse_datagram(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Request | Re
         if length is not None and length != len(body):
             if length > len(body):
                 raise ParseError("short-body", "Content-Length Larger Than Message")
+            if alone:
+                raise ParseError("octets-behind-body", "More Than One Message")
             body = body[:length]
         message.body = body
         _check(message, limits)

@@ -123,8 +123,9 @@ def is_ready(base: str) -> bool:
 
 def start_up(data: Path, *options: str) -> tuple[Running, System]:
     """`ramal up` on free ports with this directory, ready."""
-    sip, http = free_port(), free_port()
-    words = ["up", "--data", str(data), "--sip-port", str(sip), "--http-port", str(http), "--domain", DOMAIN, *options]
+    sip, http, ws = free_port(), free_port(), free_port()
+    words = ["up", "--data", str(data), "--sip-port", str(sip), "--http-port", str(http), "--ws-port", str(ws)]
+    words += ["--domain", DOMAIN, *options]
     running = Running(words, data.parent / "up.log")
     base = f"http://127.0.0.1:{http}"
     running.wait_for(lambda: is_ready(base))

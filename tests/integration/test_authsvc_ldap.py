@@ -19,7 +19,7 @@ from authsvc.user import User, from_ha1s, from_password
 from authsvc.users import Users
 from ramal.backends import LdapServer, start_ldap
 from ramal.processes import free_port
-from runtime.config import Secret
+from runtime.config import Domain, Secret
 from runtime.errors import ConfigError
 
 with warnings.catch_warnings():
@@ -29,7 +29,7 @@ with warnings.catch_warnings():
 pytestmark = pytest.mark.integration
 
 REALM = "example.test"
-ALGORITHMS = {REALM: ("MD5", "SHA-256")}
+DOMAINS = {REALM: Domain(algorithms=("MD5", "SHA-256"), country="55", area="48")}
 
 
 def settings(server: LdapServer, **changed: Any) -> LdapSettings:
@@ -46,7 +46,7 @@ def settings(server: LdapServer, **changed: Any) -> LdapSettings:
 
 @asynccontextmanager
 async def users_of(server: LdapServer, **changed: Any) -> AsyncIterator[LdapUsers]:
-    source = LdapUsers(settings(server, **changed), ALGORITHMS)
+    source = LdapUsers(settings(server, **changed), DOMAINS)
     try:
         yield source
     finally:
@@ -73,7 +73,7 @@ def add(server: LdapServer, *entries: tuple[str, dict[str, Any]]) -> None:
 
 
 def password_of(name: str) -> User:
-    return from_password(name, REALM, f"secret-{name}", ALGORITHMS[REALM])
+    return from_password(name, REALM, f"secret-{name}", DOMAINS[REALM].algorithms)
 
 
 async def test_many_users_are_one_search(ldap: LdapServer) -> None:
@@ -88,7 +88,7 @@ async def test_many_users_are_one_search(ldap: LdapServer) -> None:
 
 async def test_five_hundred_new_users_at_once_are_a_few_searches(ldap: LdapServer) -> None:
     async with users_of(ldap) as source:
-        users = Users(AuthSettings(), ALGORITHMS, None, [source], None)
+        users = Users(AuthSettings(), DOMAINS, None, [source])
         left, done = {(f"u{n:05d}", REALM) for n in range(500)}, asyncio.Event()
 
         def found(keys: Any) -> None:
@@ -165,6 +165,47 @@ async def test_two_entries_of_one_uid_open_nothing(own: LdapServer, caplog: pyte
     assert "two entries" in caplog.text
 
 
+async def test_y32_a_number_is_found_however_the_directory_writes_it(
+    own: LdapServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    written = {
+        "a": "+55 48 3381-2800",
+        "b": "4833812801",
+        "c": "(48) 3381-2802",
+        "d": "+55 (48) 3381-2803",
+        "e": "55 48 33 81 28 04",
+        "f": "2805",
+        "g": ["+1 408 555-1212", "+55 48 3381-2806"],
+        "h": "+55 48 3381-2807",
+        "i": "4833812807",
+    }
+    add(own, *((f"uid={uid}", {"telephoneNumber": number}) for uid, number in written.items()))
+    add(own, ("cn=nobody", {"telephoneNumber": "+55 48 3381-2808"}))
+    owners = {
+        **{f"+55483381280{n}": uid for n, uid in enumerate("abcde")},
+        "2805": "f",
+        "+14085551212": "g",
+        "+554833812806": "g",
+    }
+    asked = [*owners, "+554833812807", "+554833812808", "+554833812809", "*"]
+    async with users_of(own) as source:
+        searches = SEARCHES._value.get()
+        found = await source.find_numbers([(number, REALM) for number in asked] + [("2805", "elsewhere.test")])
+        assert SEARCHES._value.get() - searches == 1
+    assert found == {(number, REALM): (uid, REALM) for number, uid in owners.items()}
+    assert caplog.text.count("a telephone number is of two entries, or of one without a uid") == 2
+
+
+async def test_y32_a_search_for_numbers_that_fails_says_nothing_of_users(own: LdapServer) -> None:
+    async with users_of(own, timeout=1.0) as source:
+        os.kill(own.pid, signal.SIGSTOP)
+        with pytest.raises(LdapUnavailable):
+            await source.find_numbers([("2805", REALM)])
+        os.kill(own.pid, signal.SIGCONT)
+        assert not source.away
+        assert await source.find([("u00001", REALM)]) == {("u00001", REALM): password_of("u00001")}
+
+
 async def test_other_domains_are_asked_for_only_where_the_directory_has_them(ldap: LdapServer) -> None:
     async with users_of(ldap, domains=("other.test",)) as source:
         assert await source.find([("u00000", REALM)]) == {}
@@ -209,7 +250,7 @@ async def test_a18_remembered_users_go_on_at_once_while_the_directory_hangs(own:
     """Also A22: they wait for nothing."""
     async with users_of(own, timeout=0.5) as source:
         now = [0.0]
-        users = Users(AuthSettings(), ALGORITHMS, None, [source], None, lambda: now[0])
+        users = Users(AuthSettings(), DOMAINS, None, [source], clock=lambda: now[0])
         ended = asyncio.Event()
         users.found = lambda _: ended.set()
         users.ask_user(("u00001", REALM))
@@ -284,4 +325,4 @@ async def test_a21_a_verified_certificate_lets_the_bind_go_and_another_does_not(
 
 async def test_a21_authorities_that_cannot_be_read_stop_the_start(ldap: LdapServer, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="RAMAL_LDAP_CA_FILE"):
-        LdapUsers(settings(ldap, ca_file=str(tmp_path / "nothing.pem")), ALGORITHMS)
+        LdapUsers(settings(ldap, ca_file=str(tmp_path / "nothing.pem")), DOMAINS)

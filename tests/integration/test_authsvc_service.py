@@ -10,13 +10,23 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from authsvc import subscriber
 from authsvc.service import AuthService, build
 from authsvc.user import User, from_password
-from events.commands import Authenticate, Contact, Digest, RegisterContacts, Registration, ReplyTo
-from events.replies import Refused
+from events.commands import (
+    Authenticate,
+    Contact,
+    Digest,
+    FindUser,
+    RegisterContacts,
+    Registration,
+    ReplyTo,
+    RequestId,
+)
+from events.replies import Authenticated, Found, Refused, Reply
 from events.topics import AUDIT, AUTH_COMMANDS, DEAD, EDGE_REPLIES, REGISTRAR_COMMANDS, partition_of
 from events.wire import Decoder, cloud_event, encode
 from ramal.backends import KafkaServer, LdapServer, start_ldap
@@ -38,7 +48,8 @@ REALM = "example.test"
 KEYS = {"k1": bytes.fromhex("00112233445566778899aabbccddeeff")}
 
 registers: Decoder[RegisterContacts] = Decoder(RegisterContacts)
-refusals: Decoder[Refused] = Decoder(Refused)
+replies: Decoder[Reply] = Decoder(Reply)
+Answer = RegisterContacts | Reply
 
 
 @pytest.fixture(params=["embedded", "distributed"])
@@ -109,25 +120,45 @@ class Running:
         self._number = 0
 
     async def ask(
-        self, user: str, password: str, *, aor: str = "", salt: bytes = b"salt", made: int | None = None
+        self,
+        user: str,
+        password: str,
+        *,
+        aor: str = "",
+        salt: bytes = b"salt",
+        made: int | None = None,
+        method: str = "REGISTER",
     ) -> str:
         """Publishes an `Authenticate`; returns its id."""
         self._number += 1
         now = int(time.time())
         value = nonce.make(KEYS, REALM, made or now, salt, "192.0.2.4")
         ha1 = digest.ha1("MD5", user, REALM, password)
-        response = digest.expected_response("MD5", ha1, "REGISTER", f"sip:{REALM}", value, "auth", 1, "c")
+        response = digest.expected_response("MD5", ha1, method, f"sip:{REALM}", value, "auth", 1, "c")
         command = Authenticate(
             f"id-{self._number}-{user}",
             ReplyTo("edge-1", "boot-1", now * 1000 + 3000),
             Digest(user, REALM, value, f"sip:{REALM}", response, "MD5", "auth", 1, "c"),
-            "REGISTER",
+            method,
             "192.0.2.4",
             aor or f"{user}@{REALM}",
-            Registration(f"call-{user}", self._number, f"z9hG4bK{self._number}", (Contact(f"sip:{user}@192.0.2.4"),)),
         )
+        call, branch = f"call-{user}", f"z9hG4bK{self._number}"
+        if method == "REGISTER":
+            register = Registration(call, self._number, branch, (Contact(f"sip:{user}@192.0.2.4"),))
+            command = msgspec.structs.replace(command, register=register)
+        else:
+            command = msgspec.structs.replace(command, request=RequestId(call, self._number, branch))
         await self.publish(f"{user}@{REALM}", encode(command), command.id)
         return command.id
+
+    async def find(self, name: str) -> Answer:
+        """The answer to a `FindUser`."""
+        self._number += 1
+        deadline = int(time.time()) * 1000 + 3000
+        command = FindUser(f"id-{self._number}-find", ReplyTo("edge-1", "boot-1", deadline), name, REALM)
+        await self.publish(f"{name}@{REALM}", encode(command), command.id)
+        return await self.answer(command.id)
 
     async def publish(self, key: str, value: bytes, id_: str) -> None:
         await self._log.append(
@@ -142,10 +173,10 @@ class Running:
             ]
         )
 
-    async def answer(self, id_: str) -> RegisterContacts | Refused:
+    async def answer(self, id_: str) -> Answer:
         """The answer to a command, once it is there."""
         while True:
-            for topic, decode in ((REGISTRAR_COMMANDS, registers), (EDGE_REPLIES, refusals)):
+            for topic, decode in ((REGISTRAR_COMMANDS, registers), (EDGE_REPLIES, replies)):
                 for value in await self.values(topic):
                     answer = decode(value)
                     if answer.id == id_:
@@ -231,6 +262,37 @@ async def test_users_come_from_the_tables_and_from_ldap(
     for secret in ("canary", "secret-u", ldap.bind_password, digest.ha1("MD5", "alice", REALM, "canary-alice")):
         assert secret not in seen
     assert "k1." not in written.decode()
+
+
+async def test_y32_callees_are_found_in_the_tables_and_in_ldap(
+    start: Start, own: LdapServer, database: Database
+) -> None:
+    await subscriber.add_user(database, "alice", REALM, "secret")
+    columns = "(alias_username, alias_domain, username, domain)"
+    rows = [("desk", REALM, "alice", REALM), ("4833812800", REALM, "alice", REALM)]
+    await database.transact(
+        [Statement(f"INSERT INTO dbaliases {columns} VALUES (%s, %s, %s, %s)", row) for row in rows]
+    )
+    running = await start(own, RAMAL_DOMAINS=f'{{"{REALM}": {{"country": "55", "area": "48"}}}}')
+    asked = {"alice": "alice", "desk": "alice", "+55 48 3381-2800": "alice", "u00001": "u00001", "nobody": None}
+    for name, user in asked.items():
+        reply = await running.find(name)
+        assert isinstance(reply, Found)
+        assert reply.aor == (user and f"{user}@{REALM}")
+    os.kill(own.pid, signal.SIGSTOP)
+    for name in ("alice", "desk", "u00001"):
+        assert isinstance(await running.find(name), Found)
+    refused = await running.find("carol")
+    assert isinstance(refused, Refused)
+    assert refused.status == 503
+
+
+async def test_a28_a_caller_is_answered_on_the_topic_of_replies(start: Start, ldap: LdapServer) -> None:
+    running = await start(ldap)
+    answer = await running.answer(await running.ask("u00001", "secret-u00001", method="INVITE"))
+    assert isinstance(answer, Authenticated)
+    assert (answer.user, answer.first) == (f"u00001@{REALM}", None)
+    assert await running.status(await running.ask("u00001", "wrong", method="INVITE")) == 401
 
 
 async def test_a_poisoned_record_goes_to_dead_without_its_value_and_the_others_go_on(

@@ -10,8 +10,9 @@ import pytest
 from authsvc.config import AuthSettings
 from authsvc.decider import Rules
 from authsvc.handler import AuthHandler
+from authsvc.remembered import Key
 from authsvc.user import User, from_password
-from authsvc.users import Key, Users
+from authsvc.users import Users
 from events.commands import Authenticate, Digest, RegisterContacts, Registration, ReplyTo
 from events.replies import Refused
 from events.topics import AUDIT, AUTH_COMMANDS, EDGE_REPLIES, REGISTRAR_COMMANDS, partition_of
@@ -123,7 +124,7 @@ class Service:
         self.dead: list[tuple[int, str]] = []
         self.clock = 1000.0
         settings = AuthSettings(parked=parked)
-        users = Users(settings, {REALM: ("MD5",)}, None, [self.source], self.source, lambda: self.clock)
+        users = Users(settings, {REALM: Domain()}, None, [self.source], self.source, clock=lambda: self.clock)
         self.handler = AuthHandler(
             self.log,  # type: ignore[arg-type]  # the calls it makes
             users,

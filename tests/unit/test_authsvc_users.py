@@ -9,9 +9,11 @@ import pytest
 from authsvc.config import AuthSettings
 from authsvc.decider import Owner, Unknown
 from authsvc.lookups import LARGEST
+from authsvc.remembered import AWAY_SECONDS, Key
 from authsvc.user import User
-from authsvc.users import AWAY_SECONDS, Key, Users
+from authsvc.users import Users
 from authsvc.users_file import UsersFile, add_user
+from runtime.config import Domain
 from runtime.errors import Unavailable
 
 REALM = "example.test"
@@ -34,9 +36,15 @@ class Known:
 
     name = "known"
 
-    def __init__(self, users: dict[Key, User] | None = None, aliases: dict[Key, Key] | None = None) -> None:
+    def __init__(
+        self,
+        users: dict[Key, User] | None = None,
+        aliases: dict[Key, Key] | None = None,
+        numbers: dict[Key, Key] | None = None,
+    ) -> None:
         self.users = users or {}
         self.aliases = aliases or {}
+        self.numbers = numbers or {}
         self.away = False
         self.asked: list[list[Key]] = []
         self.gate = asyncio.Event()
@@ -57,6 +65,11 @@ class Known:
             raise Unavailable
         return {key: self.aliases[key] for key in keys if key in self.aliases}
 
+    async def find_numbers(self, keys: Collection[Key]) -> dict[Key, Key]:
+        if self.away:
+            raise Unavailable
+        return {key: self.numbers[key] for key in keys if key in self.numbers}
+
 
 def md5(letter: str) -> User:
     return User(md5=letter * 32)
@@ -73,7 +86,9 @@ class Fixture:
         settings: AuthSettings = SETTINGS,
     ) -> None:
         self.clock = Clock()
-        self.users = Users(settings, {REALM: algorithms}, file, sources, sources[0] if sources else None, self.clock)
+        domains = {REALM: Domain(algorithms=algorithms, country="55", area="48")}
+        first = sources[0] if sources else None
+        self.users = Users(settings, domains, file, sources, first, first, clock=self.clock)
         self.users.found = self._ended
         self._waiting: dict[Key, asyncio.Event] = {}
         self.users.tick()
@@ -97,7 +112,7 @@ class Fixture:
         self.users.tick()
         while (owner := self.users.owner(key)) is Unknown.UNASKED:
             self._waiting[key] = asyncio.Event()
-            assert self.users.ask_owner(key)
+            assert self.users.ask_called(key)
             await self._waiting[key].wait()
             self.users.tick()
         return owner

@@ -34,7 +34,7 @@ def test_r28_options_to_us_is_200_with_allow_supported_and_accept(uri: str) -> N
     edge = core()
     response = answer(edge, request("OPTIONS", uri, contact=None))
     assert response.status == 200
-    assert response.values("allow") == ["REGISTER", "OPTIONS"]
+    assert {"REGISTER", "OPTIONS", "INVITE", "BYE"} <= set(response.values("allow"))
     assert response.values("supported") == ["path"]
     assert response.first("accept")
     assert not len(edge.transactions)
@@ -46,32 +46,28 @@ def test_y02_options_to_us_with_max_forwards_0_is_answered_others_are_483() -> N
 
 
 def test_r28_another_method_for_our_own_address_is_405_with_allow() -> None:
-    response = answer(core(), request("SUBSCRIBE", "sip:example.test", contact=None))
-    assert (response.status, response.values("allow")) == (405, ["REGISTER", "OPTIONS"])
+    response = answer(core(), request("REFER", "sip:example.test", contact=None))
+    assert response.status == 405
+    assert "REGISTER" in response.values("allow")
 
 
-@pytest.mark.parametrize("method", ["INVITE", "MESSAGE", "OPTIONS", "FOO"])
-def test_requests_for_users_are_501_until_calls_are_there(method: str) -> None:
-    response = answer(core(), request(method, "sip:bob@example.test", contact="<sip:a@b>"))
-    assert response.status == 501
-    assert response.first("allow")
-
-
-def test_requests_for_other_domains_are_not_relayed() -> None:
-    assert answer(core(), request("INVITE", "sip:bob@elsewhere.test", contact="<sip:a@b>")).status == 403
-    assert answer(core(), request("MESSAGE", "tel:+358", contact=None)).status == 416
+def test_y01_another_scheme_is_416() -> None:
+    assert answer(core(), request("MESSAGE", "mailto:x@y", contact=None)).status == 416
 
 
 def test_options_with_unknown_require_is_420() -> None:
     assert answer(core(), request("OPTIONS", "sip:example.test", "Require: nothing", contact=None)).status == 420
 
 
-def test_ack_is_dropped_by_name_and_cancel_is_481() -> None:
+def test_ack_is_dropped_by_name_and_cancel_of_nothing_is_481_after_half_a_second() -> None:
     edge = core()
     actions = receive(edge, request("ACK", "sip:bob@example.test", contact=None))
     assert not actions.sends
     assert actions.drops == {"unexpected-ack": 1}
-    assert answer(edge, request("CANCEL", "sip:bob@example.test", contact=None)).status == 481
+    assert not receive(edge, request("CANCEL", "sip:bob@example.test", contact=None)).sends
+    edge.on_time(NOW + 0.6)
+    (response,) = heard(edge.take())
+    assert response.status == 481
 
 
 def test_t08_a_response_whose_via_is_not_ours_is_dropped() -> None:

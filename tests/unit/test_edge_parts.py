@@ -13,9 +13,10 @@ from edge.flow import Flow
 from edge.rate import SourceRate
 from edge.replies import Replies
 from edge.service import build
-from edge.tcp import TcpLimits
+from edge.streams import StreamLimits
+from edge.tls import Certificates
 from edge.token import FLOWS, FlowTokens
-from edge.transport import Transports
+from edge.transport import StreamSettings, Transports
 from events.replies import Refused, Registered, Reply
 from events.wire import encode
 from runtime.config import Common, Sources
@@ -145,7 +146,7 @@ def test_a_bug_with_a_batch_of_replies_does_not_end_the_reading_of_them(monkeypa
         raise ZeroDivisionError
 
     edge = core()
-    transports = Transports(edge, list.clear, TcpLimits(1, 1, 1.0))
+    transports = Transports(edge, list.clear, StreamSettings(StreamLimits(1, 1, 1.0), Certificates("", "")))
     monkeypatch.setattr(edge, "replied", broken)
     before = drops("bug")
     transports.replied([Registered("1", "edge-1", "b00t", 0, ())])

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from edge.core import AMPLIFICATION
+from edge.answers import AMPLIFICATION
 from edge.flow import Flow
 from edge.token import FlowTokens
 from events.limits import USERNAME
@@ -53,8 +53,10 @@ def test_request_uri_of_unknown_scheme_is_416() -> None:
     assert answer(core(), request("REGISTER", "nobodyKnowsThisScheme:totallyopaque")).status == 416
 
 
-def test_max_forwards_0_is_483() -> None:
-    assert answer(core(), request(max_forwards="0")).status == 483
+def test_max_forwards_0_is_483_only_where_the_request_would_go_on() -> None:
+    """A registrar is no next hop (RFC 3261 section 16.3 is a proxy's)."""
+    assert answer(core(), request(max_forwards="0")).status == 401
+    assert answer(core(), request("REGISTER", "sip:elsewhere.test", max_forwards="0")).status == 483
 
 
 @pytest.mark.parametrize(

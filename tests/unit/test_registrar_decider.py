@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from events import limits
-from events.commands import Contact, ExpireContacts, RegisterContacts, Registration, RemoveContacts, ReplyTo
+from events.commands import Contact, ExpireContacts, RegisterContacts, Registration, RemoveContacts, RemoveFlow, ReplyTo
 from events.registrations import AorState, BindingsRecorded, Kind, binding_id
 from registrar.config import Policy
 from registrar.decider import MEMORY_MS, REMEMBERED, Refusal, decide, evolve, grant, is_over
@@ -63,6 +63,9 @@ class Aor:
 
     def remove(self, contact: str | None = None):
         return self.when(RemoveContacts("removal", AOR, "olga", contact))
+
+    def lose(self, path: str):
+        return self.when(RemoveFlow("loss", AOR, path))
 
     def when(self, command):
         self.offset += 1
@@ -496,6 +499,39 @@ def test_r43_an_operators_removal_carries_the_name_and_the_next_refresh_creates(
     assert decision.reply is None
     assert aor.contacts == [MOBILE]
     assert kinds(aor.register(DESK)) == ["created"]
+
+
+ONE, OTHER, OUTER = ("<sip:one@edges;lr>", "<sip:other@edges;lr>", "<sip:outer.example.test;lr>")
+
+
+def test_n11_a_closed_connection_ends_the_bindings_whose_first_path_is_its_own_and_no_other():
+    aor = (
+        Aor().given(DESK, path=(ONE, OUTER)).given("sip:second@192.0.2.4", path=(ONE,)).given(MOBILE, path=(OTHER, ONE))
+    )
+    decision = aor.given("sip:pathless@192.0.2.9").lose(ONE)
+    assert kinds(decision) == ["deactivated"] * 2
+    assert (decision.by, decision.reply) == ("flow-lost", None)
+    assert aor.contacts == [MOBILE, "sip:pathless@192.0.2.9"]
+
+
+def test_n11_a_binding_that_was_refreshed_by_another_connection_stays():
+    aor = Aor().given(DESK, path=(ONE,)).given(DESK, path=(OTHER,))
+    assert aor.lose(ONE) is None
+    assert aor.contacts == [DESK]
+
+
+def test_n11_a_closed_connection_without_bindings_leaves_no_record():
+    assert Aor().lose(ONE) is None
+    aor = Aor().given(DESK, path=(ONE,))
+    assert kinds(aor.lose(ONE)) == ["deactivated"]
+    assert aor.lose(ONE) is None
+
+
+def test_r19_a_late_copy_does_not_revive_what_went_with_its_connection():
+    aor = Aor().given(DESK, path=(ONE,), cseq=5)
+    aor.lose(ONE)
+    refused(aor.register(DESK, path=(ONE,), cseq=5), 500)
+    assert kinds(aor.register(DESK, path=(OTHER,), cseq=6)) == ["created"]
 
 
 def test_r43_an_operator_may_remove_all():

@@ -3,7 +3,15 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from events.commands import Contact, ExpireContacts, RegisterContacts, Registration, RemoveContacts, ReplyTo
+from events.commands import (
+    Contact,
+    ExpireContacts,
+    RegisterContacts,
+    Registration,
+    RemoveContacts,
+    RemoveFlow,
+    ReplyTo,
+)
 from events.registrations import AorState, BindingsRecorded, Kind
 from events.wire import Decoder, encode
 from registrar.config import Policy
@@ -44,12 +52,16 @@ registers = st.builds(
         contacts=st.lists(contacts, max_size=4).map(tuple),
         star=st.sampled_from([False] * 5 + [True]),
         expires=st.none() | st.sampled_from([0, 0, 100]),
+        path=st.sampled_from([(), ("<sip:one;lr>",), ("<sip:two;lr>", "<sip:one;lr>")]),
     ),
 )
 removals = st.builds(
     RemoveContacts, id=st.just("r"), aor=st.just(AOR), operator=st.just("o"), contact=st.none() | st.sampled_from(URIS)
 )
-commands = st.one_of(registers, registers, registers, removals, st.just(ExpireContacts("e", AOR)))
+losses = st.builds(
+    RemoveFlow, id=st.just("f"), aor=st.just(AOR), path=st.sampled_from(["<sip:one;lr>", "<sip:two;lr>"])
+)
+commands = st.one_of(registers, registers, registers, removals, losses, st.just(ExpireContacts("e", AOR)))
 histories = st.lists(st.tuples(commands, st.integers(-5_000, 120_000)), max_size=25)
 policies = st.builds(
     Policy,

@@ -1,0 +1,1 @@
+"""The web console: a softphone page, served to browsers."""

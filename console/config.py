@@ -1,0 +1,26 @@
+"""Settings of the console."""
+
+import re
+
+import msgspec
+
+from runtime.errors import ConfigError
+
+
+class ConsoleConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Section `console`."""
+
+    websocket: str = ""
+    """URL of an edge's WebSocket for the softphone, `wss://sip.example.test/sip`; by default `/sip` at the
+    host that the page came from."""
+    websocket_port: int = 0
+    """The port of that default; 0: the one that the page came from, as behind an ingress."""
+
+    def checked(self) -> "ConsoleConfig":
+        """Itself; raises ConfigError that names the key."""
+        # It goes into a header: nothing in it may end the directive that it stands in.
+        if self.websocket and not re.fullmatch(r"wss?://[A-Za-z0-9.:\[\]_-]+(/[A-Za-z0-9/._~%-]*)?", self.websocket):
+            raise ConfigError("RAMAL_CONSOLE_WEBSOCKET: is not a ws:// or wss:// URL without a query")
+        if not 0 <= self.websocket_port <= 65535:
+            raise ConfigError("RAMAL_CONSOLE_WEBSOCKET_PORT: is not a port")
+        return self

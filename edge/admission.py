@@ -1,0 +1,163 @@
+"""Who may send a request outside a dialog (CHECKLIST A28; RFC 3261 section 22.3; DESIGN section 8). PURE.
+
+a listed peer                         --> may
+no usable credentials                 --> stateless 407: no record, no transaction, no 100
+else --> transaction (100 to INVITE), `Authenticate` --> may | 407 | 403 | 503
+"""
+
+from edge import credentials, response
+from edge.actions import Forward, Publish
+from edge.answers import Answers
+from edge.call import Asked, Call, opened
+from edge.destinations import Destinations
+from edge.dialog import Hop
+from edge.flow import Flow
+from edge.proxy import Proxy
+from edge.register import check_utf8, encoded
+from events.commands import Authenticate, ReplyTo, RequestId
+from events.replies import Authenticated, Refused
+from sipcore.digest import Credentials
+from sipcore.message import Request
+from sipcore.transactions import Transactions
+from sipcore.uri import Uri, canonical_escapes
+
+
+class Admission:
+    """Lets requests in, and on to their destinations."""
+
+    def __init__(
+        self, answers: Answers, layer: Transactions, proxy: Proxy, asked: Asked, destinations: Destinations
+    ) -> None:
+        self._answers = answers
+        self._settings = answers.settings
+        self._layer = layer
+        self._proxy = proxy
+        self._asked = asked
+        self._destinations = destinations
+
+    def request(
+        self,
+        request: Request,
+        caller: Hop,
+        target: Uri,
+        served: str | None,
+        now: float,
+        size: int,
+        *,
+        peer: bool,
+        serving: bool,
+    ) -> None:
+        """A request for `target`, in our domain `served` if it is in one; `serving`: whether the log can be asked."""
+        origin = self._origin(request, caller.flow)
+        if peer or self._is_free(request, origin, served):
+            if not self._shed(request, caller, size):
+                call = Call(opened(request, caller, self._answers, self._layer, now), target)
+                call.allowed = True
+                self._destinations.locate(call, now)
+            return
+        if origin is None:
+            self._answers.stateless_to(request, caller, size, 403, "From Is Not a User of Ours")
+            return
+        domain = origin.rpartition("@")[2]
+        realm = domain or served or self._settings.default_domain
+        given = self._credentials(request, caller, realm, now, size)
+        if given is None or self._shed(request, caller, size):
+            return
+        call = Call(opened(request, caller, self._answers, self._layer, now), target)
+        call.realm, call.user = realm, origin
+        if serving:
+            self._ask(call, given, origin, now)
+        else:
+            self._destinations.by_binding(call, now)
+        self._destinations.locate(call, now)
+
+    def _is_free(self, request: Request, origin: str | None, served: str | None) -> bool:
+        """Whether our domain lets anybody call its users so (it never lets a stranger go further)."""
+        if origin is None:
+            return self._settings.foreign_callers and served is not None
+        open_ = not self._settings.challenge_calls and served is not None
+        return open_ and request.first("proxy-authorization") is None
+
+    def _origin(self, request: Request, flow: Flow) -> str | None:
+        """The canonical AOR of From, "" for an anonymous caller, None for one of another domain."""
+        uri = request.from_.parsed_uri
+        if not request.from_.uri.isascii():
+            check_utf8(request.from_.uri)
+        if uri.is_sip and uri.host.lower() == "anonymous.invalid":
+            return ""
+        if not uri.is_sip or uri.user is None:
+            return None
+        domain = self._answers.served(uri.host, flow)
+        return None if domain is None else f"{canonical_escapes(uri.user)}@{domain}"
+
+    def _credentials(self, request: Request, caller: Hop, realm: str, now: float, size: int) -> Credentials | None:
+        """The usable credentials; None once the request is challenged."""
+        answers, flow = self._answers, caller.flow
+        algorithms = self._settings.algorithms[realm]
+        seconds = answers.clock.at(now) // 1000
+        values = request.values("proxy-authorization")
+        nonce_seconds = self._settings.nonce_seconds
+        verdict, given = credentials.judge(values, realm, algorithms, answers.keys, seconds, nonce_seconds)
+        if given is not None:
+            return given
+        if not answers.rate.passes(flow.remote_host, now):
+            answers.drop("rate-limited")
+            return None
+        stale = verdict is credentials.Verdict.STALE
+        rows = answers.challenges(flow, realm, algorithms, now, stale=stale, proxy=True)
+        answers.stateless_to(request, caller, size, 407, rows="".join(rows), least=rows[0])
+        return None
+
+    def _shed(self, request: Request, caller: Hop, size: int) -> bool:
+        """Whether there are too many calls already: 503 without a transaction (CHECKLIST S04)."""
+        if self._layer.pending < self._settings.max_calls:
+            return False
+        self._answers.drop("shed")
+        self._answers.stateless_to(request, caller, size, 503, rows=self._answers.retry_after())
+        return True
+
+    def _ask(self, call: Call, given: Credentials, origin: str, now: float) -> None:
+        """Asks authsvc."""
+        answers, request = self._answers, call.context.request
+        id_ = answers.command_id()
+        deadline = answers.clock.at(now) + int(self._settings.reply_seconds * 1000)
+        command = Authenticate(
+            id=id_,
+            reply=ReplyTo(answers.edge, answers.boot, deadline),
+            digest=credentials.digest_of(given),
+            method=request.method,
+            source=call.flow.remote_host,
+            aor=origin,
+            request=RequestId(request.call_id, request.cseq.number, request.branch),
+        )
+        self._asked.wait(id_, call, now)
+        answers.actions.publishes.append(Publish(id_, f"{given.username}@{given.realm}", encoded(command)))
+
+    def authenticated(self, call: Call, reply: Authenticated, now: float) -> None:
+        """The sender is who he says."""
+        if reply.first is not None and reply.first in self._proxy.neighbours:
+            # A copy of a request that another edge has: that one answers (Y36).
+            self._layer.forget(call.context.server)
+            call.context.final = 408
+            forward = Forward(*reply.first, call.flow, call.context.request.encode())
+            self._answers.actions.forwards.append(forward)
+            self._answers.drop("handed-over")
+            return
+        call.user = reply.user
+        call.allowed = True
+        self._destinations.go_on(call, now)
+
+    def refused(self, call: Call, reply: Refused, now: float) -> None:
+        """The sender is not, or may not."""
+        answers = self._answers
+        status = reply.status if 400 <= reply.status <= 599 else 500
+        rows = response.lines(reply.headers)
+        if status == 401:
+            status = 407
+            algorithms = reply.algorithms or self._settings.algorithms[call.realm]
+            stale = reply.stale
+            rows += "".join(answers.challenges(call.flow, call.realm, algorithms, now, stale=stale, proxy=True))
+        elif status == 503 and "retry-after" not in rows.lower():
+            rows += answers.retry_after()
+        reason = "" if reply.status == 401 else reply.reason
+        self._proxy.answer(call.context, status, now, reason or None, rows)

@@ -1,0 +1,279 @@
+"""Requests other than REGISTER, each to what knows what is to be done with it (RFC 3261 sections 16.3, 16.4). PURE.
+
+    retransmission, ACK of a failure, CANCEL --> the transaction that it belongs to (`edge.cancels`)
+    a Route token of ours that fits --> the other end of the dialog: no challenge, no look-up
+    all else --> who may (`edge.admission`), then where to (`edge.destinations`), then `edge.proxy`
+
+A request that nothing else answers is answered here: none stays without a final response (CHECKLIST Y34).
+"""
+
+from collections.abc import Iterable
+
+from edge import response
+from edge.admission import Admission
+from edge.answers import ALLOW, CAPABILITIES, Answers, exhausted, unsupported
+from edge.branch import Branches
+from edge.call import Asked, opened, rows_that_go_on
+from edge.cancels import Cancels
+from edge.destinations import Destinations
+from edge.dialog import Dialog, DialogTokens, Hop
+from edge.flow import Flow
+from edge.proxy import Proxy
+from edge.token import FlowTokens
+from edge.ways import Target, Way
+from events.replies import Authenticated, Found, Refused
+from sipcore import proxy
+from sipcore.message import Request, with_received
+from sipcore.transactions import Known, Transactions
+from sipcore.uri import Uri
+
+NOT_SERVED = frozenset({"SUBSCRIBE", "PUBLISH"})
+"""Event packages at a user's AOR are the server's to serve, and we serve none (CHECKLIST Y37)."""
+ABSORBED = (Known.RETRANSMISSION, Known.ACKED)
+ALLOW_EVENTS = "Allow-Events: refer\r\n"
+"""The one package whose NOTIFYs pass here: within the dialog of a REFER."""
+
+
+class Routed:
+    """What is left of Request-URI and Route when ours has been taken off (RFC 3261 section 16.4)."""
+
+    __slots__ = ("dialog", "foreign_token", "routes", "to_callee", "uri")
+
+    def __init__(self, uri: str, routes: list[str]) -> None:
+        self.uri = uri
+        self.routes = routes
+        self.dialog: Dialog | None = None
+        """What a token says that fits the request; then nothing more is asked of its sender."""
+        self.to_callee = False
+        self.foreign_token = False
+        """Whether there was a token that is another call's, or nobody's."""
+
+
+class Calls:
+    """All requests of one edge but REGISTER."""
+
+    def __init__(
+        self,
+        answers: Answers,
+        branches: Branches,
+        dialogs: DialogTokens,
+        tokens: FlowTokens,
+        layer: Transactions,
+        proxy_: Proxy,
+    ) -> None:
+        self._answers = answers
+        self._settings = answers.settings
+        self._branches = branches
+        self._dialogs = dialogs
+        self._layer = layer
+        self._proxy = proxy_
+        self._realms = tuple(answers.settings.algorithms)
+        self.asked = Asked(answers.settings.reply_seconds)
+        self.destinations = Destinations(answers, tokens, proxy_, self.asked)
+        self.cancels = Cancels(answers, layer, proxy_, self.asked.forget)
+        self._admission = Admission(answers, layer, proxy_, self.asked, self.destinations)
+
+    # --- in -------------------------------------------------------------------------------------------------------
+
+    def request(self, request: Request, caller: Hop, now: float, size: int, *, serving: bool) -> None:
+        """A request that is not REGISTER; ParseError where it breaks the protocol.
+
+        `caller` is the flow that it came by, with its edge where another edge handed it over.
+        """
+        known, server = self._layer.find(request, now)
+        if known in ABSORBED:
+            self._answers.drop("ack" if request.method == "ACK" else "retransmission")
+        elif request.method == "CANCEL":
+            self.cancels.cancel(request, known, server, caller, now)
+        elif request.method == "ACK":
+            self._ack(request, caller)
+        else:
+            self._new(request, caller, now, size, serving=serving)
+
+    def _new(self, request: Request, caller: Hop, now: float, size: int, *, serving: bool) -> None:
+        """Validation (section 16.3), and what needs no target."""
+        answers, flow = self._answers, caller.flow
+        routed = self._routed(request, flow)
+        target = answers.parse_uri(routed.uri)
+        to_us = target.is_sip and target.user is None and self._means_us(target, flow) and not routed.routes
+        if exhausted(request) and not (to_us and request.method == "OPTIONS"):
+            answers.stateless_to(request, caller, size, 483)
+        elif missing := proxy.unsupported(request, "proxy-require", ()):
+            answers.stateless_to(request, caller, size, 420, rows=f"Unsupported: {', '.join(missing)}\r\n")
+        elif self._loops(request, routed.uri):
+            answers.stateless_to(request, caller, size, 482)
+        elif routed.dialog is not None:
+            self._in_dialog(request, caller, routed, routed.dialog, now)
+        elif not target.is_sip and target.scheme != "tel":
+            answers.stateless_to(request, caller, size, 416)
+        elif to_us:
+            self._to_us(request, caller, size)
+        else:
+            self._outside(request, caller, routed, target, now, size, serving=serving)
+
+    def _outside(
+        self, request: Request, caller: Hop, routed: Routed, target: Uri, now: float, size: int, *, serving: bool
+    ) -> None:
+        """Outside a dialog, or within one that nobody can prove (CHECKLIST Y35)."""
+        answers = self._answers
+        peer = self._settings.is_peer(caller.flow.remote_host)
+        served = answers.served(target.host, caller.flow) if target.is_sip else None
+        if routed.foreign_token and not proxy.has_to_tag(request):
+            answers.stateless_to(request, caller, size, 403, "Route Not Allowed")  # N05
+        elif routed.routes and not peer and not proxy.has_to_tag(request):
+            answers.stateless_to(request, caller, size, 403, "Route Not Allowed")  # Y07
+        elif request.method in NOT_SERVED and served:
+            answers.stateless_to(request, caller, size, 489, rows=ALLOW_EVENTS)
+        elif request.method == "NOTIFY" and not peer:
+            answers.stateless_to(request, caller, size, 403)
+        else:
+            self._admission.request(request, caller, target, served, now, size, peer=peer, serving=serving)
+
+    def _means_us(self, target: Uri, flow: Flow) -> bool:
+        host = target.host.lower()
+        return host in self._settings.algorithms or self._answers.is_ours(host, flow)
+
+    def _to_us(self, request: Request, caller: Hop, size: int) -> None:
+        """What is asked of the edge itself (RFC 3261 section 11.2, 8.2.1; CHECKLIST R28, Y01)."""
+        answers = self._answers
+        if request.method == "INVITE":
+            answers.stateless_to(request, caller, size, 484)
+        elif missing := unsupported(request):
+            answers.stateless_to(request, caller, size, 420, rows=missing)
+        elif request.method == "OPTIONS":
+            answers.stateless_to(request, caller, size, 200, rows=CAPABILITIES)
+        elif request.method in NOT_SERVED:
+            answers.stateless_to(request, caller, size, 489, rows=ALLOW_EVENTS)
+        else:
+            answers.stateless_to(request, caller, size, 405, rows=ALLOW)
+
+    # --- Route (section 16.4) -------------------------------------------------------------------------------------
+
+    def _routed(self, request: Request, flow: Flow) -> Routed:
+        routed = Routed(request.uri, proxy.route_values(request))
+        routes = routed.routes
+        token = self._user_of_ours(request.uri, flow) or ""
+        if token and routes and self._dialogs.is_ours(token):
+            # A strict router put the next hop into the Request-URI, and the target behind the routes (Y06).
+            routed.uri = _inner(routes.pop())
+        else:
+            token = ""
+        while routes and (mine := self._user_of_ours(_inner(routes[0]), flow)) is not None:
+            if mine and token and mine != token:
+                break
+            token = mine or token
+            del routes[0]
+        if token:
+            found = self._dialogs.open(token, request.call_id, (request.from_.tag or "", request.to.tag or ""))
+            if found is None or not request.to.tag:
+                routed.foreign_token = True
+            else:
+                routed.dialog, routed.to_callee = found
+        return routed
+
+    def _user_of_ours(self, text: str, flow: Flow) -> str | None:
+        """The user part of a URI that leads to us; None if it is somebody else's."""
+        uri = self._answers.parse_uri(text)
+        user = uri.user or ""
+        if uri.is_sip and (self._answers.is_ours(uri.host, flow) or (user and self._dialogs.is_ours(user))):
+            return user
+        return None
+
+    def _loops(self, request: Request, uri: str) -> bool:
+        """Whether the request has been here with the same target (RFC 5393 section 4.2; Y03)."""
+        loop = ""
+        for via in request.vias:
+            ours = self._branches.verify(via.branch)
+            if ours is not None:
+                loop = loop or proxy.loop_digest(request, uri)
+                if ours.loop == loop:
+                    return True
+        return False
+
+    # --- within a dialog ------------------------------------------------------------------------------------------
+
+    def _in_dialog(self, request: Request, caller: Hop, routed: Routed, dialog: Dialog, now: float) -> None:
+        """To the other end of its dialog: no look-up, no challenge (Y26, N10)."""
+        context = opened(request, caller, self._answers, self._layer, now)
+        context.route_token = False
+        context.rows = rows_that_go_on(request, "", self._realms)
+        hop = dialog.callee if routed.to_callee else dialog.caller
+        target = Target(routed.uri, (Way(hop, _port(hop)),), 1.0, routed.routes, again=True)
+        self._proxy.begin(context, (target,), now)
+
+    def _ack(self, request: Request, caller: Hop) -> None:
+        """An ACK to a 2xx goes its way without a transaction; one to our stateless refusal ends here (X12, X01)."""
+        if request.to.tag == response.to_tag(self._answers.tag_key, request):
+            self._answers.drop("ack")
+            return
+        if exhausted(request):
+            self._answers.drop("ack-exhausted")
+            return
+        routed = self._routed(request, caller.flow)
+        if routed.dialog is None:
+            # Of a failure that another edge answered, or of a dialog that never was.
+            self.cancels.ack(request, caller)
+            return
+        hop = routed.dialog.callee if routed.to_callee else routed.dialog.caller
+        request = with_received(request, caller.flow.remote_host, caller.flow.remote_port)
+        self._proxy.stateless(request, Target(routed.uri, (Way(hop, _port(hop)),), 1.0, routed.routes), caller)
+
+    # --- replies and time -----------------------------------------------------------------------------------------
+
+    def replied(self, reply: Authenticated | Found | Refused, now: float) -> None:
+        """The answer to a command that a call waits for."""
+        call = self.asked.answered(reply.id)
+        if call is None:
+            self._answers.drop("late-reply")
+        elif isinstance(reply, Authenticated):
+            self._admission.authenticated(call, reply, now)
+        elif isinstance(reply, Found):
+            self.destinations.found(call, reply.aor, now)
+        elif call.allowed:  # who is called could not be found out
+            self._proxy.unavailable(call.context, now)
+        else:
+            self._admission.refused(call, reply, now)
+
+    def unpublished(self, ids: Iterable[str], now: float) -> None:
+        """The log did not take these commands."""
+        for id_ in ids:
+            call = self.asked.answered(id_)
+            if call is None:
+                continue
+            self._answers.drop("unpublished")
+            if call.allowed:
+                self._proxy.unavailable(call.context, now)
+            else:
+                self.destinations.by_binding(call, now)
+
+    def next_timer(self) -> float | None:
+        """When `on_time` is next of use."""
+        look = self._proxy.next_look() if self._proxy.ringing else None
+        times = (self.asked.next_timer(), self.cancels.next_timer(), look)
+        return min((time for time in times if time is not None), default=None)
+
+    def on_time(self, now: float) -> None:
+        """Does what is due: deadlines of replies, CANCELs without INVITE, ringing calls."""
+        for call in self.asked.overdue(now):
+            self._answers.drop("deadline")
+            self._proxy.unavailable(call.context, now)
+        self.cancels.on_time(now)
+        if self._proxy.ringing and self._proxy.next_look() <= now:
+            self._proxy.on_time(now)
+            self.destinations.look_again(self._proxy.ringing)
+
+    def edges(self, live: frozenset[tuple[str, str]], now: float) -> None:
+        """Which other edges live."""
+        for gone in self._proxy.neighbours - live:
+            self.cancels.edge_died(gone, now)
+        self._proxy.neighbours = live
+
+
+def _inner(route: str) -> str:
+    """The URI of a Route value."""
+    start, end = route.find("<"), route.find(">")
+    return route[start + 1 : end] if 0 <= start < end else route.partition(";")[0].strip()
+
+
+def _port(hop: Hop) -> int:
+    return hop.flow.remote_port if hop.flow.transport == "udp" or not hop.flow.connection else 0

@@ -1,0 +1,163 @@
+"""CANCEL, and ACK of failures, wherever they fall (RFC 3261 section 9.2, 16.10; DESIGN section 8). PURE.
+
+Nothing in a CANCEL of a phone names the edge that has its INVITE. So what matches nothing here is sought at all live
+edges, waits half a second for its INVITE, and then is answered by what is known of edges that died.
+"""
+
+from collections import deque
+from collections.abc import Callable
+
+from edge.actions import Seek, Send
+from edge.answers import Answers
+from edge.dialog import Hop
+from edge.flow import Flow
+from edge.proxy import Context, Proxy
+from sipcore import hop_by_hop
+from sipcore.errors import ParseError
+from sipcore.message import Request
+from sipcore.parser import parse_datagram
+from sipcore.transactions import Known, Server, Transactions
+
+HELD = 0.5
+"""Seconds that a CANCEL waits for its INVITE (CHECKLIST E06)."""
+SOUGHT = 10_000
+"""CANCELs that wait at one time."""
+CARRIED = 20_000
+CARRIED_BYTES = 64 * 1024 * 1024
+"""INVITEs of other edges that are remembered, and their octets."""
+CARRIED_SECONDS = 200.0
+"""A little more than Timer C: by then none of them rings any more."""
+DEAD_EDGES = 1_000
+TRUSTED = 1 << 20
+"""As the size of what is answered: who cancels had his INVITE accepted, or gets two short lines."""
+
+
+class Cancels:
+    """All CANCELs of one edge."""
+
+    def __init__(
+        self, answers: Answers, layer: Transactions, proxy: Proxy, cancelled: Callable[[Context], None]
+    ) -> None:
+        """`cancelled` is told of a context before its attempts are cancelled."""
+        self._answers = answers
+        self._layer = layer
+        self._proxy = proxy
+        self._told = cancelled
+        self._waiting: dict[str, tuple[Request, Hop]] = {}
+        self._held: deque[tuple[float, str]] = deque()
+        self._carried: deque[tuple[float, tuple[str, str], Flow, bytes]] = deque()
+        self._carried_bytes = 0
+        self._dead: dict[tuple[str, str], float] = {}
+        """Edges that died, and when: their INVITEs are nobody's."""
+
+    # --- here -----------------------------------------------------------------------------------------------------
+
+    def cancel(self, request: Request, known: Known, invite: Server | None, caller: Hop, now: float) -> None:
+        """A CANCEL, and what the transaction layer knows of it."""
+        if known is Known.INVITE and invite is not None:
+            self._cancelled(invite, request, caller, now)
+            return
+        if len(self._waiting) >= SOUGHT:
+            self._answer(request, caller, 481)
+            return
+        id_ = self._answers.command_id()
+        self._waiting[id_] = (request, caller)
+        self._held.append((now + HELD, id_))
+        if self._proxy.neighbours:
+            self._answers.actions.seeks.append(Seek(id_, caller.flow, request.encode()))
+
+    def ack(self, request: Request, caller: Hop) -> None:
+        """An ACK of a failure, whose INVITE is not here: to whoever has it."""
+        self._answers.drop("unexpected-ack")
+        if self._proxy.neighbours and not caller.edge:
+            self._answers.actions.seeks.append(Seek(self._answers.command_id(), caller.flow, request.encode()))
+
+    def _cancelled(self, invite: Server, request: Request, caller: Hop, now: float) -> None:
+        """200 to the CANCEL; then what rings is cancelled, and the INVITE ends with 487."""
+        self._answer(request, caller, 200)
+        context = invite.user
+        if isinstance(context, Context):
+            self._told(context)
+            self._proxy.cancel(context, now, [row for row in request.rows if row.name == "reason"])
+
+    def _answer(self, request: Request, caller: Hop, status: int) -> None:
+        self._answers.stateless_to(request, caller, TRUSTED, status)
+
+    # --- at other edges -------------------------------------------------------------------------------------------
+
+    def sought(self, request: Request, caller: Hop, now: float) -> bool:
+        """A CANCEL or ACK that fell on another edge: whether its INVITE is ours, and then it is done with."""
+        known, server = self._layer.find(request, now)
+        if request.method == "CANCEL":
+            if known is Known.INVITE and server is not None:
+                self._cancelled(server, request, caller, now)
+            else:
+                self._cancel_carried(request)
+        return known is not Known.NEW
+
+    def found_elsewhere(self, id_: str) -> None:
+        """Another edge has taken what was sought."""
+        self._waiting.pop(id_, None)
+
+    def carried(self, data: bytes, flow: Flow, edge: str, boot: str, now: float) -> None:
+        """We send an INVITE to a phone of ours for another edge: if that dies, we alone can cancel it."""
+        self._carried.append((now, (edge, boot), flow, data))
+        self._carried_bytes += len(data)
+        while self._carried and (
+            self._carried[0][0] + CARRIED_SECONDS < now
+            or len(self._carried) > CARRIED
+            or self._carried_bytes > CARRIED_BYTES
+        ):
+            self._carried_bytes -= len(self._carried.popleft()[3])
+
+    def _cancel_carried(self, request: Request) -> None:
+        """Cancels what we sent for an edge that died, if it is this CANCEL's call (Y38)."""
+        call_id, number, tag = request.call_id, request.cseq.number, request.from_.tag
+        for _, edge, flow, data in self._carried:
+            if edge not in self._dead or call_id.encode("utf-8", "surrogateescape") not in data:
+                continue
+            try:
+                invite = parse_datagram(data)
+            except ParseError:
+                continue  # not even ours to cancel
+            same = (invite.call_id, invite.cseq.number, invite.from_.tag) == (call_id, number, tag)
+            if isinstance(invite, Request) and same:
+                port = 0 if flow.reliable else flow.remote_port
+                self._answers.drop("orphaned-branch-cancelled")
+                self._answers.actions.sends.append(Send(flow, hop_by_hop.cancel(invite).encode(), port))
+
+    # --- nowhere --------------------------------------------------------------------------------------------------
+
+    def edge_died(self, edge: tuple[str, str], now: float) -> None:
+        """An edge is gone with all its transactions."""
+        self._dead[edge] = now
+        if len(self._dead) > DEAD_EDGES:
+            del self._dead[next(iter(self._dead))]
+
+    def next_timer(self) -> float | None:
+        """When `on_time` is next of use."""
+        return self._held[0][0] if self._held else None
+
+    def on_time(self, now: float) -> None:
+        """Answers the CANCELs whose INVITE has not come."""
+        while self._held and self._held[0][0] <= now:
+            waiting = self._waiting.pop(self._held.popleft()[1], None)
+            if waiting is not None:
+                self._unfound(*waiting, now)
+
+    def _unfound(self, request: Request, caller: Hop, now: float) -> None:
+        """Nobody knows the INVITE of this CANCEL (X14, Y38)."""
+        known, server = self._layer.find(request, now)
+        if known is Known.INVITE and server is not None:  # it came after its CANCEL
+            self._cancelled(server, request, caller, now)
+            return
+        if not any(at + CARRIED_SECONDS > now for at in self._dead.values()):
+            self._answer(request, caller, 481)
+            return
+        # An edge has died, perhaps with this INVITE: the caller hears that its call has ended.
+        self._answers.drop("orphaned-cancel")
+        self._cancel_carried(request)
+        self._answer(request, caller, 200)
+        number = f"{request.cseq.number} INVITE"
+        rows = [row._replace(value=number) if row.name == "cseq" else row for row in request.rows]
+        self._answer(Request("INVITE", request.uri, rows), caller, 487)

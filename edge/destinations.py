@@ -1,0 +1,237 @@
+"""Where a request goes whose sender may send it (RFC 3261 section 16.5). PURE.
+
+a domain of ours --> bindings, aliases followed | 302 | 480
+                 --> nobody in the tables --> authsvc: a user, or the one who has the number
+                 --> nobody at all --> a gateway's number | 404
+another domain   --> for our own users, by RFC 3263
+"""
+
+from collections.abc import Iterable
+
+from edge import response
+from edge.actions import LookUp, NextHop, Publish, Resolve
+from edge.answers import Answers
+from edge.call import Asked, Call, rows_that_go_on
+from edge.gateways import ByGateway, Gateways, GatewaysConfig
+from edge.location import Located
+from edge.proxy import Context, Proxy
+from edge.register import encoded
+from edge.token import FlowTokens
+from edge.ways import Target, Way, of_bindings
+from events.commands import FindUser, ReplyTo
+from sipcore.uri import Uri, aor
+
+
+class Believed:
+    """A look-up of the caller's own bindings, while the log is away."""
+
+    __slots__ = ("call",)
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+
+
+class Resolving:
+    """The URIs by which a call may go, each resolved in its turn."""
+
+    __slots__ = ("call", "rest", "uri", "ways")
+
+    def __init__(self, call: Call, uris: Iterable[str]) -> None:
+        self.call = call
+        self.uri = ""
+        self.rest = list(uris)
+        self.ways: list[Way] = []
+
+
+class Destinations:
+    """Finds the targets of calls and begins to send to them."""
+
+    def __init__(self, answers: Answers, tokens: FlowTokens, proxy: Proxy, asked: Asked) -> None:
+        self._answers = answers
+        self._settings = answers.settings
+        self._tokens = tokens
+        self._proxy = proxy
+        self._asked = asked
+        self._realms = tuple(answers.settings.algorithms)
+        self._numbers = 0
+        self._looking: dict[int, Call | Context | Believed | Resolving] = {}
+        self.gateways = Gateways(GatewaysConfig())
+
+    def __len__(self) -> int:
+        return len(self._looking)
+
+    # --- who is called --------------------------------------------------------------------------------------------
+
+    def locate(self, call: Call, now: float) -> None:
+        """Asks who the target is, perhaps while authsvc is asked who the caller is."""
+        name = self._aor_of(call)
+        if name is not None:
+            self._look_up(call, name)
+        elif call.allowed:
+            self.go_on(call, now)
+
+    def _aor_of(self, call: Call) -> str | None:
+        """The canonical AOR of a Request-URI in a domain of ours; None if it is elsewhere."""
+        target = call.target
+        if target.scheme == "tel":
+            domain = call.user.rpartition("@")[2] or self._settings.default_domain
+            number = self._settings.number(target.opaque, domain)
+            return None if number is None else f"{number}@{domain}"
+        served = self._answers.served(target.host, call.flow)
+        if served is None or target.user is None:
+            return None
+        return aor(Uri("sip", target.user, None, served))
+
+    def _look_up(self, asking: Call | Context | Believed, name: str) -> int:
+        self._numbers += 1
+        self._looking[self._numbers] = asking
+        self._answers.actions.lookups.append(LookUp(self._numbers, name))
+        return self._numbers
+
+    def look_again(self, contexts: Iterable[Context]) -> None:
+        """Asks for new bindings of AORs that ring (Y10)."""
+        for context in contexts:
+            if context.aor and not context.look_up and not context.no_more:
+                context.look_up = self._look_up(context, context.aor)
+
+    def by_binding(self, call: Call, now: float) -> None:
+        """The log is away: a caller whose flow is that of his live binding is believed (DESIGN, "Kafka away")."""
+        if call.user:
+            self._look_up(Believed(call), call.user)
+        else:
+            self._proxy.unavailable(call.context, now)
+
+    def located(self, number: int, found: Located, now: float) -> None:
+        """What the tables say of an AOR."""
+        asking = self._looking.pop(number, None)
+        if isinstance(asking, Context):
+            asking.look_up = 0
+            self._proxy.join(asking, of_bindings(found.targets, self._tokens), now)
+        elif isinstance(asking, Believed):
+            self._believe(asking.call, found, now)
+        elif isinstance(asking, Call):
+            asking.located = found
+            if asking.allowed:
+                self.go_on(asking, now)
+
+    def _believe(self, call: Call, found: Located, now: float) -> None:
+        if call.context.final:
+            return
+        hops = [target.ways[0].hop for target in of_bindings(found.targets, self._tokens)]
+        if any(hop.edge == self._answers.edge and hop.flow == call.flow for hop in hops):
+            self._answers.drop("believed-by-binding")
+            call.allowed = call.believed = True
+            self.go_on(call, now)
+        else:
+            self._proxy.unavailable(call.context, now)
+
+    def go_on(self, call: Call, now: float) -> None:
+        """The sender may: to the target, as soon as it is known."""
+        context = call.context
+        if context.final or context.cancelled:
+            return
+        name = self._aor_of(call)
+        if name is None:
+            self._elsewhere(call, now)
+            return
+        found = call.located
+        if found is None:
+            return  # comes again when it is
+        targets = of_bindings(found.targets, self._tokens)
+        if targets and self._settings.redirects(name.rpartition("@")[2]):
+            self._redirect(context, found, now)
+        elif targets:
+            context.aor = found.aor
+            self._begin(call, targets, now)
+        elif found.away:
+            self._proxy.unavailable(context, now)
+        elif found.known or call.found:
+            self._proxy.answer(context, 480, now)
+        elif call.believed:
+            self._proxy.unavailable(context, now)  # who it is would have to be asked of the log
+        else:
+            self._find(call, name, now)
+
+    def _begin(self, call: Call, targets: Iterable[Target], now: float) -> None:
+        call.context.rows = rows_that_go_on(call.context.request, call.user, self._realms)
+        self._proxy.begin(call.context, targets, now)
+
+    def _redirect(self, context: Context, found: Located, now: float) -> None:
+        """302 with the contacts (RFC 3261 section 8.3; Y28)."""
+        at = self._answers.clock.at(now) // 1000
+        rows = "".join(
+            f"Contact: <{response.printable(each.contact)}>;expires={max(0, each.expires - at)}"
+            f"{f';q={each.q:g}' if 0 <= each.q <= 1 else ''}\r\n"
+            for each in found.targets
+            if each.contact != context.request.uri
+        )
+        self._proxy.answer(context, 302, now, None, rows)
+
+    # --- names and numbers that no table has ----------------------------------------------------------------------
+
+    def _find(self, call: Call, name: str, now: float) -> None:
+        """Authsvc is asked whether it is a user, or somebody's number."""
+        call.found = True
+        answers = self._answers
+        id_ = answers.command_id()
+        deadline = answers.clock.at(now) + int(self._settings.reply_seconds * 1000)
+        user, _, domain = name.rpartition("@")
+        command = FindUser(id_, ReplyTo(answers.edge, answers.boot, deadline), user, domain)
+        self._asked.wait(id_, call, now)
+        answers.actions.publishes.append(Publish(id_, name, encoded(command)))
+
+    def found(self, call: Call, name: str | None, now: float) -> None:
+        """Who is called so; None: nobody of ours."""
+        if name is None:
+            self._by_gateway(call, now)
+            return
+        call.located = None
+        user, _, domain = name.rpartition("@")
+        call.target = Uri("sip", user, None, domain)
+        self._look_up(call, name)
+
+    def _by_gateway(self, call: Call, now: float) -> None:
+        """A gateway is our users' to call through, not a stranger's (CHECKLIST S10)."""
+        number = call.target.opaque or call.target.user or ""
+        ways: list[ByGateway] = []
+        if call.user and not call.believed:
+            ways = self.gateways.ways(number, call.user.rpartition("@")[2])
+        if ways:
+            self._resolve(Resolving(call, [way.uri for way in ways]))
+        else:
+            self._proxy.answer(call.context, 404, now)
+
+    # --- elsewhere ------------------------------------------------------------------------------------------------
+
+    def _elsewhere(self, call: Call, now: float) -> None:
+        """Another domain: for our users only (Y08)."""
+        if not call.user or not self._settings.relay:
+            self._proxy.answer(call.context, 403, now, "Relaying Denied")
+        elif call.target.is_sip:
+            self._resolve(Resolving(call, [str(call.target)]))
+        else:
+            self._proxy.answer(call.context, 404, now)
+
+    def _resolve(self, resolving: Resolving) -> None:
+        resolving.uri = resolving.rest.pop(0)
+        self._numbers += 1
+        self._looking[self._numbers] = resolving
+        self._answers.actions.resolves.append(Resolve(self._numbers, resolving.uri))
+
+    def resolved(self, number: int, hops: list[NextHop], now: float) -> None:
+        """Where a URI leads."""
+        resolving = self._looking.pop(number, None)
+        if not isinstance(resolving, Resolving):
+            return
+        call = resolving.call
+        if call.context.final or call.context.cancelled:
+            return
+        for hop in hops:
+            way = self._proxy.outward(hop.transport, hop.host, hop.port, call.flow)
+            resolving.ways.append(Way(way, hop.port, hop.name, may_grow=True, uri=resolving.uri))
+        if resolving.rest:
+            self._resolve(resolving)
+        elif resolving.ways:
+            self._begin(call, (Target(resolving.ways[0].uri, resolving.ways, again=True),), now)
+        else:
+            self._proxy.answer(call.context, 404, now)

@@ -1,0 +1,162 @@
+"""Record-Route tokens: what an edge must know of a dialog, carried by the dialog itself (DESIGN section 8).
+
+A token names both next hops. Its HMAC covers them with the Call-ID and the caller's tag, so a request that brings
+it belongs to this dialog and goes to one of its two ends, whatever else it says: it is not challenged, and any
+live edge takes it (CHECKLIST Y12, Y35, N10). A token is lower-case base32 of
+
+    key id, kinds of media, hop towards the caller, hop towards the callee, then 10 octets of HMAC-SHA-256
+
+A hop is: flags (transport, IPv6, owner), the owner's edge and boot if it is a phone's flow, addresses and ports.
+"""
+
+import hmac
+from base64 import b32decode, b32encode
+from binascii import Error as BadBase32
+from collections.abc import Mapping
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+import msgspec
+
+from edge.flow import Flow
+from edge.token import TRANSPORTS
+
+MAC = 10
+PURPOSE = b"ramal record-route\x00"
+LONGEST = 800
+IPV6 = 0x80
+OWNED = 0x40
+CONNECTION = 0x20
+TRANSPORT = 0x07
+
+
+class Hop(msgspec.Struct, frozen=True, gc=False):
+    """Where a message goes: by a flow of one edge, or to an address that any edge may send to."""
+
+    flow: Flow
+    edge: str = ""
+    """The owner of the flow; "" for an address found by a URI."""
+    boot: str = ""
+    """The owner's life, if the flow is a connection."""
+
+
+class Dialog(msgspec.Struct, frozen=True):
+    """What a token says."""
+
+    caller: Hop
+    callee: Hop
+    media: int = 0
+    """What `edge.media` must know of the call's legs; 0: media goes its own way."""
+
+
+class DialogTokens:
+    """Makes and verifies the tokens of all dialogs."""
+
+    def __init__(self, keys: Mapping[str, bytes]) -> None:
+        """The first key signs, all verify; as with flow tokens, ids are short texts."""
+        self._keys = dict(keys)
+        self._signing = next(iter(self._keys))
+        self._opened = lru_cache(maxsize=20_000)(self._open)
+
+    def make(self, dialog: Dialog, call_id: str, caller_tag: str) -> str:
+        """The token of a dialog that the caller with this tag begins."""
+        key_id = self._signing.encode()
+        payload = b"".join(
+            (bytes((len(key_id),)), key_id, bytes((dialog.media,)), _packed(dialog.caller), _packed(dialog.callee))
+        )
+        return _base32(payload + self._mac(self._signing, payload, call_id, caller_tag))
+
+    def open(self, token: str, call_id: str, tags: tuple[str, str]) -> tuple[Dialog, bool] | None:
+        """The dialog of a genuine token, and whether the request goes towards the callee.
+
+        `tags` are those of From and To: the caller's is From's on the way to the callee. None for a token that is
+        changed, foreign, or another call's.
+        """
+        opened = self._opened(token.lower())
+        if opened is None:
+            return None
+        dialog, key_id, payload, mac = opened
+        for index, tag in enumerate(tags):
+            if tag and hmac.compare_digest(mac, self._mac(key_id, payload, call_id, tag)):
+                return dialog, index == 0
+        return None
+
+    def is_ours(self, token: str) -> bool:
+        """Whether a text has the form of such a token, genuine or not."""
+        return self._opened(token.lower()) is not None
+
+    def _mac(self, key_id: str, payload: bytes, call_id: str, caller_tag: str) -> bytes:
+        covered = b"\0".join((PURPOSE, payload, f"{call_id}\0{caller_tag}".encode("utf-8", "surrogateescape")))
+        return hmac.digest(self._keys[key_id], covered, "sha256")[:MAC]
+
+    def _open(self, token: str) -> tuple[Dialog, str, bytes, bytes] | None:
+        if not token.isascii() or len(token) > LONGEST:
+            return None
+        try:
+            octets = b32decode(token.upper() + "=" * (-len(token) % 8))
+            if _base32(octets) != token:
+                return None
+            payload, mac = octets[:-MAC], octets[-MAC:]
+            key_id, rest = _read_text(payload)
+            if key_id not in self._keys:
+                return None
+            media, rest = rest[0], rest[1:]
+            caller, rest = _unpacked(rest)
+            callee, rest = _unpacked(rest)
+        except (BadBase32, IndexError, ValueError):
+            return None
+        return None if rest else (Dialog(caller, callee, media), key_id, payload, mac)
+
+
+@lru_cache(maxsize=20_000)
+def _packed(hop: Hop) -> bytes:
+    flow = hop.flow
+    remote = ip_address(flow.remote_host).packed
+    flags = TRANSPORTS.index(flow.transport)
+    if len(remote) == 16:
+        flags |= IPV6
+    if hop.edge:
+        flags |= OWNED | (CONNECTION if flow.connection else 0)
+    octets = bytes((flags,)) + remote + flow.remote_port.to_bytes(2, "big")
+    if hop.edge:
+        octets += ip_address(flow.local_host).packed + flow.local_port.to_bytes(2, "big") + _text(hop.edge)
+        if flow.connection:
+            octets += _text(hop.boot) + flow.connection.to_bytes(6, "big")
+    return octets
+
+
+def _unpacked(octets: bytes) -> tuple[Hop, bytes]:
+    flags = octets[0]
+    size = 16 if flags & IPV6 else 4
+    remote, octets = _address(octets[1 : 3 + size], size), octets[3 + size :]
+    transport = TRANSPORTS[flags & TRANSPORT]
+    if not flags & OWNED:
+        return Hop(Flow(transport, "", 0, *remote)), octets
+    local, octets = _address(octets[: 2 + size], size), octets[2 + size :]
+    edge, octets = _read_text(octets)
+    boot, connection = "", 0
+    if flags & CONNECTION:
+        boot, octets = _read_text(octets)
+        connection, octets = int.from_bytes(octets[:6], "big"), octets[6:]
+    return Hop(Flow(transport, *local, *remote, connection), edge, boot), octets
+
+
+def _address(octets: bytes, size: int) -> tuple[str, int]:
+    if len(octets) != size + 2:
+        raise ValueError("cut short")
+    host, port = octets[:-2], int.from_bytes(octets[-2:], "big")
+    return str(IPv4Address(host) if size == 4 else IPv6Address(host)), port
+
+
+def _text(value: str) -> bytes:
+    octets = value.encode()
+    return bytes((len(octets),)) + octets
+
+
+def _read_text(octets: bytes) -> tuple[str, bytes]:
+    end = 1 + octets[0]
+    return octets[1:end].decode(), octets[end:]
+
+
+def _base32(octets: bytes) -> str:
+    return b32encode(octets).decode().rstrip("=").lower()

@@ -1,0 +1,406 @@
+"""The proxy core of the edge: response contexts, forking, and which response goes up (RFC 3261 sections 16.6 to 16.10).
+
+Transactions are those of `sipcore.transactions`, told the time; where a request goes has been decided (`edge.calls`).
+One context is one request; one attempt is one client transaction of it. PURE.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from edge.actions import Send
+from edge.answers import Answers
+from edge.branch import Branches
+from edge.dialog import Dialog, DialogTokens, Hop
+from edge.flow import Flow, host_port
+from edge.ways import Target, Way
+from sipcore import proxy
+from sipcore.message import Request, Response, Row, respond
+from sipcore.transactions import Client, Server, Transactions
+from sipcore.uri import Uri, equal, parse_uri
+
+RECORDED = frozenset({"INVITE", "SUBSCRIBE", "REFER"})
+"""Methods that begin a dialog: we stay on its way (CHECKLIST Y12)."""
+LOST_OWNER_SECONDS = 4.0
+"""How long a phone on UDP is tried without its owner (DESIGN section 8)."""
+CONGESTED = 1300
+"""Octets above which a request does not go by UDP to a next hop found by URI (RFC 3261 section 18.1.1)."""
+LOOK_AGAIN = 1.0
+"""Seconds between two looks at ringing calls: Timer C, late forks."""
+ELSEWHERE = Row("reason", "Reason", 'SIP;cause=200;text="Call completed elsewhere"')
+BUSY_ELSEWHERE = Row("reason", "Reason", 'SIP;cause=600;text="Busy Everywhere"')
+
+
+class Context:
+    """A response context: one received request, its attempts, and the final responses that came (section 16.7)."""
+
+    __slots__ = (
+        "aor",
+        "call_id",
+        "caller",
+        "cancelled",
+        "final",
+        "finals",
+        "live",
+        "look_up",
+        "no_more",
+        "request",
+        "route_token",
+        "rows",
+        "seen",
+        "server",
+        "tag",
+        "waiting",
+    )
+
+    def __init__(self, request: Request, server: Server, caller: Hop) -> None:
+        self.request = request
+        self.server = server
+        self.caller = caller
+        """Whence it came, with the edge whose flow it is."""
+        self.rows: Sequence[Row] = request.rows
+        """The rows that go on."""
+        self.call_id = request.call_id
+        self.tag = request.from_.tag or ""
+        self.route_token = True
+        """Whether the dialog that it begins keeps us on its way."""
+        self.aor = ""
+        """Whose new bindings join while it rings; "" for none (Y10)."""
+        self.look_up = 0
+        """The number of the look-up that is under way for it; 0: none."""
+        self.waiting: list[list[Target]] = []
+        """Targets of lower q, tried when those before have failed."""
+        self.live: dict[str, Attempt] = {}
+        self.seen: list[Uri] = []
+        """Request-URIs that have been tried."""
+        self.finals: list[Response] = []
+        self.final = 0
+        self.cancelled = False
+        self.no_more = False
+        """No new attempt is made: it was answered, declined by 6xx, or cancelled."""
+
+    @property
+    def is_invite(self) -> bool:
+        """Whether it rings."""
+        return self.request.method == "INVITE"
+
+
+class Attempt:
+    """One client transaction of a context."""
+
+    __slots__ = ("branch", "client", "context", "gives_up", "hop", "index", "provisional", "target")
+
+    def __init__(self, context: Context, target: Target, index: int, hop: Hop, branch: str) -> None:
+        self.context = context
+        self.target = target
+        self.index = index
+        """Which of the target's ways it is."""
+        self.hop = hop
+        self.branch = branch
+        self.client: Client | None = None
+        self.gives_up = 0.0
+        """Timer C, or the end of what is tried without an owner; monotonic seconds, 0: never."""
+        self.provisional = False
+
+
+class Proxy:
+    """Forks requests and sends up what comes back."""
+
+    def __init__(self, answers: Answers, branches: Branches, dialogs: DialogTokens, layer: Transactions) -> None:
+        self._answers = answers
+        self._settings = answers.settings
+        self._branches = branches
+        self._dialogs = dialogs
+        self._layer = layer
+        self._edge, self._boot = answers.edge, answers.boot
+        self.addresses: Mapping[str, tuple[str, int]] = {}
+        """By transport, the first address that this edge listens on."""
+        self.neighbours: frozenset[tuple[str, str]] = frozenset()
+        """Live other edges and their lives."""
+        self.ringing: dict[Context, None] = {}
+        """INVITEs without a final response, in the order they came."""
+        self._looked = 0.0
+
+    # --- begin ----------------------------------------------------------------------------------------------------
+
+    def begin(self, context: Context, targets: Iterable[Target], now: float) -> None:
+        """Sends the request to its targets: those of the highest q at once, the others after them (section 16.6)."""
+        by_q: dict[float, list[Target]] = {}
+        for target in targets:
+            by_q.setdefault(target.q, []).append(target)
+        context.waiting = [by_q[q] for q in sorted(by_q, reverse=True)]
+        if context.is_invite:
+            self.ringing[context] = None
+        self._next_group(context, now)
+
+    def join(self, context: Context, targets: Iterable[Target], now: float) -> None:
+        """Adds targets that have come while the others ring (Y10)."""
+        if context.no_more or context.final:
+            return
+        for target in targets:
+            self._attempt(context, target, now)
+        self._settle(context, now)
+
+    def _next_group(self, context: Context, now: float) -> None:
+        while context.waiting and not context.live and not context.no_more:
+            for target in context.waiting.pop(0):
+                self._attempt(context, target, now)
+        self._settle(context, now)
+
+    def _attempt(self, context: Context, target: Target, now: float, index: int = 0) -> None:
+        """Sends to one target, unless it has been tried (Y09)."""
+        if not index:
+            uri = parse_uri(target.uri)
+            if not target.again and any(equal(uri, seen) for seen in context.seen):
+                return
+            context.seen.append(uri)
+        way = target.ways[index]
+        hop, gives_up = self._reachable(way.hop, context, now)
+        if hop is None:
+            self._answers.drop("flow-gone")
+            context.finals.append(self._made(context, 430))
+            return
+        uri_sent = way.uri or target.uri
+        branch = self._branches.make(proxy.loop_digest(context.request, uri_sent))
+        request = self._request(context, uri_sent, target.routes, hop, branch)
+        if not hop.edge and hop.flow.transport == "udp" and way.may_grow and len(request.encode()) > CONGESTED:
+            # By TCP to the same place; if that cannot be reached, by UDP after all (section 18.1.1).
+            target = Target(target.uri, (*target.ways[:index], way.by_tcp(), *_small(target.ways[index:])), target.q,
+                            target.routes, again=True)  # fmt: skip
+            way = target.ways[index]
+            hop = way.hop
+            request = self._request(context, uri_sent, target.routes, hop, branch)
+        attempt = Attempt(context, target, index, hop, branch)
+        if context.is_invite:
+            attempt.gives_up = gives_up or now + self._settings.timer_c
+        else:
+            attempt.gives_up = gives_up
+        context.live[branch] = attempt
+        attempt.client = self._layer.open_client(
+            request, Way(hop, way.port, way.name), hop.flow.reliable, now, user=attempt
+        )
+
+    def _reachable(self, hop: Hop, context: Context, now: float) -> tuple[Hop | None, float]:
+        """The hop as it can be reached now and, without its owner, until when it is tried (DESIGN, "A dead owner")."""
+        if hop.edge in ("", self._edge):
+            if hop.flow.connection and hop.edge and hop.boot != self._boot:
+                return None, 0.0
+            return hop, 0.0
+        for edge, boot in self.neighbours:
+            if edge == hop.edge and hop.boot in ("", boot):
+                return hop, 0.0
+        if hop.flow.reliable:
+            return None, 0.0
+        return self.outward("udp", hop.flow.remote_host, hop.flow.remote_port, context.caller.flow), (
+            now + LOST_OWNER_SECONDS
+        )
+
+    def outward(self, transport: str, host: str, port: int, caller: Flow | None = None) -> Hop:
+        """The way from this edge to an address."""
+        local_host, local_port = self.addresses.get(transport, ("", 0))
+        if local_host in ("0.0.0.0", "::", "") and caller is not None and (":" in caller.local_host) == (":" in host):  # noqa: S104
+            local_host = caller.local_host
+        return Hop(Flow(transport, local_host, local_port, host, port))
+
+    def _request(self, context: Context, uri: str, routes: Sequence[str], hop: Hop, branch: str) -> Request:
+        """The request as this attempt sends it (section 16.6, steps 1 to 8)."""
+        flow = hop.flow
+        via = self._via(flow, branch)
+        records: list[str] = []
+        if context.route_token and context.request.method in RECORDED:
+            token = self._dialogs.make(Dialog(context.caller, hop), context.call_id, context.tag)
+            records = self.record_routes(token, context.caller.flow, flow, uri.startswith("sips:"))
+        return proxy.proxied(context.request, uri, via, record_routes=records, routes=routes, rows=context.rows)
+
+    def _via(self, flow: Flow, branch: str) -> str:
+        rport = ";rport" if flow.transport == "udp" else ""
+        return f"SIP/2.0/{flow.transport.upper()} {self.sent_by(flow)};branch={branch}{rport}"
+
+    def sent_by(self, flow: Flow) -> str:
+        """What the other end of a flow knows us by (CHECKLIST T15)."""
+        advertised = self._settings.advertised.get(flow.transport)
+        if advertised is not None:
+            return advertised
+        return host_port(flow.local_host, flow.local_port) if flow.local_host else self._settings.default_domain
+
+    def record_routes(self, token: str, caller: Flow, callee: Flow, secure: bool) -> list[str]:
+        """Our Record-Route values, the topmost first; two where transport, family or address change (RFC 5658)."""
+        near, far = (_address(flow.transport, self.sent_by(flow)) for flow in (callee, caller))
+        scheme = "sips" if secure else "sip"
+        if near == far:
+            return [f"<{scheme}:{token}@{near};lr>"]
+        return [f"<{scheme}:{token}@{near};lr;r2=on>", f"<{scheme}:{token}@{far};lr;r2=on>"]
+
+    def stateless(self, request: Request, target: Target, caller: Hop) -> None:
+        """Sends an ACK of a 2xx on its way, and forgets it (section 16.11)."""
+        way = target.ways[0]
+        hop = (
+            way.hop
+            if way.hop.edge
+            else self.outward(way.hop.flow.transport, way.hop.flow.remote_host, way.hop.flow.remote_port, caller.flow)
+        )
+        branch = self._branches.make(proxy.loop_digest(request, target.uri))
+        via = self._via(hop.flow, branch)
+        sent = proxy.proxied(request, target.uri, via, routes=target.routes)
+        edge = "" if hop.edge == self._edge else hop.edge
+        self._answers.actions.sends.append(Send(hop.flow, sent.encode(), way.port, edge, hop.boot if edge else ""))
+
+    # --- what comes back ------------------------------------------------------------------------------------------
+
+    def response(self, client: Client, response: Response, now: float) -> None:
+        """A response that the transaction layer passes up (section 16.7)."""
+        attempt = client.user
+        if not isinstance(attempt, Attempt):
+            return  # of a request of our own: a CANCEL, a probe
+        upward = proxy.without_top_via(response)
+        if upward is None:
+            self._answers.drop("response-without-via")
+            return
+        context, status = attempt.context, response.status
+        if status < 200:
+            attempt.provisional = True
+            if status != 100:
+                if context.is_invite:
+                    attempt.gives_up = now + self._settings.timer_c
+                if not context.final:
+                    self._up(context, upward, now)
+            return
+        first = context.live.pop(attempt.branch, None) is not None
+        if status < 300:
+            if context.is_invite or not context.final:
+                context.final = context.final or status
+                self._up(context, upward, now)
+            self._end_others(context, ELSEWHERE, now)
+            self._settle(context, now)
+        elif first:
+            self._failed(attempt, upward, now)
+
+    def _up(self, context: Context, response: Response, now: float) -> None:
+        if self._layer.respond(context.server, response, now):
+            statuses = self._answers.actions.statuses
+            statuses[response.status] = statuses.get(response.status, 0) + 1
+
+    def _failed(self, attempt: Attempt, response: Response, now: float) -> None:
+        """A final response other than 2xx of one attempt: the target's next way, or kept (section 16.7, step 5)."""
+        context = attempt.context
+        more = attempt.index + 1 < len(attempt.target.ways)
+        if response.status in (408, 503) and more and not context.no_more:
+            self._attempt(context, attempt.target, now, attempt.index + 1)
+            if context.live:
+                return
+        context.finals.append(response)
+        if response.status >= 600:
+            self._end_others(context, BUSY_ELSEWHERE, now)
+        self._next_group(context, now)
+
+    def _end_others(self, context: Context, reason: Row, now: float) -> None:
+        """No new attempt; those under way are cancelled (section 16.7, step 10; RFC 3326)."""
+        context.no_more = True
+        context.waiting.clear()
+        if context.is_invite:
+            for other in context.live.values():
+                if other.client is not None:
+                    self._layer.cancel(other.client, now, (reason,))
+
+    def _settle(self, context: Context, now: float) -> None:
+        """Once nothing is under way: the best response goes up, if none has (section 16.7, step 6)."""
+        if context.live:
+            return
+        if context.is_invite:
+            self.ringing.pop(context, None)
+        if context.final:
+            return
+        if context.cancelled:
+            self.answer(context, 487, now)
+            return
+        if not context.finals:
+            self.answer(context, 480, now)
+            return
+        chosen = proxy.best(context.finals)
+        if chosen.status == 430:  # the flow is gone, and no other was there (CHECKLIST N06)
+            chosen = self._made(context, 480)
+        if chosen.status == 408 and not context.is_invite:
+            context.final = 408  # never sent upstream: the client has given up by now (RFC 4320 section 4.2)
+            self._layer.respond(context.server, chosen, now)
+            return
+        context.final = chosen.status
+        self._up(context, chosen, now)
+
+    def answer(self, context: Context, status: int, now: float, reason: str | None = None, rows: str = "") -> None:
+        """A final response of our own."""
+        context.final = status
+        context.no_more = True
+        headers = [tuple(line.split(": ", 1)) for line in rows.split("\r\n") if line]
+        self._up(context, self._made(context, status, reason, headers), now)  # type: ignore[arg-type]
+
+    def _made(
+        self, context: Context, status: int, reason: str | None = None, headers: Iterable[tuple[str, str]] = ()
+    ) -> Response:
+        tag = self._answers.entropy(8).hex()
+        return respond(context.request, status, reason, to_tag=tag, headers=headers)
+
+    def unavailable(self, context: Context, now: float) -> None:
+        """Something that is needed is away: 503, and when to come again."""
+        self.answer(context, 503, now, None, self._answers.retry_after())
+
+    # --- ends -----------------------------------------------------------------------------------------------------
+
+    def cancel(self, context: Context, now: float, reasons: Sequence[Row] = ()) -> None:
+        """The caller's CANCEL: all attempts are cancelled, and the INVITE ends with 487 (section 16.10)."""
+        if context.final:
+            return
+        context.cancelled = context.no_more = True
+        context.waiting.clear()
+        for attempt in context.live.values():
+            if attempt.client is not None:
+                self._layer.cancel(attempt.client, now, tuple(reasons))
+        self._settle(context, now)
+
+    def timed_out(self, client: Client, now: float) -> None:
+        """No final response came: as if it had been 408 (section 16.7; Timer B or F)."""
+        self._gone(client.user, 408, now)
+
+    def unsent(self, client: Client, status: int, now: float) -> None:
+        """The request could not be sent: as if this had been answered, 503 or 430 (section 16.9)."""
+        self._gone(client.user, status, now)
+
+    def _gone(self, attempt: object, status: int, now: float) -> None:
+        if isinstance(attempt, Attempt) and attempt.context.live.pop(attempt.branch, None) is not None:
+            self._failed(attempt, self._made(attempt.context, status), now)
+
+    def edge_lost(self, edge: str, boot: str, now: float) -> None:
+        """Another edge is gone: what was tried through its flows has failed (CHECKLIST N12)."""
+        lost = [
+            attempt
+            for context in self.ringing
+            for attempt in context.live.values()
+            if attempt.hop.edge == edge and not attempt.provisional
+        ]
+        for attempt in lost:
+            if attempt.client is not None:
+                self._layer.forget_client(attempt.client)
+            self._gone(attempt, 430, now)
+
+    def next_look(self) -> float:
+        """When ringing calls are looked at next."""
+        return self._looked + LOOK_AGAIN
+
+    def on_time(self, now: float) -> None:
+        """Timer C, and the end of what is tried without an owner (section 16.8)."""
+        self._looked = now
+        late = [a for context in self.ringing for a in context.live.values() if a.gives_up and a.gives_up <= now]
+        for attempt in late:
+            attempt.gives_up = 0.0
+            if attempt.provisional and attempt.client is not None:
+                self._answers.drop("timer-c")
+                self._layer.cancel(attempt.client, now, ())
+            else:
+                if attempt.client is not None:
+                    self._layer.forget_client(attempt.client)
+                self._gone(attempt, 408 if attempt.hop.edge else 430, now)
+
+
+def _address(transport: str, sent_by: str) -> str:
+    return sent_by if transport == "udp" else f"{sent_by};transport={transport}"
+
+
+def _small(ways: Sequence[Way]) -> list[Way]:
+    return [way._replace(may_grow=False) for way in ways]

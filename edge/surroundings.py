@@ -1,0 +1,156 @@
+"""What an edge asks that is no socket for phones: other edges, the tables, DNS, rtpengine. Wires each to the core."""
+
+import asyncio
+import contextlib
+import itertools
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from edge.actions import NextHop, Send
+from edge.config import EdgeConfig, endpoint
+from edge.core import EdgeCore
+from edge.deny import Denied, parsed
+from edge.gateways import Gateways, GatewaysConfig
+from edge.location import Located
+from edge.lookups import Locations
+from edge.neighbours import Neighbours
+from edge.numbers import rules_of
+from edge.peers import Peers
+from edge.resolver import Resolver
+from edge.rtpengine import Rtpengine
+from edge.transport import Outside, Transports
+from runtime.config import Common
+from runtime.database.port import Database
+from runtime.log.port import Log
+from sipcore.errors import ParseError
+from sipcore.uri import parse_uri
+
+LOOPBACK = ("127.0.0.1", "::1")
+
+
+class Surroundings:
+    """The other edges, locations, names and media relays of one edge."""
+
+    def __init__(
+        self,
+        config: EdgeConfig,
+        common: Common,
+        gateways: GatewaysConfig,
+        core: EdgeCore,
+        transports: Transports,
+        log: Log,
+        database: Database,
+        keys: Mapping[str, bytes],
+        life: tuple[str, str],
+    ) -> None:
+        """`life`: this edge's name and boot. Raises ConfigError."""
+        edge, boot = life
+        rules = rules_of(common.served())
+        self._config = config
+        self._core, self._transports = core, transports
+        core.calls.destinations.gateways = Gateways(gateways, rules)
+        self.peers = Peers(edge, boot, keys, core, self._deliver, transports.flush)
+        self._neighbours = Neighbours(log, edge, boot, self.peers.learn)
+        self._locations = Locations(database, config.grace_seconds, self._located, rules)
+        bound = [endpoint(text, "RAMAL_EDGE_UDP")[0] for text in (*config.udp, *config.tcp)]
+        denied = Denied(config.deny, (*bound, *(LOOPBACK if config.own_addresses else ())), allowed(config, gateways))
+        self._resolver = Resolver(self._resolved, denied, config.nameservers, families(bound))
+        self._rtpengine = Rtpengine(config.rtpengine, self._relayed)
+        self._reading: asyncio.Task[None] | None = None
+        transports.outside = Outside(
+            self.peers.send,
+            self.peers.forward,
+            self.peers.seek,
+            self.peers.failed,
+            self._locations.look_up,
+            self._resolver.resolve,
+            self._rtpengine.media,
+        )
+
+    async def start(self) -> None:
+        """Listens for other edges and begins to learn who lives; raises OSError when the address is taken."""
+        address = endpoint(self._config.edges, "RAMAL_EDGE_EDGES") if self._config.edges else None
+        await self.peers.start(address)
+        await self._rtpengine.start()
+        if address is not None:
+            self._reading = asyncio.create_task(self._neighbours.run(), name="edge leases")
+
+    async def stop(self) -> None:
+        """Ends it all; what was written still leaves."""
+        if self._reading is not None:
+            self._reading.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._reading
+        await self.peers.stop()
+        await self._locations.stop()
+        await self._resolver.stop()
+        await self._rtpengine.stop()
+
+    def not_ready(self) -> list[str]:
+        """What it waits for, one sentence each."""
+        if self._reading is None:
+            return []
+        if self._neighbours.replaced_by:
+            return ["another edge runs under the same name"]
+        return [] if self._neighbours.ready else ["the leases of the other edges are not read yet"]
+
+    def address(self) -> dict[str, str]:
+        """Under `edges`, where other edges connect; nothing for an edge by itself."""
+        if not self._config.edges:
+            return {}
+        host, port = self.peers.address
+        return {"edges": self._config.edges_advertised or (f"[{host}]:{port}" if ":" in host else f"{host}:{port}")}
+
+    # --- what comes back ------------------------------------------------------------------------------------------
+
+    def _deliver(self, send: Send) -> None:
+        """Another edge sends by a flow of ours."""
+        if send.data.startswith(b"INVITE "):
+            self._core.carried(send.data, send.flow, time.monotonic())
+        self._transports.deliver(send)
+
+    def _located(self, answers: Sequence[tuple[int, Located]]) -> None:
+        now = time.monotonic()
+        for number, found in answers:
+            self._core.located(number, found, now)
+        self._transports.flush()
+
+    def _resolved(self, number: int, hops: list[NextHop]) -> None:
+        self._core.resolved(number, hops, time.monotonic())
+        self._transports.flush()
+
+    def _relayed(self, number: int, reply: dict[str, object] | None) -> None:
+        self._core.relayed(number, reply, time.monotonic())
+        self._transports.flush()
+
+
+def allowed(config: EdgeConfig, gateways: GatewaysConfig) -> list[str]:
+    """Addresses and networks that may be sent to whatever the deny list says: peers and numeric gateways."""
+    hosts = []
+    for gateway in gateways.gateways.values():
+        with contextlib.suppress(ParseError):  # `Gateways` refuses it by name
+            hosts.append(parse_uri(gateway.uri).host)
+    return [*config.peers, *(host for host in hosts if parsed(host) is not None)]
+
+
+def families(bound: Sequence[str]) -> tuple[int, ...]:
+    """The address families that the edge sends by, IPv4 before IPv6."""
+    found = sorted({6 if ":" in host else 4 for host in bound})
+    return tuple(found) or (4,)
+
+
+def host_addresses() -> list[str]:
+    """Every address of this host (Linux), loopback included."""
+    found = []
+    trie = Path("/proc/net/fib_trie")
+    if trie.exists():
+        lines = trie.read_text().splitlines()
+        local = [before for before, line in itertools.pairwise(lines) if "/32 host LOCAL" in line]
+        found += [line.split()[-1] for line in local]
+    six = Path("/proc/net/if_inet6")
+    if six.exists():
+        for line in six.read_text().splitlines():
+            octets = line.split()[0]
+            found.append(":".join(octets[at : at + 4] for at in range(0, 32, 4)))
+    return sorted(set(found))

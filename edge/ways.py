@@ -1,0 +1,79 @@
+"""Where a request may go: targets, and the ways to each (RFC 3261 sections 16.5 and 16.6, step 7). PURE."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from edge.dialog import Hop
+from edge.flow import Flow
+from edge.location import Target as Binding
+from edge.token import FlowTokens
+from sipcore import proxy
+from sipcore.address import parse_address
+from sipcore.errors import ParseError
+from sipcore.grammar import split_list
+from sipcore.uri import parse_uri
+
+
+class Way(NamedTuple):
+    """One way to a target, or to where a request came from."""
+
+    hop: Hop
+    port: int
+    """As in `edge.actions.Send`."""
+    name: str = ""
+    """The SIP domain that a new TLS connection's peer must prove to be."""
+    may_grow: bool = False
+    """Whether a large request goes by TCP instead of UDP: the next hop was found by URI or DNS."""
+
+    uri: str = ""
+    """The Request-URI for this way, if it is not the target's: gateways spell a number each in its own way."""
+
+    def by_tcp(self) -> "Way":
+        """The same place by TCP."""
+        flow = self.hop.flow
+        hop = Hop(Flow("tcp", flow.local_host, flow.local_port, flow.remote_host, flow.remote_port))
+        return Way(hop, self.port, uri=self.uri)
+
+
+class Target:
+    """One member of a target set."""
+
+    __slots__ = ("again", "q", "routes", "uri", "ways")
+
+    def __init__(
+        self,
+        uri: str,
+        ways: Iterable[Way],
+        q: float = 1.0,
+        routes: Iterable[str] = (),
+        *,
+        again: bool = False,
+    ) -> None:
+        self.uri = uri
+        """The Request-URI that it gets."""
+        self.ways = tuple(ways)
+        """Tried one after the other (RFC 3263 section 4.3); at least one."""
+        self.q = q
+        self.routes = tuple(routes)
+        """The Route values that it gets."""
+        self.again = again
+        """Whether the same Request-URI may have been tried before: it is the request's own."""
+
+
+def of_bindings(bindings: Iterable[Binding], tokens: FlowTokens) -> list[Target]:
+    """The targets of an AOR's bindings; one whose Path is not ours, or not to be read, is left out."""
+    targets = []
+    for binding in bindings:
+        try:
+            paths = [parse_address(value) for value in split_list(binding.path) if value]
+            uri = proxy.request_uri(parse_uri(binding.contact))
+        except ParseError:
+            continue
+        named = tokens.verify(paths[0].parsed_uri.user or "") if paths else None
+        if named is None:
+            continue
+        hop = Hop(named.flow, named.edge, named.boot)
+        routes = [f"<{path.uri}>" for path in paths[1:]]
+        port = 0 if hop.flow.reliable else hop.flow.remote_port
+        targets.append(Target(uri, (Way(hop, port),), binding.q, routes))
+    return targets

@@ -1,0 +1,161 @@
+"""The steps of a proxy that need nothing but the message (RFC 3261 section 16), each a function.
+
+A proxied request differs from the received one only in Request-URI, Via, Max-Forwards, Route, Record-Route,
+Content-Length and what is taken out by name (CHECKLIST P22); all other rows keep text and order.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from sipcore.digest import parse_credentials
+from sipcore.errors import ParseError
+from sipcore.grammar import split_list, uint
+from sipcore.message import Request, Response, Row
+from sipcore.uri import Uri
+
+MAX_FORWARDS: Final = 70
+"""What a request without the header gets (section 16.6, step 3)."""
+CHALLENGES: Final = ("www-authenticate", "proxy-authenticate")
+CHOSEN_FIRST: Final = (401, 407, 415, 420, 484)
+"""Of the 4xx, those by which the client can do better (section 16.7, step 6)."""
+
+
+def hops_left(request: Request) -> int:
+    """Max-Forwards; 70 where it is absent (section 16.6, step 3)."""
+    text = request.first("max-forwards")
+    hops = None if text is None else uint(text, 255)
+    return MAX_FORWARDS if hops is None else hops
+
+
+def request_uri(contact: Uri) -> str:
+    """A stored Contact as a Request-URI: without headers and `method` (section 16.6, step 2; section 19.1.1)."""
+    if not contact.headers and contact.param("method") is None:
+        return str(contact)
+    params = tuple(param for param in contact.params if param[0].lower() != "method")
+    return str(Uri(contact.scheme, contact.user, contact.password, contact.host, contact.port, params, ""))
+
+
+def loop_digest(request: Request, uri: str) -> str:
+    """All that decides where a request goes next, as 8 hex digits (section 16.6, step 8; RFC 5393 section 4.2).
+
+    The same digest in a Via of ours means a loop, another one a spiral. The topmost Via, which is another
+    at every turn, has no part in it.
+    """
+    parts = [uri, request.call_id, request.from_.tag or "", request.to.tag or "", str(request.cseq.number)]
+    parts += [row.value for row in request.rows if row.name in ("route", "proxy-require")]
+    return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:8]
+
+
+def without_credentials(rows: Iterable[Row], realms: Iterable[str]) -> list[Row]:
+    """The rows without Proxy-Authorization of these realms (section 22.3; CHECKLIST A12)."""
+    ours = tuple(realms)
+    kept = []
+    for row in rows:
+        if row.name == "proxy-authorization":
+            credentials = parse_credentials(row.value)
+            if credentials is not None and credentials.realm in ours:
+                continue
+        kept.append(row)
+    return kept
+
+
+def proxied(
+    request: Request,
+    uri: str,
+    via: str,
+    *,
+    record_routes: Sequence[str] = (),
+    routes: Sequence[str] | None = None,
+    rows: Iterable[Row] | None = None,
+    body: bytes | None = None,
+) -> Request:
+    """The request as it goes to one target (section 16.6, steps 1 to 8).
+
+    `via` is our Via value, `record_routes` our Record-Route values, the topmost first, `routes` all Route values
+    it leaves with (None: those it has), `rows` the received rows after what had to be taken out.
+    """
+    hops = hops_left(request) - 1
+    new = [Row("via", "Via", via)]
+    new += [Row("record-route", "Record-Route", value) for value in record_routes]
+    if routes:
+        new.append(Row("route", "Route", ", ".join(routes)))
+    has_hops = False
+    for row in request.rows if rows is None else rows:
+        name = row.name
+        if name == "max-forwards":
+            row = Row(name, row.original, str(hops))
+            has_hops = True
+        elif name == "route" and routes is not None:
+            continue
+        new.append(row)
+    if not has_hops:
+        new.append(Row("max-forwards", "Max-Forwards", str(hops)))
+    return Request(request.method, uri, new, request.body if body is None else body)
+
+
+def without_top_via(response: Response) -> Response | None:
+    """The response as it goes upstream; None if no Via is left: it was for us (section 16.7, step 3)."""
+    rows = list(response.rows)
+    for index, row in enumerate(rows):
+        if row.name == "via":
+            rest = split_list(row.value)[1:]
+            if rest:
+                rows[index] = Row("via", row.original, ", ".join(rest))
+            else:
+                del rows[index]
+                if not any(each.name == "via" for each in rows[index:]):
+                    return None
+            return Response(response.status, response.reason, rows, response.body)
+    return None
+
+
+def best(responses: Sequence[Response]) -> Response:
+    """The final response to be forwarded of all that came; there is at least one (section 16.7, steps 6 and 7).
+
+    Any 6xx, else the lowest class, within 4xx one by which the client can do better; a 503 goes on as 500.
+    Challenges of all 401 and 407 are gathered into it (CHECKLIST A13, Y21, Y22).
+    """
+    chosen = min(enumerate(responses), key=lambda each: (*_rank(each[1].status), each[0]))[1]
+    if chosen.status in (401, 407):
+        chosen = _with_challenges(chosen, responses)
+    if chosen.status == 503:
+        chosen = Response(500, "Server Internal Error", chosen.rows, chosen.body)
+    return chosen
+
+
+def _rank(status: int) -> tuple[int, int]:
+    if status >= 600:
+        return (0, 0)
+    if status in CHOSEN_FIRST:
+        return (status // 100, 0)
+    # 503 would tell the client to leave us alone; 408 and 430 say least of why nobody answered.
+    return (status // 100, 2 if status in (408, 430, 503) else 1)
+
+
+def _with_challenges(chosen: Response, responses: Sequence[Response]) -> Response:
+    rows = list(chosen.rows)
+    for response in responses:
+        if response is not chosen and response.status in (401, 407):
+            rows += [row for row in response.rows if row.name in CHALLENGES and row not in rows]
+    return Response(chosen.status, chosen.reason, rows, chosen.body)
+
+
+def route_values(request: Request) -> list[str]:
+    """All Route values in order, each as sent; ParseError where quotes do not end."""
+    return [element for row in request.rows if row.name == "route" for element in split_list(row.value) if element]
+
+
+def unsupported(request: Request, name: str, known: Iterable[str]) -> list[str]:
+    """The option tags of `require` or `proxy-require` that are not among the known ones (lower case)."""
+    if request.first(name) is None:
+        return []
+    return [tag for tag in request.values(name) if tag.lower() not in known]
+
+
+def has_to_tag(request: Request) -> bool:
+    """Whether the request says that it belongs to a dialog."""
+    try:
+        return request.to.tag is not None
+    except ParseError:
+        return False

@@ -1,0 +1,381 @@
+"""WebSocket on loopback (RFC 7118, RFC 6455; CHECKLIST W01-W10), by aiohttp's client and by octets of our own."""
+
+import asyncio
+import contextlib
+import os
+import ssl
+from pathlib import Path
+
+import aiohttp
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edge.tls import Certificates
+from edge.websocket import FRAMES_PER_SECOND
+from edge.websocket_frames import Opcode, unmask
+from runtime.metrics import drops
+from sipcore.errors import ParseError
+from sipcore.parser import KEEPALIVE
+from tests.transport_kit import DEADLINE, Authority, TestEdge, ok, options, running
+
+HEAD = {
+    "Host": "example.test",
+    "Upgrade": "websocket",
+    "Connection": "keep-alive, Upgrade",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Protocol": "sip",
+}
+
+
+class RawClient:
+    """A WebSocket client that can break every rule."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    @classmethod
+    async def connect(cls, edge: TestEdge) -> "RawClient":
+        return cls(*await asyncio.open_connection("127.0.0.1", edge.port("ws")))
+
+    @classmethod
+    async def shaken(cls, edge: TestEdge) -> "RawClient":
+        client = await cls.connect(edge)
+        assert (await client.shake())[0] == 101
+        return client
+
+    async def shake(self, start: str = "GET /sip HTTP/1.1", **changes: str | None) -> tuple[int, dict[str, str]]:
+        rows = {**HEAD, **{name.replace("_", "-"): value for name, value in changes.items()}}
+        text = "".join(f"{name}: {value}\r\n" for name, value in rows.items() if value is not None)
+        self.writer.write(f"{start}\r\n{text}\r\n".encode())
+        head = (await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), DEADLINE)).decode()
+        lines = head.strip().split("\r\n")
+        return int(lines[0].split(" ")[1]), dict(line.split(": ", 1) for line in lines[1:])
+
+    def send(self, opcode: int, data: bytes, *, fin: bool = True, masked: bool = True) -> None:
+        first = bytes(((0x80 if fin else 0) | opcode,))
+        bit = 0x80 if masked else 0
+        size = bytes((bit | len(data),)) if len(data) < 126 else bytes((bit | 126,)) + len(data).to_bytes(2, "big")
+        key = os.urandom(4)
+        self.writer.write(first + size + (key + unmask(key, data) if masked else data))
+
+    async def frame(self) -> tuple[int, bytes]:
+        """Opcode and payload of the next frame, which must not be masked (W04)."""
+        head = await asyncio.wait_for(self.reader.readexactly(2), DEADLINE)
+        assert head[0] & 0xF0 == 0x80
+        assert not head[1] & 0x80
+        size = head[1]
+        if size == 126:
+            size = int.from_bytes(await self.reader.readexactly(2), "big")
+        return head[0] & 0x0F, await asyncio.wait_for(self.reader.readexactly(size), DEADLINE)
+
+    async def close_status(self) -> int:
+        """The status of the Close that comes next."""
+        opcode, payload = await self.frame()
+        assert opcode == Opcode.CLOSE
+        return int.from_bytes(payload[:2], "big")
+
+    async def ended(self) -> bool:
+        with contextlib.suppress(ConnectionError):
+            assert await asyncio.wait_for(self.reader.read(), DEADLINE) == b""
+        self.writer.close()
+        return True
+
+
+# --- the handshake ----------------------------------------------------------------------------------------------------
+
+
+async def test_w01_with_the_subprotocol_sip_the_handshake_succeeds_and_echoes_it() -> None:
+    async with running("ws") as edge:
+        client = await RawClient.connect(edge)
+        status, rows = await client.shake(Sec_WebSocket_Protocol="xmpp, SIP")
+        assert (status, rows["Sec-WebSocket-Protocol"]) == (101, "sip")
+        assert rows["Sec-WebSocket-Accept"] == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # RFC 6455 section 1.3
+        client.send(Opcode.TEXT, options())
+        assert (await edge.core.request())[1].transport == "ws"
+        assert await client.frame() == (Opcode.TEXT, ok())
+        client.writer.close()
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        pytest.param({"Sec_WebSocket_Protocol": None}, 400, id="W01 no subprotocol"),
+        pytest.param({"Sec_WebSocket_Protocol": "xmpp"}, 400, id="W01 another subprotocol"),
+        pytest.param({"Sec_WebSocket_Version": "8"}, 426, id="W02 another version"),
+        pytest.param({"Sec_WebSocket_Version": None}, 426, id="W02 no version"),
+        pytest.param({"Sec_WebSocket_Key": None}, 400, id="W02 no key"),
+        pytest.param({"Sec_WebSocket_Key": "AAAA"}, 400, id="W02 a key of another length"),
+        pytest.param({"Sec_WebSocket_Key": "ä" * 24}, 400, id="W02 a key that is not base64"),
+        pytest.param({"start": "POST /sip HTTP/1.1"}, 400, id="W02 not GET"),
+        pytest.param({"start": "GET /sip HTTP/1.0"}, 400, id="HTTP 1.0"),
+        pytest.param({"start": "GET /other HTTP/1.1"}, 404, id="another path"),
+        pytest.param({"start": "REGISTER sip:example.test SIP/2.0"}, 400, id="SIP"),
+        pytest.param({"Upgrade": None}, 426, id="no upgrade"),
+        pytest.param({"Connection": "close"}, 426, id="no upgrade of the connection"),
+        pytest.param({"Origin": "https://evil.test"}, 403, id="W09 a page of another origin"),
+        pytest.param({"Origin": "null"}, 403, id="W09 a page without an origin"),
+    ],
+)
+async def test_a_handshake_that_breaks_a_rule_is_refused_and_closed(changes: dict[str, str], status: int) -> None:
+    async with running("ws", origins=("https://phone.example.test",)) as edge:
+        client = await RawClient.connect(edge)
+        found, rows = await client.shake(**changes)  # type: ignore[arg-type]  # None leaves a row out
+        assert found == status
+        if "version" in str(changes).lower():
+            assert rows["Sec-WebSocket-Version"] == "13"
+        assert await client.ended()
+
+
+@pytest.mark.parametrize("origin", ["https://phone.example.test", "HTTPS://Phone.Example.Test", None])
+async def test_w09_a_listed_page_and_what_is_no_browser_may_connect(origin: str | None) -> None:
+    async with running("ws", origins=("https://Phone.example.test",)) as edge:
+        client = await RawClient.connect(edge)
+        assert (await client.shake(Origin=origin))[0] == 101
+        client.writer.close()
+
+
+async def test_w12_x_forwarded_for_is_not_believed() -> None:
+    async with running("ws") as edge:
+        client = await RawClient.connect(edge)
+        assert (await client.shake(X_Forwarded_For="203.0.113.9", Forwarded="for=203.0.113.9"))[0] == 101
+        client.send(Opcode.TEXT, options())
+        assert (await edge.core.request())[1].remote_host == "127.0.0.1"
+        client.writer.close()
+
+
+async def test_t14_a_listed_balancer_says_who_speaks_by_websocket() -> None:
+    async with running("ws", proxies=("127.0.0.1",)) as edge:
+        client = await RawClient.connect(edge)
+        client.writer.write(b"PROXY TCP6 2001:db8::9 2001:db8::1 56324 80\r\n")
+        assert (await client.shake())[0] == 101
+        client.send(Opcode.TEXT, options())
+        flow = (await edge.core.request())[1]
+        assert (flow.remote_host, flow.remote_port, flow.local_host) == ("2001:db8::9", 56324, "2001:db8::1")
+        client.writer.close()
+
+
+async def test_w10_a_handshake_that_does_not_end_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.streams.HANDSHAKE_SECONDS", 0.2)
+    async with running("ws") as edge:
+        before = drops("slow-handshake")
+        client = await RawClient.connect(edge)
+        client.writer.write(b"GET /sip HTTP/1.1\r\nHost: x\r\n")
+        assert await client.ended()
+        assert drops("slow-handshake") == before + 1
+
+
+async def test_a_handshake_without_end_is_refused_at_a_bound() -> None:
+    async with running("ws") as edge:
+        client = await RawClient.connect(edge)
+        client.writer.write(b"GET /sip HTTP/1.1\r\nX: " + b"x" * 20_000)
+        head = await asyncio.wait_for(client.reader.readuntil(b"\r\n"), DEADLINE)
+        assert b"400" in head
+        client.writer.close()
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+async def test_any_octets_for_a_handshake_are_refused_or_waited_for(octets: bytes) -> None:
+    async with running("ws") as edge:
+        before = drops("bug")
+        client = await RawClient.connect(edge)
+        client.writer.write(octets + b"\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            head = await asyncio.wait_for(client.reader.readuntil(b"\r\n"), DEADLINE)
+            assert head.startswith(b"HTTP/1.1 4")
+        client.writer.close()
+        assert drops("bug") == before
+
+
+# --- messages ---------------------------------------------------------------------------------------------------------
+
+
+async def test_w06_w07_w08_a_phone_of_a_known_library_registers_its_flow_and_its_close_is_told() -> None:
+    async with running("ws") as edge, aiohttp.ClientSession() as session:
+        url = f"http://127.0.0.1:{edge.port('ws')}/sip"
+        async with session.ws_connect(url, protocols=("sip",)) as client:
+            await client.send_str(options(1, length=False).decode())
+            request, flow = await edge.core.request()
+            assert (request.via.host, request.body) == ("a.invalid", b"")
+            assert (await client.receive(DEADLINE)).data == ok(1).decode()
+            await client.send_bytes(options(2, length=False, body="a body without a length"))
+            assert (await edge.core.request())[0].body == b"a body without a length"
+            assert (await client.receive(DEADLINE)).data == ok(2).decode()
+            # A request of ours goes by the same connection.
+            edge.send(flow, options(3), id="3")
+            assert (await client.receive(DEADLINE)).data == options(3).decode()
+        assert await edge.core.closed_flow() == flow
+        assert await edge.core.failure() == ("3", 430)  # it was never answered
+        # W06: replies go by the connection only, whatever Via says.
+        edge.send(flow, ok(), 5060)
+        edge.send(flow, options(4), 5060, id="4")
+        assert await edge.core.failure() == ("4", 430)
+
+
+async def test_wss_speaks_by_tls(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    certificates = Certificates(*authority.issue("127.0.0.1"))
+    context = ssl.create_default_context(cafile=str(authority.file))
+    async with running("wss", certificates=certificates) as edge, aiohttp.ClientSession() as session:
+        url = f"https://127.0.0.1:{edge.port('wss')}/sip"
+        async with session.ws_connect(url, protocols=("sip",), ssl=context) as client:
+            await client.send_str(options().decode())
+            assert (await edge.core.request())[1].transport == "wss"
+            assert (await client.receive(DEADLINE)).data == ok().decode()
+
+
+async def test_w03_a_message_in_fragments_and_one_with_octets_that_are_no_text() -> None:
+    async with running("ws") as edge:
+        client = await RawClient.shaken(edge)
+        data = options(body="\N{SNOWMAN}")
+        client.send(Opcode.BINARY, data[:10], fin=False)
+        client.send(Opcode.PING, b"between")
+        client.send(Opcode.CONTINUATION, data[10:-1], fin=False)
+        client.send(Opcode.CONTINUATION, data[-1:])
+        assert await client.frame() == (Opcode.PONG, b"between")
+        _, flow = await edge.core.message()
+        await client.frame()
+        edge.send(flow, "ü".encode())
+        assert await client.frame() == (Opcode.TEXT, "ü".encode())
+        edge.send(flow, b"\xff")
+        assert await client.frame() == (Opcode.BINARY, b"\xff")
+        client.writer.close()
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (options(1) + options(2), "octets-behind-body"),
+        (options(body="a body")[:-3], "short-body"),
+        (options()[:60], "no-header-end"),
+    ],
+)
+async def test_w03_two_messages_in_one_or_a_half_get_400_and_the_end(data: bytes, name: str) -> None:
+    async with running("ws") as edge:
+        client = await RawClient.shaken(edge)
+        client.send(Opcode.TEXT, data)
+        error, _ = await edge.core.message()
+        assert isinstance(error, ParseError)
+        assert error.name == name
+        assert (await client.frame())[1].startswith(b"SIP/2.0 400")
+        assert await client.close_status() == 1002
+        client.send(Opcode.TEXT, options())  # counts for nothing any more
+        client.send(Opcode.CLOSE, b"")
+        client.writer.close()
+        await edge.core.closed_flow()
+        assert edge.core.heard.empty()
+
+
+async def test_w03_a_message_that_is_bad_otherwise_does_not_end_the_connection() -> None:
+    async with running("ws") as edge:
+        client = await RawClient.shaken(edge)
+        client.send(Opcode.TEXT, options().replace(b"CSeq: 1 OPTIONS", b"CSeq: x"))
+        assert (await client.frame())[1].startswith(b"SIP/2.0 400")
+        client.send(Opcode.TEXT, options())
+        assert await client.frame() == (Opcode.TEXT, ok())
+        client.writer.close()
+
+
+async def test_t10_crlfcrlf_gets_crlf_and_crlf_or_nothing_gets_nothing() -> None:
+    async with running("ws") as edge:
+        client = await RawClient.shaken(edge)
+        for data in (b"\r\n", b"", b"\r\n\r\n"):
+            client.send(Opcode.TEXT, data)
+        assert (await edge.core.message())[0] is KEEPALIVE
+        assert await client.frame() == (Opcode.TEXT, b"\r\n")
+        assert edge.core.heard.empty()
+        client.writer.close()
+
+
+# --- frames and bounds ------------------------------------------------------------------------------------------------
+
+
+async def test_w04_an_unmasked_frame_closes_with_1002() -> None:
+    async with running("ws") as edge:
+        client = await RawClient.shaken(edge)
+        client.send(Opcode.TEXT, options(), masked=False)
+        assert await client.close_status() == 1002
+        client.send(Opcode.CLOSE, b"")
+        client.writer.close()
+        assert edge.core.heard.empty()
+
+
+async def test_w05_ping_gets_pong_and_close_is_answered() -> None:
+    async with running("ws") as edge:
+        client = await RawClient.shaken(edge)
+        client.send(Opcode.PING, b"hello")
+        assert await client.frame() == (Opcode.PONG, b"hello")
+        client.send(Opcode.CLOSE, (1000).to_bytes(2, "big"))
+        assert await client.close_status() == 1000
+        assert await client.ended()
+
+
+async def test_w05_an_idle_flow_is_pinged_and_closed_when_it_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.streams.IDLE_SECONDS", 0.1)
+    async with running("ws") as edge:
+        client = await RawClient.shaken(edge)
+        before = drops("websocket-silent")
+        for _ in range(3):
+            assert await client.frame() == (Opcode.PING, b"")
+            client.send(Opcode.PONG, b"")
+        assert await client.frame() == (Opcode.PING, b"")
+        assert await client.ended()
+        assert drops("websocket-silent") == before + 1
+
+
+async def test_w10_a_message_above_64_kib_closes_with_1009() -> None:
+    async with running("ws") as edge:
+        client = await RawClient.shaken(edge)
+        client.send(Opcode.BINARY, b"x" * 40_000, fin=False)
+        client.send(Opcode.CONTINUATION, b"x" * 40_000)
+        assert await client.close_status() == 1009
+        client.writer.close()
+
+
+async def test_w10_a_flood_of_frames_closes_with_1008() -> None:
+    async with running("ws") as edge:
+        client = await RawClient.shaken(edge)
+        before = drops("websocket-frame-flood")
+        for _ in range(FRAMES_PER_SECOND * 3):
+            client.send(Opcode.PONG, b"")
+        assert await client.close_status() == 1008
+        assert drops("websocket-frame-flood") == before + 1
+        client.writer.close()
+
+
+@pytest.mark.parametrize("opcode", [Opcode.PING, Opcode.TEXT])
+async def test_t12_a_websocket_that_never_says_a_message_does_not_keep_its_place(opcode: Opcode) -> None:
+    async with running("ws", message_seconds=0.2) as edge:
+        before = drops("slow-message")
+        client = await RawClient.shaken(edge)
+
+        async def keep_alive() -> None:
+            while True:
+                client.send(opcode, b"\r\n\r\n")
+                await client.writer.drain()
+                await asyncio.sleep(0.02)
+
+        with pytest.raises((ConnectionError, BrokenPipeError)):
+            await asyncio.wait_for(keep_alive(), DEADLINE)
+        assert drops("slow-message") == before + 1
+        client.writer.close()
+
+
+async def test_t12_a_fragmented_message_that_does_not_end_closes_it() -> None:
+    async with running("ws", message_seconds=0.2) as edge:
+        client = await RawClient.shaken(edge)
+        client.send(Opcode.TEXT, options())
+        await client.frame()
+        client.send(Opcode.TEXT, options(), fin=False)
+        assert await client.ended()
+
+
+async def test_when_the_edge_ends_it_says_so() -> None:
+    async with running("ws") as edge:
+        client = await RawClient.shaken(edge)
+        client.send(Opcode.TEXT, options())
+        await client.frame()
+    assert await client.close_status() == 1001
+    assert await client.ended()
