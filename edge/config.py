@@ -103,6 +103,9 @@ def core_settings(
     if config.timer_c <= 180:
         raise ConfigError("RAMAL_EDGE_TIMER_C: must be above 180 (RFC 3261 section 16.6)")
     domains = common.served()
+    modes = {name: domain.media for name, domain in domains.items()}
+    if not config.rtpengine and set(modes.values()) != {"direct"}:
+        raise ConfigError("RAMAL_EDGE_RTPENGINE: a domain's media is relayed, and no rtpengine is named")
     redirecting = frozenset(name for name, domain in domains.items() if domain.redirect)
     return CoreSettings(
         default_domain=common.domain.lower(),
@@ -124,6 +127,8 @@ def core_settings(
         max_calls=config.max_calls,
         is_peer=Peers(config.peers, own_addresses, config.deny).is_peer,
         redirects=redirecting.__contains__,
+        media=lambda name: modes.get(name, "direct"),
+        srtp=config.srtp,
         number=user_parts(rules_of(domains)),
     )
 

@@ -157,8 +157,9 @@ class Entrance:
         except OSError:
             dropped("connection-gone")
         finally:
+            if connection is None:
+                connected.close()  # else it is the loop's to close
             if connection is None or not connection.entered:
-                connected.close()
                 if connection is not None:
                     connection.refused = True
                 if place:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
+from edge.media import Mode
+
 
 class CoreSettings(msgspec.Struct, frozen=True):
     """What does not change while the edge runs."""
@@ -33,5 +35,9 @@ class CoreSettings(msgspec.Struct, frozen=True):
     """Whether requests from this address are not challenged."""
     redirects: Callable[[str], bool] = lambda domain: False
     """Whether calls to this domain are answered with 302."""
+    media: Callable[[str], Mode] = lambda domain: "direct"
+    """Whether rtpengine stands between the phones of a call to this domain."""
+    srtp: tuple[str, ...] = ()
+    """Transports whose phones are offered RTP/SAVP."""
     number: Callable[[str, str], str | None] = lambda number, domain: None
     """The user part by which a telephone number is looked up in a domain; None for what is none."""
