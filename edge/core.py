@@ -323,6 +323,7 @@ class EdgeCore:
                 if len(aors) < PER_FLOW:
                     aors[transaction.aor] = transaction.user
         elif left > 0:
-            self._keepalives.registered(flow, now + left, now)
+            if not self._keepalives.registered(flow, now + left, now) and self._answers.settings.keepalive_seconds:
+                self._answers.drop("too-many-keepalives")
         else:
             self._keepalives.ended(flow)

@@ -53,7 +53,8 @@ class Surroundings:
         self.peers = Peers(edge, boot, keys, core, self._deliver, transports.flush)
         self._neighbours = Neighbours(log, edge, boot, self.peers.learn)
         self._locations = Locations(database, config.grace_seconds, self._located, rules)
-        bound = [endpoint(text, "RAMAL_EDGE_UDP")[0] for text in (*config.udp, *config.tcp)]
+        bound_texts = (*config.udp, *config.tcp, *config.tls, *config.ws, *config.wss)
+        bound = [endpoint(text, "RAMAL_EDGE_UDP")[0] for text in bound_texts]
         denied = Denied(config.deny, (*bound, *(LOOPBACK if config.own_addresses else ())), allowed(config, gateways))
         self._resolver = Resolver(self._resolved, denied, config.nameservers, families(bound))
         self._rtpengine = Rtpengine(config.rtpengine, self._relayed)

@@ -1,10 +1,12 @@
 """Whose certificate it is (RFC 5922 section 7; CHECKLIST T19)."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from edge.service import build
 from edge.tls import Certificates, proves
+from runtime.config import Sources
 from runtime.errors import ConfigError
 
 
@@ -52,3 +54,19 @@ def test_certificates_that_cannot_be_read_name_the_keys() -> None:
         Certificates("/nowhere/cert.pem", "/nowhere/key.pem")
     with pytest.raises(ConfigError, match="RAMAL_EDGE_CERTIFICATE"):
         Certificates("", "").server(0.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "key"),
+    [
+        ("TLS", "127.0.0.1:0", "RAMAL_EDGE_CERTIFICATE"),
+        ("WSS", "127.0.0.1:0", "RAMAL_EDGE_CERTIFICATE"),
+        ("WS", "127.0.0.1", "RAMAL_EDGE_WS"),
+        ("PROXY_PROTOCOL_FROM", "balancer.example.test", "RAMAL_EDGE_PROXY_PROTOCOL_FROM"),
+        ("ADVERTISED", '{"sctp": "x"}', "RAMAL_EDGE_ADVERTISED"),
+    ],
+)
+def test_bad_settings_of_transports_name_the_key(name: str, value: str, key: str) -> None:
+    environ = {"RAMAL_KEYS": "k:" + "00" * 32, "RAMAL_EDGE_NAME": "e", f"RAMAL_EDGE_{name}": value}
+    with pytest.raises(ConfigError, match=key):
+        build(Sources(environ, {}), cast(Any, None), cast(Any, None))
