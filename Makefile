@@ -44,14 +44,19 @@ bench: install packages bench-packages ## registrations beside Kamailio: BENCH=.
 bench-restore: install packages ## the registrar's memory per binding, and its restart with 100,000 AORs
 	$(BIN)/python bench/restore.py
 
-packages: ## the Debian packages of the real servers and phones (apt-get as root)
-	@.ci/packages default-jre-headless maven mariadb-server slapd ldap-utils sip-tester baresip-core
+page: ## the softphone's page console/static from its sources console/web (needs Node.js and npm)
+	cd console/web && npm ci --ignore-scripts --no-audit --no-fund && npm run build
+
+packages: ## the Debian packages of the real servers, phones and browser (apt-get as root)
+	@# Debian's npm would not go with a Node.js that came from elsewhere with its own.
+	@.ci/packages default-jre-headless maven mariadb-server slapd ldap-utils sip-tester baresip-core \
+		chromium rtpengine-daemon $$(command -v npm >/dev/null || echo npm)
 
 bench-packages:
 	@.ci/packages kamailio kamailio-mysql-modules kamailio-ldap-modules mariadb-client
 
 clean: ## everything that make made: .venv, .run, caches (never ramal-data)
-	rm -rf $(VENV) .run build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .run build console/web/node_modules *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:
@@ -73,4 +78,4 @@ $(VENV)/.dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --group dev
 	@touch $@
 
-.PHONY: help install up stack check test chaos fuzz bench bench-restore packages bench-packages clean
+.PHONY: help install up stack check test chaos fuzz bench bench-restore page packages bench-packages clean

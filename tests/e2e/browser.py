@@ -22,7 +22,7 @@ FLAGS = (
 )
 ALLOWED = "--use-fake-ui-for-media-stream"
 REFUSED = "--use-fake-ui-for-media-stream=deny"
-NO_DEVICES = "--use-fake-device-for-media-stream=device-count=0"
+NO_CAMERA = "--use-fake-device-for-media-stream=device-count=0"
 SECONDS = 20_000
 """Of any wait, in milliseconds: more than a slow machine needs."""
 

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, expect
 
 from authsvc.users_file import add_user
 from ramal.processes import PackageMissing
-from tests.e2e.browser import ALLOWED, NO_DEVICES, REFUSED, SECONDS, Softphone, chromium
+from tests.e2e.browser import ALLOWED, NO_CAMERA, REFUSED, SECONDS, Softphone, chromium
 from tests.e2e.conftest import DOMAIN, System, start_up
 
 pytestmark = pytest.mark.e2e
@@ -181,21 +181,28 @@ def test_nothing_is_stored_in_the_browser(tabs: tuple[Softphone, Softphone]) -> 
     assert alice.page.locator("#password").input_value() == ""
 
 
-@pytest.mark.parametrize(
-    ("flags", "warning"),
-    [
-        ((REFUSED,), "The microphone was refused. Allow it for this page in the browser, then try again."),
-        ((NO_DEVICES, ALLOWED), "There is no microphone."),
-    ],
-)
-def test_without_a_microphone_nobody_is_called_and_it_is_said_why(
-    system: System, launch: Callable[..., Browser], flags: tuple[str, ...], warning: str
-) -> None:
-    tab = Softphone(launch(*flags), system.http[0])
+def test_a_refused_microphone_is_said_and_nobody_is_called(system: System, launch: Callable[..., Browser]) -> None:
+    tab = Softphone(launch(REFUSED), system.http[0])
     tab.register("alice", "secret-alice")
     tab.call("bob")
-    tab.is_warned(warning)
+    tab.is_warned("The microphone was refused. Allow it for this page in the browser, then try again.")
     tab.can_dial()
+    tab.close()
+
+
+def test_a_video_call_without_a_camera_goes_on_without_a_picture(
+    system: System, launch: Callable[..., Browser], tabs: tuple[Softphone, Softphone]
+) -> None:
+    _, bob = tabs
+    tab = Softphone(launch(NO_CAMERA, ALLOWED), system.http[0])
+    tab.register("alice", "secret-alice")
+    tab.call("bob", video=True)
+    tab.is_warned("There is no camera. The call goes on without your picture.")
+    bob.click("With video")
+    tab.hears("audio", "video")
+    bob.hears("audio")
+    tab.click("Hang up")
+    bob.can_dial()
     tab.close()
 
 

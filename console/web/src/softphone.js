@@ -86,6 +86,7 @@ function showCall(call) {
     if (call?.phase === "ringing") ring(false);
     keypad(false);
   }
+  if (call?.remote.getAudioTracks().some((track) => !track.muted)) silence(); // what the other side plays is heard instead
   if (!call) {
     stream($("remote"), null);
     stream($("local"), null);
