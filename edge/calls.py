@@ -19,6 +19,7 @@ from edge.destinations import Destinations
 from edge.dialog import Dialog, DialogTokens, Hop
 from edge.flow import Flow
 from edge.proxy import Proxy
+from edge.relaying import Leg, leg_of
 from edge.token import FlowTokens
 from edge.ways import Target, Way
 from events.replies import Authenticated, Found, Refused
@@ -86,7 +87,7 @@ class Calls:
         elif request.method == "CANCEL":
             self.cancels.cancel(request, known, server, caller, now)
         elif request.method == "ACK":
-            self._ack(request, caller)
+            self._ack(request, caller, now)
         else:
             self._new(request, caller, now, size, serving=serving)
 
@@ -198,10 +199,13 @@ class Calls:
         context.route_token = False
         context.rows = rows_that_go_on(request, "", self._realms)
         hop = dialog.callee if routed.to_callee else dialog.caller
+        context.leg = self._leg(request, dialog, to_callee=routed.to_callee)
+        if context.leg is not None and request.method == "BYE":
+            self._proxy.relaying.end_call(context.leg.call_id, context.leg.from_tag)
         target = Target(routed.uri, (Way(hop, _port(hop)),), 1.0, routed.routes, again=True)
         self._proxy.begin(context, (target,), now)
 
-    def _ack(self, request: Request, caller: Hop) -> None:
+    def _ack(self, request: Request, caller: Hop, now: float) -> None:
         """An ACK to a 2xx goes its way without a transaction; one to our stateless refusal ends here (X12, X01)."""
         if request.to.tag == response.to_tag(self._answers.tag_key, request):
             self._answers.drop("ack")
@@ -216,7 +220,14 @@ class Calls:
             return
         hop = routed.dialog.callee if routed.to_callee else routed.dialog.caller
         request = with_received(request, caller.flow.remote_host, caller.flow.remote_port)
-        self._proxy.stateless(request, Target(routed.uri, (Way(hop, _port(hop)),), 1.0, routed.routes), caller)
+        target = Target(routed.uri, (Way(hop, _port(hop)),), 1.0, routed.routes)
+        leg = self._leg(request, routed.dialog, to_callee=routed.to_callee)
+        self._proxy.stateless(request, target, caller, leg, now)
+
+    @staticmethod
+    def _leg(request: Request, dialog: Dialog, *, to_callee: bool) -> Leg | None:
+        caller_tag = request.from_.tag if to_callee else request.to.tag
+        return leg_of(dialog, request.call_id, caller_tag or "") if dialog.media else None
 
     # --- replies and time -----------------------------------------------------------------------------------------
 

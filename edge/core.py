@@ -144,7 +144,7 @@ class EdgeCore:
 
     def relayed(self, number: int, reply: dict[str, object] | None, now: float) -> None:
         """rtpengine's answer to a `Media`; None: there was none."""
-        self._answers.drop("unexpected-relay-answer")
+        self.proxy.relaying.relayed(number, reply, now)
 
     def unfound(self, id_: str, now: float) -> None:
         """No other edge knows the INVITE of what was sought; it may still come here (CHECKLIST E06)."""

@@ -153,6 +153,7 @@ class Destinations:
             self._find(call, name, now)
 
     def _begin(self, call: Call, targets: Iterable[Target], now: float) -> None:
+        call.context.domain = call.context.aor.rpartition("@")[2] or call.user.rpartition("@")[2]
         call.context.rows = rows_that_go_on(call.context.request, call.user, self._realms)
         self._proxy.begin(call.context, targets, now)
 

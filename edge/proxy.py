@@ -11,6 +11,7 @@ from edge.answers import Answers
 from edge.branch import Branches
 from edge.dialog import Dialog, DialogTokens, Hop
 from edge.flow import Flow, host_port
+from edge.relaying import Leg, Relaying, has_sdp, response_with_body, with_body
 from edge.ways import Target, Way
 from sipcore import proxy
 from sipcore.message import Request, Response, Row, respond
@@ -37,8 +38,10 @@ class Context:
         "call_id",
         "caller",
         "cancelled",
+        "domain",
         "final",
         "finals",
+        "leg",
         "live",
         "look_up",
         "no_more",
@@ -62,6 +65,10 @@ class Context:
         self.tag = request.from_.tag or ""
         self.route_token = True
         """Whether the dialog that it begins keeps us on its way."""
+        self.domain = ""
+        """Whose rules hold for its media; "" within a dialog."""
+        self.leg: Leg | None = None
+        """How rtpengine knows the dialog that it belongs to, if its media is relayed."""
         self.aor = ""
         """Whose new bindings join while it rings; "" for none (Y10)."""
         self.look_up = 0
@@ -86,7 +93,18 @@ class Context:
 class Attempt:
     """One client transaction of a context."""
 
-    __slots__ = ("branch", "client", "context", "gives_up", "hop", "index", "provisional", "target")
+    __slots__ = (
+        "branch",
+        "client",
+        "context",
+        "gives_up",
+        "hop",
+        "index",
+        "leg",
+        "offered",
+        "provisional",
+        "target",
+    )
 
     def __init__(self, context: Context, target: Target, index: int, hop: Hop, branch: str) -> None:
         self.context = context
@@ -99,6 +117,10 @@ class Attempt:
         self.gives_up = 0.0
         """Timer C, or the end of what is tried without an owner; monotonic seconds, 0: never."""
         self.provisional = False
+        self.leg = context.leg
+        """How rtpengine knows it, if its media is relayed."""
+        self.offered = False
+        """Whether rtpengine holds ports for it."""
 
 
 class Proxy:
@@ -115,6 +137,7 @@ class Proxy:
         """By transport, the first address that this edge listens on."""
         self.neighbours: frozenset[tuple[str, str]] = frozenset()
         """Live other edges and their lives."""
+        self.relaying = Relaying(answers)
         self.ringing: dict[Context, None] = {}
         """INVITEs without a final response, in the order they came."""
         self._looked = 0.0
@@ -160,23 +183,61 @@ class Proxy:
             return
         uri_sent = way.uri or target.uri
         branch = self._branches.make(proxy.loop_digest(context.request, uri_sent))
-        request = self._request(context, uri_sent, target.routes, hop, branch)
+        leg = self._leg(context, hop, branch)
+        request = self._request(context, uri_sent, target.routes, hop, branch, leg)
         if not hop.edge and hop.flow.transport == "udp" and way.may_grow and len(request.encode()) > CONGESTED:
             # By TCP to the same place; if that cannot be reached, by UDP after all (section 18.1.1).
             target = Target(target.uri, (*target.ways[:index], way.by_tcp(), *_small(target.ways[index:])), target.q,
                             target.routes, again=True)  # fmt: skip
             way = target.ways[index]
             hop = way.hop
-            request = self._request(context, uri_sent, target.routes, hop, branch)
+            request = self._request(context, uri_sent, target.routes, hop, branch, leg)
         attempt = Attempt(context, target, index, hop, branch)
         if context.is_invite:
             attempt.gives_up = gives_up or now + self._settings.timer_c
         else:
             attempt.gives_up = gives_up
         context.live[branch] = attempt
-        attempt.client = self._layer.open_client(
-            request, Way(hop, way.port, way.name), hop.flow.reliable, now, user=attempt
-        )
+        attempt.leg = leg
+        if leg is None or not has_sdp(context.request):
+            self._open(attempt, request, way, now)
+        else:
+            self._open_relayed(attempt, leg, request, way)
+
+    def _open(self, attempt: Attempt, request: Request, way: Way, now: float) -> None:
+        hop = attempt.hop
+        destination = Way(hop, way.port, way.name)
+        attempt.client = self._layer.open_client(request, destination, hop.flow.reliable, now, user=attempt)
+
+    def _open_relayed(self, attempt: Attempt, leg: Leg, request: Request, way: Way) -> None:
+        """Sends it once rtpengine has rewritten its SDP; without that nobody would hear anybody."""
+
+        def rewritten(body: bytes | None, now: float) -> None:
+            if attempt.branch not in attempt.context.live:
+                self.relaying.end_branch(leg)  # given up meanwhile
+            elif body is None:
+                self._answers.drop("not-relayed")
+                self._gone(attempt, 503, now)
+            elif attempt.context.no_more:
+                self._gone(attempt, 487, now)
+            else:
+                self._open(attempt, with_body(request, body), way, now)
+
+        attempt.offered = bool(leg.branch)
+        by_caller = (attempt.context.request.from_.tag or "") == leg.from_tag
+        if leg.delayed and request.method == "PRACK":
+            self.relaying.answer(request, leg, by_caller=by_caller, then=rewritten)
+        else:
+            self.relaying.offer(request, leg, by_caller=by_caller, then=rewritten)
+
+    def _leg(self, context: Context, hop: Hop, branch: str) -> Leg | None:
+        """How rtpengine is to know an attempt; None where media goes directly."""
+        if context.leg is not None or not context.is_invite or not context.domain:
+            return context.leg
+        kinds = self.relaying.kinds(context.domain, context.caller.flow, hop.flow)
+        if kinds is None:
+            return None
+        return Leg(context.call_id, context.tag, branch, *kinds, delayed=not has_sdp(context.request))
 
     def _reachable(self, hop: Hop, context: Context, now: float) -> tuple[Hop | None, float]:
         """The hop as it can be reached now and, without its owner, until when it is tried (DESIGN, "A dead owner")."""
@@ -200,13 +261,17 @@ class Proxy:
             local_host = caller.local_host
         return Hop(Flow(transport, local_host, local_port, host, port))
 
-    def _request(self, context: Context, uri: str, routes: Sequence[str], hop: Hop, branch: str) -> Request:
+    def _request(
+        self, context: Context, uri: str, routes: Sequence[str], hop: Hop, branch: str, leg: Leg | None
+    ) -> Request:
         """The request as this attempt sends it (section 16.6, steps 1 to 8)."""
         flow = hop.flow
         via = self._via(flow, branch)
         records: list[str] = []
         if context.route_token and context.request.method in RECORDED:
-            token = self._dialogs.make(Dialog(context.caller, hop), context.call_id, context.tag)
+            token = self._dialogs.make(
+                Dialog(context.caller, hop, 0 if leg is None else leg.octet), context.call_id, context.tag
+            )
             records = self.record_routes(token, context.caller.flow, flow, uri.startswith("sips:"))
         return proxy.proxied(context.request, uri, via, record_routes=records, routes=routes, rows=context.rows)
 
@@ -229,17 +294,25 @@ class Proxy:
             return [f"<{scheme}:{token}@{near};lr>"]
         return [f"<{scheme}:{token}@{near};lr;r2=on>", f"<{scheme}:{token}@{far};lr;r2=on>"]
 
-    def stateless(self, request: Request, target: Target, caller: Hop) -> None:
+    def stateless(self, request: Request, target: Target, caller: Hop, leg: Leg | None, now: float) -> None:
         """Sends an ACK of a 2xx on its way, and forgets it (section 16.11)."""
+        if leg is None or not has_sdp(request):
+            self._send_stateless(request, target, caller)
+            return
+
+        def rewritten(body: bytes | None, _: float) -> None:
+            self._send_stateless(request if body is None else with_body(request, body), target, caller)
+
+        by_caller = (request.from_.tag or "") == leg.from_tag
+        self.relaying.answer(request, leg, by_caller=by_caller, then=rewritten)
+
+    def _send_stateless(self, request: Request, target: Target, caller: Hop) -> None:
         way = target.ways[0]
-        hop = (
-            way.hop
-            if way.hop.edge
-            else self.outward(way.hop.flow.transport, way.hop.flow.remote_host, way.hop.flow.remote_port, caller.flow)
-        )
+        hop, flow = way.hop, way.hop.flow
+        if not hop.edge:
+            hop = self.outward(flow.transport, flow.remote_host, flow.remote_port, caller.flow)
         branch = self._branches.make(proxy.loop_digest(request, target.uri))
-        via = self._via(hop.flow, branch)
-        sent = proxy.proxied(request, target.uri, via, routes=target.routes)
+        sent = proxy.proxied(request, target.uri, self._via(hop.flow, branch), routes=target.routes)
         edge = "" if hop.edge == self._edge else hop.edge
         self._answers.actions.sends.append(Send(hop.flow, sent.encode(), way.port, edge, hop.boot if edge else ""))
 
@@ -254,7 +327,34 @@ class Proxy:
         if upward is None:
             self._answers.drop("response-without-via")
             return
-        context, status = attempt.context, response.status
+        if attempt.leg is None:
+            self._responded(attempt, upward, now)
+        else:
+            self.relaying.in_order(attempt.branch, lambda at: self._relayed(attempt, upward, at), now)
+
+    def _relayed(self, attempt: Attempt, response: Response, now: float) -> None:
+        """A response of a relayed call: with its SDP rewritten, if it has one."""
+        leg, branch = attempt.leg, attempt.branch
+        if leg is None or not has_sdp(response) or response.status >= 300:
+            self._responded(attempt, response, now)
+            return
+
+        def rewritten(body: bytes | None, at: float) -> None:
+            if body is None:
+                self._answers.drop("not-relayed")  # the call stands, perhaps without sound
+            self._responded(attempt, response if body is None else response_with_body(response, body), at)
+            self.relaying.release(branch, at)
+
+        self.relaying.hold(branch)
+        attempt.offered = attempt.offered or bool(leg.branch)
+        by_caller = (response.from_.tag or "") != leg.from_tag
+        if has_sdp(attempt.context.request) and not (leg.delayed and response.cseq.method == "PRACK"):
+            self.relaying.answer(response, leg, by_caller=by_caller, then=rewritten)
+        else:
+            self.relaying.offer(response, leg, by_caller=by_caller, then=rewritten)
+
+    def _responded(self, attempt: Attempt, upward: Response, now: float) -> None:
+        context, status = attempt.context, upward.status
         if status < 200:
             attempt.provisional = True
             if status != 100:
@@ -281,6 +381,8 @@ class Proxy:
     def _failed(self, attempt: Attempt, response: Response, now: float) -> None:
         """A final response other than 2xx of one attempt: the target's next way, or kept (section 16.7, step 5)."""
         context = attempt.context
+        if attempt.offered and attempt.leg is not None:
+            self.relaying.end_branch(attempt.leg)
         more = attempt.index + 1 < len(attempt.target.ways)
         if response.status in (408, 503) and more and not context.no_more:
             self._attempt(context, attempt.target, now, attempt.index + 1)

@@ -18,8 +18,7 @@ from edge.media import Kind
 from sipcore.message import Message, Request, Response
 
 SDP = "application/sdp"
-DIALOGS = 50_000
-"""Relayed calls whose end frees rtpengine's ports; more than that end by rtpengine's own time-out."""
+DELAYED = 0x10
 
 Then = Callable[[bytes | None, float], None]
 """What is done with the rewritten SDP (None: there is none) at a time."""
@@ -35,6 +34,13 @@ class Leg(NamedTuple):
     """Of the INVITE; "" within the dialog."""
     caller: Kind
     callee: Kind
+    delayed: bool = False
+    """Whether the INVITE had no offer: then the callee's 18x or 2xx has it, and PRACK or ACK the answer."""
+
+    @property
+    def octet(self) -> int:
+        """What a Record-Route token must say of it."""
+        return media.legs(self.caller, self.callee) | (DELAYED if self.delayed else 0)
 
 
 class Relaying:
@@ -61,23 +67,13 @@ class Relaying:
         legs = tuple(media.leg_kind(flow.transport, self._settings.srtp) for flow in (caller, callee))
         return (legs[0], legs[1]) if media.relayed(mode, *legs) else None
 
-    @staticmethod
-    def of_dialog(dialog: Dialog) -> tuple[Kind, Kind] | None:
-        """The same of a dialog, by its token."""
-        return media.kinds(dialog.media)
-
     # --- SDP ------------------------------------------------------------------------------------------------------
 
     def offer(self, message: Message, leg: Leg, *, by_caller: bool, then: Then) -> None:
         """Has the offer in a message rewritten for the other side."""
         offerer, answerer = (leg.caller, leg.callee) if by_caller else (leg.callee, leg.caller)
-        to_tag = message.to.tag or ""
-        # Tags are told by who offers: in a response, or in the callee's request, that is not the caller.
         mine, other = self._tags(message, leg, by_caller=by_caller)
-        sdp = message.body
-        within = not leg.branch
-        command = media.offer(leg.call_id, mine, leg.branch, sdp, offerer, answerer, other if within or to_tag else "")
-        self._ask(command, then)
+        self._ask(media.offer(leg.call_id, mine, leg.branch, message.body, offerer, answerer, other), then)
 
     def answer(self, message: Message, leg: Leg, *, by_caller: bool, then: Then) -> None:
         """Has the answer in a message rewritten for who offered."""
@@ -141,6 +137,12 @@ class Relaying:
             if branch in self._queues:
                 self._queues[branch].extend(queue)
                 return
+
+
+def leg_of(dialog: Dialog, call_id: str, caller_tag: str) -> Leg | None:
+    """How rtpengine knows a dialog, by its token; None where its media goes directly."""
+    kinds = media.kinds(dialog.media & ~DELAYED)
+    return None if kinds is None else Leg(call_id, caller_tag, "", *kinds, delayed=bool(dialog.media & DELAYED))
 
 
 def has_sdp(message: Message) -> bool:

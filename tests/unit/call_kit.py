@@ -154,6 +154,9 @@ class Cluster:
         """What went to nobody we know."""
         self.drops: dict[str, int] = {}
         self.commands: list[AuthCommand] = []
+        self.media: list[dict[str, object]] = []
+        """What rtpengine was asked; it marks each SDP with its command."""
+        self.relay_away = False
         settings = msgspec.structs.replace(settings, **changes)
         self.edges: dict[str, EdgeCore] = {}
         for name in self.names:
@@ -227,6 +230,12 @@ class Cluster:
             core.located(look_up.id, self.locate(look_up.aor), self.now)
         for resolve in actions.resolves:
             core.resolved(resolve.id, self.hops.get(resolve.uri, []), self.now)
+        for media in actions.media:
+            self.media.append(media.command)
+            sdp = media.command.get("sdp", b"")
+            assert isinstance(sdp, bytes)
+            reply = {"result": b"ok", "sdp": str(media.command["command"]).encode() + b" " + sdp}
+            core.relayed(media.id, None if self.relay_away else reply, self.now)
         for forward in actions.forwards:
             if forward.edge in self.edges:
                 self.edges[forward.edge].handed(forward.data, name, "b00t", forward.flow, self.now)
@@ -243,6 +252,7 @@ class Cluster:
             or actions.lookups
             or actions.resolves
             or actions.forwards
+            or actions.media
             or actions.seeks
         )
 

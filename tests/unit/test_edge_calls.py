@@ -1,5 +1,7 @@
 """Calls through one and two edges without sockets: admission, forking, dialogs, CANCEL, failures."""
 
+from typing import Any
+
 import pytest
 
 from edge.flow import Flow
@@ -12,9 +14,9 @@ BOB = f"sip:bob@{DOMAIN}"
 OFFER = "v=0\r\n"
 
 
-def invite(caller: Phone, uri: str = BOB, **more: object) -> str:
+def invite(caller: Phone, uri: str = BOB, more: tuple[str, ...] = (), **fields: Any) -> str:
     """An INVITE with credentials; its 100 is taken off."""
-    branch = caller.request("INVITE", uri, authorized=True, body=OFFER, **more)  # type: ignore[arg-type]
+    branch = caller.request("INVITE", uri, *more, authorized=True, body=OFFER, **fields)
     caller.got_response(100)
     return branch
 
