@@ -8,7 +8,8 @@ else --> transaction (100 to INVITE), `Authenticate` --> may | 407 | 403 | 503
 from edge import credentials, response
 from edge.actions import Forward, Publish
 from edge.answers import Answers
-from edge.call import Asked, Call, opened
+from edge.call import Asked, Call, opened, shed
+from edge.deny import parsed
 from edge.destinations import Destinations
 from edge.dialog import Hop
 from edge.flow import Flow
@@ -50,7 +51,7 @@ class Admission:
         """A request for `target`, in our domain `served` if it is in one; `serving`: whether the log can be asked."""
         origin = self._origin(request, caller.flow)
         if peer or self._is_free(request, origin, served):
-            if not self._shed(request, caller, size):
+            if not shed(request, caller, size, self._answers, self._layer):
                 call = Call(opened(request, caller, self._answers, self._layer, now), target)
                 call.allowed = True
                 self._destinations.locate(call, now)
@@ -61,12 +62,20 @@ class Admission:
         domain = origin.rpartition("@")[2]
         realm = domain or served or self._settings.default_domain
         given = self._credentials(request, caller, realm, now, size)
-        if given is None or self._shed(request, caller, size):
+        if given is None:
             return
+        if not self._is_for(given.uri, request, served, caller.flow):
+            self._answers.stateless_to(request, caller, size, 400, "Digest URI of Another Resource")
+            return
+        if shed(request, caller, size, self._answers, self._layer):
+            return
+        # Before there is a transaction: what no record can hold is refused without one.
+        question = self._question(request, caller, given, origin, now) if serving else None
         call = Call(opened(request, caller, self._answers, self._layer, now), target)
         call.realm, call.user = realm, origin
-        if serving:
-            self._ask(call, given, origin, now)
+        if question is not None:
+            self._asked.wait(question.id, call, now)
+            self._answers.actions.publishes.append(question)
         else:
             self._destinations.by_binding(call, now)
         self._destinations.locate(call, now)
@@ -108,17 +117,26 @@ class Admission:
         answers.stateless_to(request, caller, size, 407, rows="".join(rows), least=rows[0])
         return None
 
-    def _shed(self, request: Request, caller: Hop, size: int) -> bool:
-        """Whether there are too many calls already: 503 without a transaction (CHECKLIST S04)."""
-        if self._layer.pending < self._settings.max_calls:
-            return False
-        self._answers.drop("shed")
-        self._answers.stateless_to(request, caller, size, 503, rows=self._answers.retry_after())
-        return True
+    def _is_for(self, text: str, request: Request, served: str | None, flow: Flow) -> bool:
+        """Whether the digest's URI is that of the request (RFC 2617 section 3.2.2.5).
 
-    def _ask(self, call: Call, given: Credentials, origin: str, now: float) -> None:
-        """Asks authsvc."""
-        answers, request = self._answers, call.context.request
+        Else who reads one INVITE on its way could call anybody with it. To our domains a phone may write the address
+        that it sends to, as some do behind a balancer, and no user.
+        """
+        if text == request.uri:
+            return True
+        given, asked = self._answers.parse_uri(text), request.parsed_uri
+        if not given.is_sip or not asked.is_sip:
+            return False
+        same = canonical_escapes(given.user or "") == canonical_escapes(asked.user or "")
+        if served is None:
+            return same and given.host.lower() == asked.host.lower()
+        at_us = self._answers.served(given.host, flow) == served or parsed(given.host) is not None
+        return (same or given.user is None) and at_us
+
+    def _question(self, request: Request, caller: Hop, given: Credentials, origin: str, now: float) -> Publish:
+        """Whether he is who he says; ParseError where no record can hold it."""
+        answers = self._answers
         id_ = answers.command_id()
         deadline = answers.clock.at(now) + int(self._settings.reply_seconds * 1000)
         command = Authenticate(
@@ -126,12 +144,11 @@ class Admission:
             reply=ReplyTo(answers.edge, answers.boot, deadline),
             digest=credentials.digest_of(given),
             method=request.method,
-            source=call.flow.remote_host,
+            source=caller.flow.remote_host,
             aor=origin,
             request=RequestId(request.call_id, request.cseq.number, request.branch),
         )
-        self._asked.wait(id_, call, now)
-        answers.actions.publishes.append(Publish(id_, f"{given.username}@{given.realm}", encoded(command)))
+        return Publish(id_, f"{given.username}@{given.realm}", encoded(command))
 
     def authenticated(self, call: Call, reply: Authenticated, now: float) -> None:
         """The sender is who he says."""

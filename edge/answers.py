@@ -16,6 +16,7 @@ from edge.settings import CoreSettings
 from sipcore import nonce
 from sipcore.errors import ParseError
 from sipcore.message import Request
+from sipcore.proxy import hops_left
 from sipcore.uri import parse_uri
 
 AMPLIFICATION = 2
@@ -54,12 +55,18 @@ class Answers:
         self.actions = Actions()
         self.parse_uri = lru_cache(maxsize=4096)(parse_uri)
         self._commands = 0
+        self._questions = 0
         self._date = (0, "")
 
     def command_id(self) -> str:
         """The id of a new command of this boot."""
         self._commands += 1
         return f"{self.boot}-{self._commands:x}"
+
+    def question(self) -> int:
+        """The number of a new question to the shell."""
+        self._questions += 1
+        return self._questions
 
     def drop(self, name: str, count: int = 1) -> None:
         """Counts what was dropped or refused, by name."""
@@ -167,7 +174,7 @@ def amplifies(data: bytes, flow: Flow, size: int) -> bool:
 
 def exhausted(request: Request) -> bool:
     """Whether the request may be forwarded no more (RFC 3261 section 16.3, step 3)."""
-    return request.first("max-forwards") == "0"
+    return hops_left(request) == 0
 
 
 def unsupported(request: Request) -> str:

@@ -8,14 +8,13 @@ from edge.answers import Answers
 from edge.dialog import Hop
 from edge.flow import Flow
 from edge.location import Located
-from edge.proxy import Context
+from edge.proxy import IDENTITIES, Context
 from edge.ways import Way
 from sipcore import proxy
 from sipcore.message import Request, Row, respond, with_received
 from sipcore.transactions import Transactions
 from sipcore.uri import Uri
 
-IDENTITIES = frozenset({"p-asserted-identity", "p-preferred-identity"})
 GRACE = 0.5
 """Seconds after the deadline of a reply in which the log may still say that it did not take the command."""
 
@@ -23,7 +22,7 @@ GRACE = 0.5
 class Call:
     """A context on its way to its targets: what is known and what is still asked for."""
 
-    __slots__ = ("allowed", "believed", "context", "found", "located", "realm", "target", "user")
+    __slots__ = ("allowed", "believed", "context", "found", "located", "look_up", "name", "realm", "target", "user")
 
     def __init__(self, context: Context, target: Uri) -> None:
         self.context = context
@@ -36,6 +35,10 @@ class Call:
         """Whether that is by his binding alone, the log being away: no gateway is reached so."""
         self.user = ""
         """Who sends it: his AOR, or "" for a peer, a stranger, or somebody anonymous."""
+        self.name = ""
+        """The AOR that was last looked up for it."""
+        self.look_up = 0
+        """The number of that look-up."""
         self.located: Located | None = None
         self.found = False
         """Whether authsvc was asked who is called so."""
@@ -88,6 +91,17 @@ class Asked:
                 yield call
 
 
+def shed(request: Request, caller: Hop, size: int, answers: Answers, layer: Transactions, *, times: int = 1) -> bool:
+    """Whether there are too many transactions already, `times` what new calls may have: 503 without one (S04)."""
+    settings = answers.settings
+    most = times * settings.max_calls
+    if layer.pending < most and layer.servers < most + times * settings.max_completed:
+        return False
+    answers.drop("shed")
+    answers.stateless_to(request, caller, size, 503, rows=answers.retry_after())
+    return True
+
+
 def opened(request: Request, caller: Hop, answers: Answers, layer: Transactions, now: float) -> Context:
     """The context of a new request, with its server transaction; an INVITE gets its 100."""
     flow = caller.flow
@@ -110,6 +124,12 @@ def rows_that_go_on(request: Request, user: str, realms: "frozenset[str] | tuple
         rows = proxy.without_credentials(rows, realms)
     if first("p-asserted-identity") is not None or first("p-preferred-identity") is not None:
         rows = [row for row in rows if row.name not in IDENTITIES]
-    if user and "id" not in (first("privacy") or "").lower().split(";"):
+    if user and not (first("privacy") is not None and _hides_identity(request)):
         rows.append(Row("p-asserted-identity", "P-Asserted-Identity", f"<sip:{user}>"))
     return rows
+
+
+def _hides_identity(request: Request) -> bool:
+    """Privacy-hdr = "Privacy" HCOLON priv-value *(";" priv-value) (RFC 3323 section 4.2); a comma is forgiven."""
+    values = ";".join(request.values("privacy")).lower().replace(",", ";")
+    return "id" in [value.strip() for value in values.split(";")]

@@ -13,7 +13,7 @@ from edge import response
 from edge.admission import Admission
 from edge.answers import ALLOW, CAPABILITIES, Answers, exhausted, unsupported
 from edge.branch import Branches
-from edge.call import Asked, opened, rows_that_go_on
+from edge.call import Asked, opened, rows_that_go_on, shed
 from edge.cancels import Cancels
 from edge.destinations import Destinations
 from edge.dialog import Dialog, DialogTokens, Hop
@@ -74,6 +74,11 @@ class Calls:
         self.cancels = Cancels(answers, layer, proxy_, self.asked.forget)
         self._admission = Admission(answers, layer, proxy_, self.asked, self.destinations)
 
+    @property
+    def transactions(self) -> int:
+        """How many there are, those that only absorb repetitions included."""
+        return len(self._layer)
+
     # --- in -------------------------------------------------------------------------------------------------------
 
     def request(self, request: Request, caller: Hop, now: float, size: int, *, serving: bool) -> None:
@@ -101,10 +106,10 @@ class Calls:
             answers.stateless_to(request, caller, size, 483)
         elif missing := proxy.unsupported(request, "proxy-require", ()):
             answers.stateless_to(request, caller, size, 420, rows=f"Unsupported: {', '.join(missing)}\r\n")
-        elif self._loops(request, routed.uri):
+        elif self._loops(request):
             answers.stateless_to(request, caller, size, 482)
         elif routed.dialog is not None:
-            self._in_dialog(request, caller, routed, routed.dialog, now)
+            self._in_dialog(request, caller, routed, routed.dialog, now, size)
         elif not target.is_sip and target.scheme != "tel":
             answers.stateless_to(request, caller, size, 416)
         elif to_us:
@@ -180,21 +185,23 @@ class Calls:
             return user
         return None
 
-    def _loops(self, request: Request, uri: str) -> bool:
+    def _loops(self, request: Request) -> bool:
         """Whether the request has been here with the same target (RFC 5393 section 4.2; Y03)."""
         loop = ""
         for via in request.vias:
             ours = self._branches.verify(via.branch)
             if ours is not None:
-                loop = loop or proxy.loop_digest(request, uri)
+                loop = loop or proxy.loop_digest(request)
                 if ours.loop == loop:
                     return True
         return False
 
     # --- within a dialog ------------------------------------------------------------------------------------------
 
-    def _in_dialog(self, request: Request, caller: Hop, routed: Routed, dialog: Dialog, now: float) -> None:
+    def _in_dialog(self, request: Request, caller: Hop, routed: Routed, dialog: Dialog, now: float, size: int) -> None:
         """To the other end of its dialog: no look-up, no challenge (Y26, N10)."""
+        if shed(request, caller, size, self._answers, self._layer, times=2):
+            return
         context = opened(request, caller, self._answers, self._layer, now)
         context.route_token = False
         context.rows = rows_that_go_on(request, "", self._realms)
@@ -202,7 +209,8 @@ class Calls:
         context.leg = self._leg(request, dialog, to_callee=routed.to_callee)
         if context.leg is not None and request.method == "BYE":
             self._proxy.relaying.end_call(context.leg.call_id, context.leg.from_tag)
-        target = Target(routed.uri, (Way(hop, _port(hop)),), 1.0, routed.routes, again=True)
+        way = Way(hop, _port(hop), may_grow=not hop.edge)
+        target = Target(routed.uri, (way,), 1.0, routed.routes)
         self._proxy.begin(context, (target,), now)
 
     def _ack(self, request: Request, caller: Hop, now: float) -> None:
@@ -219,10 +227,12 @@ class Calls:
             self.cancels.ack(request, caller)
             return
         hop = routed.dialog.callee if routed.to_callee else routed.dialog.caller
-        request = with_received(request, caller.flow.remote_host, caller.flow.remote_port)
+        rows = rows_that_go_on(request, "", self._realms)
+        sent = Request("ACK", request.uri, rows, request.body)
+        sent = with_received(sent, caller.flow.remote_host, caller.flow.remote_port)
         target = Target(routed.uri, (Way(hop, _port(hop)),), 1.0, routed.routes)
         leg = self._leg(request, routed.dialog, to_callee=routed.to_callee)
-        self._proxy.stateless(request, target, caller, leg, now)
+        self._proxy.stateless(sent, target, caller, leg)
 
     @staticmethod
     def _leg(request: Request, dialog: Dialog, *, to_callee: bool) -> Leg | None:
@@ -260,7 +270,7 @@ class Calls:
     def next_timer(self) -> float | None:
         """When `on_time` is next of use."""
         look = self._proxy.next_look() if self._proxy.ringing else None
-        times = (self.asked.next_timer(), self.cancels.next_timer(), look)
+        times = (self.asked.next_timer(), self.cancels.next_timer(), self.destinations.next_timer(), look)
         return min((time for time in times if time is not None), default=None)
 
     def on_time(self, now: float) -> None:
@@ -269,15 +279,18 @@ class Calls:
             self._answers.drop("deadline")
             self._proxy.unavailable(call.context, now)
         self.cancels.on_time(now)
+        self.destinations.on_time(now)
         if self._proxy.ringing and self._proxy.next_look() <= now:
             self._proxy.on_time(now)
-            self.destinations.look_again(self._proxy.ringing)
+            self.destinations.look_again(self._proxy.ringing, now)
 
     def edges(self, live: frozenset[tuple[str, str]], now: float) -> None:
         """Which other edges live."""
-        for gone in self._proxy.neighbours - live:
-            self.cancels.edge_died(gone, now)
+        dead = self._proxy.neighbours - live
         self._proxy.neighbours = live
+        for gone in dead:
+            self.cancels.edge_died(gone, now)
+            self._proxy.edge_lost(gone[0], now)
 
 
 def _inner(route: str) -> str:

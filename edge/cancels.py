@@ -92,7 +92,7 @@ class Cancels:
             if known is Known.INVITE and server is not None:
                 self._cancelled(server, request, caller, now)
             else:
-                self._cancel_carried(request)
+                self._cancel_carried(request, now)
         return known is not Known.NEW
 
     def found_elsewhere(self, id_: str) -> None:
@@ -110,8 +110,10 @@ class Cancels:
         ):
             self._carried_bytes -= len(self._carried.popleft()[3])
 
-    def _cancel_carried(self, request: Request) -> None:
+    def _cancel_carried(self, request: Request, now: float) -> None:
         """Cancels what we sent for an edge that died, if it is this CANCEL's call (Y38)."""
+        if not self._has_dead(now):
+            return
         call_id, number, tag = request.call_id, request.cseq.number, request.from_.tag
         for _, edge, flow, data in self._carried:
             if edge not in self._dead or call_id.encode("utf-8", "surrogateescape") not in data:
@@ -130,9 +132,16 @@ class Cancels:
 
     def edge_died(self, edge: tuple[str, str], now: float) -> None:
         """An edge is gone with all its transactions."""
+        self._dead.pop(edge, None)  # the order is that of death
         self._dead[edge] = now
         if len(self._dead) > DEAD_EDGES:
             del self._dead[next(iter(self._dead))]
+
+    def _has_dead(self, now: float) -> bool:
+        """Whether an edge has died whose calls may still ring."""
+        while self._dead and next(iter(self._dead.values())) + CARRIED_SECONDS <= now:
+            del self._dead[next(iter(self._dead))]
+        return bool(self._dead)
 
     def next_timer(self) -> float | None:
         """When `on_time` is next of use."""
@@ -151,12 +160,12 @@ class Cancels:
         if known is Known.INVITE and server is not None:  # it came after its CANCEL
             self._cancelled(server, request, caller, now)
             return
-        if not any(at + CARRIED_SECONDS > now for at in self._dead.values()):
+        if not self._has_dead(now):
             self._answer(request, caller, 481)
             return
         # An edge has died, perhaps with this INVITE: the caller hears that its call has ended.
         self._answers.drop("orphaned-cancel")
-        self._cancel_carried(request)
+        self._cancel_carried(request, now)
         self._answer(request, caller, 200)
         number = f"{request.cseq.number} INVITE"
         rows = [row._replace(value=number) if row.name == "cseq" else row for row in request.rows]

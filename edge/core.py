@@ -17,10 +17,12 @@ from edge.answers import Answers, exhausted
 from edge.branch import Branches
 from edge.calls import Calls
 from edge.clock import LogClock
+from edge.deny import parsed
 from edge.dialog import DialogTokens, Hop
 from edge.flow import Flow
 from edge.keepalive import Keepalives, ping
 from edge.location import Located
+from edge.probes import Probes
 from edge.proxy import Proxy
 from edge.registering import Registering
 from edge.settings import CoreSettings
@@ -69,6 +71,7 @@ class EdgeCore:
         self._registering = Registering(self._answers, tokens)
         dialogs = DialogTokens(keys)
         self.proxy = Proxy(self._answers, self._branches, dialogs, self._layer)
+        self.probes = Probes(self._answers, self._branches, self._layer, self.proxy)
         self.calls = Calls(self._answers, self._branches, dialogs, tokens, self._layer, self.proxy)
         self.transactions = self._registering.transactions
         self._flows: dict[Flow, dict[str, str]] = {}
@@ -186,7 +189,8 @@ class EdgeCore:
             client = self._layer.failed(branch, now)
             if client is not None:
                 self._answers.drop(f"unsent-{status}")
-                self.proxy.unsent(client, status, now)
+                if not self.probes.lost(client.user, now):
+                    self.proxy.unsent(client, status, now)
 
     def located(self, number: int, found: Located, now: float) -> None:
         """The answer to a `LookUp`."""
@@ -194,7 +198,8 @@ class EdgeCore:
 
     def resolved(self, number: int, hops: list[NextHop], now: float) -> None:
         """The answer to a `Resolve`."""
-        self.calls.destinations.resolved(number, hops, now)
+        if not self.probes.resolved(number, hops, now):
+            self.calls.destinations.resolved(number, hops, now)
 
     def closed(self, flow: Flow, now: float) -> None:
         """A connection is closed: if a phone had registered by it, the log is told (CHECKLIST N11, W08)."""
@@ -213,7 +218,6 @@ class EdgeCore:
     def edge_lost(self, edge: str, boot: str, now: float) -> None:
         """The connection to another edge is gone: it is taken for dead."""
         self.calls.edges(self.proxy.neighbours - {(edge, boot)}, now)
-        self.proxy.edge_lost(edge, boot, now)
 
     def next_timer(self) -> float | None:
         """When `on_time` is next of use; None while nothing waits."""
@@ -221,6 +225,7 @@ class EdgeCore:
             self.transactions.next_timer(),
             self._layer.next_timer(),
             self.calls.next_timer(),
+            self.probes.next_timer(),
             self._keepalives.next_timer(),
         )
         return min((timer for timer in timers if timer is not None), default=None)
@@ -229,8 +234,10 @@ class EdgeCore:
         """Does what is due."""
         self._registering.on_time(now)
         for client in self._layer.on_time(now):
-            self.proxy.timed_out(client, now)
+            if not self.probes.lost(client.user, now):
+                self.proxy.timed_out(client, now)
         self.calls.on_time(now)
+        self.probes.on_time(now)
         for flow in self._keepalives.due(now):
             branch = self._branches.make("ping")
             self._answers.actions.sends.append(
@@ -280,7 +287,8 @@ class EdgeCore:
         if (ours.edge, ours.boot) == (self._edge, self._boot):
             heard, client = self._layer.response(branch, response, now)
             if heard is Heard.PASS and client is not None:
-                self.proxy.response(client, response, now)
+                if not self.probes.heard(client.user, response, now):
+                    self.proxy.response(client, response, now)
             elif heard is Heard.UNMATCHED:
                 answers.drop("unmatched-response")
             return
@@ -299,6 +307,9 @@ class EdgeCore:
             return
         via = upward.via
         host, port = via.received or via.host.strip("[]"), via.rport or via.port or 5060
+        if parsed(host) is None or self.proxy.refuses(host):
+            self._answers.drop("orphaned-2xx-denied")
+            return
         hop = self.proxy.outward(via.transport.lower(), host, port)
         self._answers.drop("orphaned-2xx")
         self._answers.send(response.status, hop.flow, port, upward.encode())

@@ -6,6 +6,7 @@ a domain of ours --> bindings, aliases followed | 302 | 480
 another domain   --> for our own users, by RFC 3263
 """
 
+from collections import deque
 from collections.abc import Iterable
 
 from edge import response
@@ -19,7 +20,11 @@ from edge.register import encoded
 from edge.token import FlowTokens
 from edge.ways import Target, Way, of_bindings
 from events.commands import FindUser, ReplyTo
-from sipcore.uri import Uri, aor
+from sipcore.errors import ParseError
+from sipcore.uri import Uri, aor, equal, parse_uri
+
+SECONDS = 5.0
+"""What a look-up or a name may take in the end; whoever is asked answers sooner."""
 
 
 class Believed:
@@ -34,10 +39,12 @@ class Believed:
 class Resolving:
     """The URIs by which a call may go, each resolved in its turn."""
 
-    __slots__ = ("call", "rest", "uri", "ways")
+    __slots__ = ("by_gateway", "call", "rest", "uri", "ways")
 
-    def __init__(self, call: Call, uris: Iterable[str]) -> None:
+    def __init__(self, call: Call, uris: Iterable[str], *, by_gateway: bool = False) -> None:
         self.call = call
+        self.by_gateway = by_gateway
+        """Whether the URIs are those of gateways; nothing else may lead to one."""
         self.uri = ""
         self.rest = list(uris)
         self.ways: list[Way] = []
@@ -53,8 +60,8 @@ class Destinations:
         self._proxy = proxy
         self._asked = asked
         self._realms = tuple(answers.settings.algorithms)
-        self._numbers = 0
         self._looking: dict[int, Call | Context | Believed | Resolving] = {}
+        self._deadlines: deque[tuple[float, int]] = deque()
         self.gateways = Gateways(GatewaysConfig())
 
     def __len__(self) -> int:
@@ -66,7 +73,7 @@ class Destinations:
         """Asks who the target is, perhaps while authsvc is asked who the caller is."""
         name = self._aor_of(call)
         if name is not None:
-            self._look_up(call, name)
+            self._look_up(call, name, now)
         elif call.allowed:
             self.go_on(call, now)
 
@@ -82,22 +89,48 @@ class Destinations:
             return None
         return aor(Uri("sip", target.user, None, served))
 
-    def _look_up(self, asking: Call | Context | Believed, name: str) -> int:
-        self._numbers += 1
-        self._looking[self._numbers] = asking
-        self._answers.actions.lookups.append(LookUp(self._numbers, name))
-        return self._numbers
+    def _look_up(self, asking: Call | Context | Believed, name: str, now: float) -> None:
+        number = self._wait(asking, now)
+        self._answers.actions.lookups.append(LookUp(number, name))
+        if isinstance(asking, Call):
+            asking.name, asking.look_up, asking.located = name, number, None
+        elif isinstance(asking, Context):
+            asking.look_up = number
 
-    def look_again(self, contexts: Iterable[Context]) -> None:
+    def _wait(self, asking: Call | Context | Believed | Resolving, now: float) -> int:
+        number = self._answers.question()
+        self._looking[number] = asking
+        self._deadlines.append((now + SECONDS, number))
+        return number
+
+    def next_timer(self) -> float | None:
+        """When `on_time` is next of use."""
+        while self._deadlines and self._deadlines[0][1] not in self._looking:
+            self._deadlines.popleft()
+        return self._deadlines[0][0] if self._deadlines else None
+
+    def on_time(self, now: float) -> None:
+        """Ends what nobody has answered: every call gets its final response (CHECKLIST Y34)."""
+        while self._deadlines and self._deadlines[0][0] <= now:
+            asking = self._looking.pop(self._deadlines.popleft()[1], None)
+            if isinstance(asking, Context):
+                asking.look_up = 0
+            elif asking is not None:
+                call = asking if isinstance(asking, Call) else asking.call
+                self._answers.drop("unanswered-question")
+                if not call.context.final:
+                    self._proxy.unavailable(call.context, now)
+
+    def look_again(self, contexts: Iterable[Context], now: float) -> None:
         """Asks for new bindings of AORs that ring (Y10)."""
         for context in contexts:
             if context.aor and not context.look_up and not context.no_more:
-                context.look_up = self._look_up(context, context.aor)
+                self._look_up(context, context.aor, now)
 
     def by_binding(self, call: Call, now: float) -> None:
         """The log is away: a caller whose flow is that of his live binding is believed (DESIGN, "Kafka away")."""
         if call.user:
-            self._look_up(Believed(call), call.user)
+            self._look_up(Believed(call), call.user, now)
         else:
             self._proxy.unavailable(call.context, now)
 
@@ -109,7 +142,7 @@ class Destinations:
             self._proxy.join(asking, of_bindings(found.targets, self._tokens), now)
         elif isinstance(asking, Believed):
             self._believe(asking.call, found, now)
-        elif isinstance(asking, Call):
+        elif isinstance(asking, Call) and asking.look_up == number:
             asking.located = found
             if asking.allowed:
                 self.go_on(asking, now)
@@ -118,7 +151,8 @@ class Destinations:
         if call.context.final:
             return
         hops = [target.ways[0].hop for target in of_bindings(found.targets, self._tokens)]
-        if any(hop.edge == self._answers.edge and hop.flow == call.flow for hop in hops):
+        edge, boot = self._answers.edge, self._answers.boot
+        if any(hop.edge == edge and hop.boot in ("", boot) and hop.flow == call.flow for hop in hops):
             self._answers.drop("believed-by-binding")
             call.allowed = call.believed = True
             self.go_on(call, now)
@@ -134,6 +168,8 @@ class Destinations:
         if name is None:
             self._elsewhere(call, now)
             return
+        if name != call.name:  # who calls decides in which domain a number is looked up
+            self._look_up(call, name, now)
         found = call.located
         if found is None:
             return  # comes again when it is
@@ -164,9 +200,9 @@ class Destinations:
             f"Contact: <{response.printable(each.contact)}>;expires={max(0, each.expires - at)}"
             f"{f';q={each.q:g}' if 0 <= each.q <= 1 else ''}\r\n"
             for each in found.targets
-            if each.contact != context.request.uri
+            if not _leads_back(each.contact, context.request.parsed_uri)
         )
-        self._proxy.answer(context, 302, now, None, rows)
+        self._proxy.answer(context, 302 if rows else 480, now, None, rows)
 
     # --- names and numbers that no table has ----------------------------------------------------------------------
 
@@ -186,10 +222,9 @@ class Destinations:
         if name is None:
             self._by_gateway(call, now)
             return
-        call.located = None
         user, _, domain = name.rpartition("@")
-        call.target = Uri("sip", user, None, domain)
-        self._look_up(call, name)
+        call.target = Uri(call.target.scheme if call.target.is_sip else "sip", user, None, domain)
+        self._look_up(call, name, now)
 
     def _by_gateway(self, call: Call, now: float) -> None:
         """A gateway is our users' to call through, not a stranger's (CHECKLIST S10)."""
@@ -198,7 +233,7 @@ class Destinations:
         if call.user and not call.believed:
             ways = self.gateways.ways(number, call.user.rpartition("@")[2])
         if ways:
-            self._resolve(Resolving(call, [way.uri for way in ways]))
+            self._resolve(Resolving(call, [way.uri for way in ways], by_gateway=True), now)
         else:
             self._proxy.answer(call.context, 404, now)
 
@@ -206,18 +241,18 @@ class Destinations:
 
     def _elsewhere(self, call: Call, now: float) -> None:
         """Another domain: for our users only (Y08)."""
-        if not call.user or not self._settings.relay:
+        if not call.user or not self._settings.relay or self.gateways.is_at(call.target.host):
             self._proxy.answer(call.context, 403, now, "Relaying Denied")
+        elif call.target.is_sip and self._answers.is_ours(call.target.host, call.flow):
+            self._proxy.answer(call.context, 404, now)  # an address of ours is no domain
         elif call.target.is_sip:
-            self._resolve(Resolving(call, [str(call.target)]))
+            self._resolve(Resolving(call, [str(call.target)]), now)
         else:
             self._proxy.answer(call.context, 404, now)
 
-    def _resolve(self, resolving: Resolving) -> None:
+    def _resolve(self, resolving: Resolving, now: float) -> None:
         resolving.uri = resolving.rest.pop(0)
-        self._numbers += 1
-        self._looking[self._numbers] = resolving
-        self._answers.actions.resolves.append(Resolve(self._numbers, resolving.uri))
+        self._answers.actions.resolves.append(Resolve(self._wait(resolving, now), resolving.uri))
 
     def resolved(self, number: int, hops: list[NextHop], now: float) -> None:
         """Where a URI leads."""
@@ -227,12 +262,25 @@ class Destinations:
         call = resolving.call
         if call.context.final or call.context.cancelled:
             return
+        if resolving.by_gateway:
+            self.gateways.learn(hop.host for hop in hops)
+        elif any(self.gateways.is_at(hop.host) for hop in hops):
+            self._proxy.answer(call.context, 403, now, "Relaying Denied")
+            return
         for hop in hops:
             way = self._proxy.outward(hop.transport, hop.host, hop.port, call.flow)
             resolving.ways.append(Way(way, hop.port, hop.name, may_grow=True, uri=resolving.uri))
         if resolving.rest:
-            self._resolve(resolving)
+            self._resolve(resolving, now)
         elif resolving.ways:
-            self._begin(call, (Target(resolving.ways[0].uri, resolving.ways, again=True),), now)
+            self._begin(call, (Target(resolving.ways[0].uri, resolving.ways),), now)
         else:
             self._proxy.answer(call.context, 404, now)
+
+
+def _leads_back(contact: str, uri: Uri) -> bool:
+    """Whether a contact is the very URI that was called, or none at all."""
+    try:
+        return equal(parse_uri(contact), uri)
+    except ParseError:
+        return True

@@ -72,7 +72,7 @@ class DialogTokens:
         `tags` are those of From and To: the caller's is From's on the way to the callee. None for a token that is
         changed, foreign, or another call's.
         """
-        opened = self._opened(token.lower())
+        opened = self._look(token)
         if opened is None:
             return None
         dialog, key_id, payload, mac = opened
@@ -83,15 +83,17 @@ class DialogTokens:
 
     def is_ours(self, token: str) -> bool:
         """Whether a text has the form of such a token, genuine or not."""
-        return self._opened(token.lower()) is not None
+        return self._look(token) is not None
+
+    def _look(self, token: str) -> "tuple[Dialog, str, bytes, bytes] | None":
+        # Checked before it is remembered: any user part of any request comes here.
+        return self._opened(token.lower()) if token.isascii() and len(token) <= LONGEST else None
 
     def _mac(self, key_id: str, payload: bytes, call_id: str, caller_tag: str) -> bytes:
         covered = b"\0".join((PURPOSE, payload, f"{call_id}\0{caller_tag}".encode("utf-8", "surrogateescape")))
         return hmac.digest(self._keys[key_id], covered, "sha256")[:MAC]
 
     def _open(self, token: str) -> tuple[Dialog, str, bytes, bytes] | None:
-        if not token.isascii() or len(token) > LONGEST:
-            return None
         try:
             octets = b32decode(token.upper() + "=" * (-len(token) % 8))
             if _base32(octets) != token:

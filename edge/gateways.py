@@ -4,16 +4,19 @@ A number that no user has goes by the gateway with the longest prefix of it amon
 have that prefix, by the first in the file, then by the next. Probes are OPTIONS that the caller of `due` sends.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
 
+from edge.deny import parsed
 from runtime.errors import ConfigError
 from sipcore.errors import ParseError
 from sipcore.telephone import NO_RULE, NumberRule, dialled, digits, normal
 from sipcore.uri import Uri, parse_uri
 
+MOST_HOSTS = 10_000
+"""Addresses of gateways that are remembered."""
 DOWN_AFTER = 2
 """Probes in a row without an answer."""
 _NO_ANSWER = frozenset({408, 503})
@@ -69,12 +72,22 @@ class Gateways:
         """`rules` of numbers by served domain; raises ConfigError."""
         self._gateways = {name: (gateway, _uri(name, gateway)) for name, gateway in config.gateways.items()}
         self._states = {name: _State() for name in config.gateways}
+        self._hosts = {_host(uri.param("maddr") or uri.host) for _, uri in self._gateways.values()}
         self._emergency = frozenset(config.emergency)
         self._rules = rules or {}
 
     def is_emergency(self, text: str) -> bool:
         """Whether this user part, or what follows `tel:`, is a number that everybody may call."""
         return dialled(text) in self._emergency
+
+    def is_at(self, host: str) -> bool:
+        """Whether a gateway is at this name or address, which then is nobody's to call but by a number (S10)."""
+        return _host(host) in self._hosts
+
+    def learn(self, hosts: Iterable[str]) -> None:
+        """To these addresses a gateway's name leads."""
+        if len(self._hosts) < MOST_HOSTS:
+            self._hosts.update(hosts)
 
     def ways(self, text: str, domain: str) -> list[ByGateway]:
         """By which gateways a caller of this domain reaches a number, in the order to be tried; none if by none.
@@ -102,6 +115,11 @@ class Gateways:
         others = sorted(self._gateways, key=lambda name: not self.alive(name))
         taken = {way.gateway for way in ways}
         return ways + [ByGateway(name, self._asked(name, number)) for name in others if name not in taken]
+
+    @property
+    def probed(self) -> bool:
+        """Whether any gateway is ever asked."""
+        return any(gateway.probe_seconds > 0 for gateway, _ in self._gateways.values())
 
     def due(self, now: float) -> list[tuple[str, str]]:
         """Names and URIs of gateways to be asked now; each is told of by `answered` or `unanswered` before the next."""
@@ -137,6 +155,10 @@ class Gateways:
         uri = self._gateways[name][1]
         # `#` is no character of a user part (RFC 3261 section 25.1).
         return str(Uri(uri.scheme, number.replace("#", "%23"), None, uri.host, uri.port, uri.params))
+
+
+def _host(host: str) -> str:
+    return str(parsed(host) or host.lower().removesuffix("."))
 
 
 def _length(match: tuple[int, str, str]) -> int:

@@ -4,7 +4,7 @@ Transactions are those of `sipcore.transactions`, told the time; where a request
 One context is one request; one attempt is one client transaction of it. PURE.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from edge.actions import Send
 from edge.answers import Answers
@@ -20,10 +20,14 @@ from sipcore.uri import Uri, equal, parse_uri
 
 RECORDED = frozenset({"INVITE", "SUBSCRIBE", "REFER"})
 """Methods that begin a dialog: we stay on its way (CHECKLIST Y12)."""
+IDENTITIES = frozenset({"p-asserted-identity", "p-preferred-identity"})
+"""What phones may claim to nobody (RFC 3325 section 5; CHECKLIST S07)."""
 LOST_OWNER_SECONDS = 4.0
 """How long a phone on UDP is tried without its owner (DESIGN section 8)."""
 CONGESTED = 1300
 """Octets above which a request does not go by UDP to a next hop found by URI (RFC 3261 section 18.1.1)."""
+SECURE = ("tls", "wss")
+"""What a sips: request may go by (RFC 3261 section 26.2.2; RFC 5630 section 5; T18)."""
 LOOK_AGAIN = 1.0
 """Seconds between two looks at ringing calls: Timer C, late forks."""
 ELSEWHERE = Row("reason", "Reason", 'SIP;cause=200;text="Call completed elsewhere"')
@@ -45,6 +49,7 @@ class Context:
         "live",
         "look_up",
         "no_more",
+        "q",
         "request",
         "route_token",
         "rows",
@@ -75,6 +80,8 @@ class Context:
         """The number of the look-up that is under way for it; 0: none."""
         self.waiting: list[list[Target]] = []
         """Targets of lower q, tried when those before have failed."""
+        self.q = 1.0
+        """That of the targets that are tried."""
         self.live: dict[str, Attempt] = {}
         self.seen: list[Uri] = []
         """Request-URIs that have been tried."""
@@ -137,6 +144,8 @@ class Proxy:
         """By transport, the first address that this edge listens on."""
         self.neighbours: frozenset[tuple[str, str]] = frozenset()
         """Live other edges and their lives."""
+        self.refuses: Callable[[str], bool] = lambda host: False
+        """Whether nothing may be sent to this address (S10)."""
         self.relaying = Relaying(answers)
         self.ringing: dict[Context, None] = {}
         """INVITEs without a final response, in the order they came."""
@@ -159,36 +168,45 @@ class Proxy:
         if context.no_more or context.final:
             return
         for target in targets:
-            self._attempt(context, target, now)
+            if target.q >= context.q:
+                self._attempt(context, target, now)
+            elif not any(equal(parse_uri(target.uri), parse_uri(t.uri)) for group in context.waiting for t in group):
+                context.waiting.append([target])
+                context.waiting.sort(key=lambda group: -group[0].q)
         self._settle(context, now)
 
     def _next_group(self, context: Context, now: float) -> None:
         while context.waiting and not context.live and not context.no_more:
-            for target in context.waiting.pop(0):
+            group = context.waiting.pop(0)
+            context.q = group[0].q
+            for target in group:
                 self._attempt(context, target, now)
         self._settle(context, now)
 
-    def _attempt(self, context: Context, target: Target, now: float, index: int = 0) -> None:
-        """Sends to one target, unless it has been tried (Y09)."""
-        if not index:
+    def _attempt(self, context: Context, target: Target, now: float, index: int = 0, *, again: bool = False) -> None:
+        """Sends to one target, unless it has been tried (Y09); `again`: because its owner has died."""
+        if not index and not again:
             uri = parse_uri(target.uri)
-            if not target.again and any(equal(uri, seen) for seen in context.seen):
+            if any(equal(uri, seen) for seen in context.seen):
                 return
             context.seen.append(uri)
         way = target.ways[index]
-        hop, gives_up = self._reachable(way.hop, context, now)
+        hop, gives_up = self._reachable(way.hop, context.caller.flow, now)
         if hop is None:
             self._answers.drop("flow-gone")
             context.finals.append(self._made(context, 430))
             return
         uri_sent = way.uri or target.uri
-        branch = self._branches.make(proxy.loop_digest(context.request, uri_sent))
+        if context.request.uri[:5].lower() == "sips:" and hop.flow.transport not in SECURE:
+            context.finals.append(self._made(context, 480, None, [("Warning", '380 ramal "SIPS Not Allowed"')]))
+            return
+        branch = self._branches.make(proxy.loop_digest(context.request))
         leg = self._leg(context, hop, branch)
         request = self._request(context, uri_sent, target.routes, hop, branch, leg)
         if not hop.edge and hop.flow.transport == "udp" and way.may_grow and len(request.encode()) > CONGESTED:
             # By TCP to the same place; if that cannot be reached, by UDP after all (section 18.1.1).
             target = Target(target.uri, (*target.ways[:index], way.by_tcp(), *_small(target.ways[index:])), target.q,
-                            target.routes, again=True)  # fmt: skip
+                            target.routes)  # fmt: skip
             way = target.ways[index]
             hop = way.hop
             request = self._request(context, uri_sent, target.routes, hop, branch, leg)
@@ -239,8 +257,11 @@ class Proxy:
             return None
         return Leg(context.call_id, context.tag, branch, *kinds, delayed=not has_sdp(context.request))
 
-    def _reachable(self, hop: Hop, context: Context, now: float) -> tuple[Hop | None, float]:
+    def _reachable(self, hop: Hop, caller: Flow, now: float) -> tuple[Hop | None, float]:
         """The hop as it can be reached now and, without its owner, until when it is tried (DESIGN, "A dead owner")."""
+        if not hop.edge and not hop.flow.local_host:
+            flow = hop.flow
+            return self.outward(flow.transport, flow.remote_host, flow.remote_port, caller), 0.0
         if hop.edge in ("", self._edge):
             if hop.flow.connection and hop.edge and hop.boot != self._boot:
                 return None, 0.0
@@ -250,9 +271,7 @@ class Proxy:
                 return hop, 0.0
         if hop.flow.reliable:
             return None, 0.0
-        return self.outward("udp", hop.flow.remote_host, hop.flow.remote_port, context.caller.flow), (
-            now + LOST_OWNER_SECONDS
-        )
+        return self.outward("udp", hop.flow.remote_host, hop.flow.remote_port, caller), (now + LOST_OWNER_SECONDS)
 
     def outward(self, transport: str, host: str, port: int, caller: Flow | None = None) -> Hop:
         """The way from this edge to an address."""
@@ -294,7 +313,7 @@ class Proxy:
             return [f"<{scheme}:{token}@{near};lr>"]
         return [f"<{scheme}:{token}@{near};lr;r2=on>", f"<{scheme}:{token}@{far};lr;r2=on>"]
 
-    def stateless(self, request: Request, target: Target, caller: Hop, leg: Leg | None, now: float) -> None:
+    def stateless(self, request: Request, target: Target, caller: Hop, leg: Leg | None) -> None:
         """Sends an ACK of a 2xx on its way, and forgets it (section 16.11)."""
         if leg is None or not has_sdp(request):
             self._send_stateless(request, target, caller)
@@ -308,10 +327,11 @@ class Proxy:
 
     def _send_stateless(self, request: Request, target: Target, caller: Hop) -> None:
         way = target.ways[0]
-        hop, flow = way.hop, way.hop.flow
-        if not hop.edge:
-            hop = self.outward(flow.transport, flow.remote_host, flow.remote_port, caller.flow)
-        branch = self._branches.make(proxy.loop_digest(request, target.uri))
+        hop, _ = self._reachable(way.hop, caller.flow, 0.0)
+        if hop is None:
+            self._answers.drop("flow-gone")
+            return
+        branch = self._branches.make(proxy.loop_digest(request))
         sent = proxy.proxied(request, target.uri, self._via(hop.flow, branch), routes=target.routes)
         edge = "" if hop.edge == self._edge else hop.edge
         self._answers.actions.sends.append(Send(hop.flow, sent.encode(), way.port, edge, hop.boot if edge else ""))
@@ -327,6 +347,10 @@ class Proxy:
         if upward is None:
             self._answers.drop("response-without-via")
             return
+        claims = upward.first("p-asserted-identity") or upward.first("p-preferred-identity")
+        if claims is not None and not self._settings.is_peer(attempt.hop.flow.remote_host):
+            rows = [row for row in upward.rows if row.name not in IDENTITIES]
+            upward = Response(upward.status, upward.reason, rows, upward.body)
         if attempt.leg is None:
             self._responded(attempt, upward, now)
         else:
@@ -356,6 +380,8 @@ class Proxy:
     def _responded(self, attempt: Attempt, upward: Response, now: float) -> None:
         context, status = attempt.context, upward.status
         if status < 200:
+            if context.is_invite and not attempt.provisional:
+                attempt.gives_up = now + self._settings.timer_c
             attempt.provisional = True
             if status != 100:
                 if context.is_invite:
@@ -384,7 +410,8 @@ class Proxy:
         if attempt.offered and attempt.leg is not None:
             self.relaying.end_branch(attempt.leg)
         more = attempt.index + 1 < len(attempt.target.ways)
-        if response.status in (408, 503) and more and not context.no_more:
+        waited = response.status == 408 and context.is_invite  # the client of another request has given up
+        if (waited or response.status == 503) and more and not context.no_more:
             self._attempt(context, attempt.target, now, attempt.index + 1)
             if context.live:
                 return
@@ -462,24 +489,47 @@ class Proxy:
 
     def unsent(self, client: Client, status: int, now: float) -> None:
         """The request could not be sent: as if this had been answered, 503 or 430 (section 16.9)."""
-        self._gone(client.user, status, now)
+        attempt = client.user
+        if not (isinstance(attempt, Attempt) and self._alone(attempt, client, now)):
+            self._gone(attempt, status, now)
 
     def _gone(self, attempt: object, status: int, now: float) -> None:
         if isinstance(attempt, Attempt) and attempt.context.live.pop(attempt.branch, None) is not None:
             self._failed(attempt, self._made(attempt.context, status), now)
 
-    def edge_lost(self, edge: str, boot: str, now: float) -> None:
-        """Another edge is gone: what was tried through its flows has failed (CHECKLIST N12)."""
-        lost = [
-            attempt
-            for context in self.ringing
-            for attempt in context.live.values()
-            if attempt.hop.edge == edge and not attempt.provisional
-        ]
-        for attempt in lost:
-            if attempt.client is not None:
-                self._layer.forget_client(attempt.client)
-            self._gone(attempt, 430, now)
+    def edge_lost(self, edge: str, now: float) -> None:
+        """Another edge is gone: its phones on UDP are reached without it; what its connections had not taken fails.
+
+        What rings at one of those may still be answered: silence is no proof of death (CHECKLIST N12).
+        """
+        for client in self._layer.open_clients():
+            attempt = client.user
+            if not isinstance(attempt, Attempt) or attempt.hop.edge != edge:
+                continue
+            if attempt.provisional and not attempt.hop.flow.reliable:
+                client.destination = self._by_us(attempt)  # its CANCEL, if there is to be one
+            elif not attempt.provisional and not self._alone(attempt, client, now):
+                self._layer.forget_client(client)
+                self._gone(attempt, 430, now)
+
+    def _by_us(self, attempt: Attempt) -> Way:
+        """The way to a phone on UDP from our own address."""
+        flow = attempt.target.ways[attempt.index].hop.flow
+        return Way(
+            self.outward("udp", flow.remote_host, flow.remote_port, attempt.context.caller.flow), flow.remote_port
+        )
+
+    def _alone(self, attempt: Attempt, client: Client, now: float) -> bool:
+        """Tries a phone on UDP once more whose owner has died; False if that is of no use."""
+        context, hop = attempt.context, attempt.target.ways[attempt.index].hop
+        owned = hop.edge not in ("", self._edge) and not hop.flow.reliable
+        if not owned or context.no_more or any(edge == hop.edge for edge, _ in self.neighbours):
+            return False
+        if attempt.hop is not hop or context.live.pop(attempt.branch, None) is None:
+            return False
+        self._layer.forget_client(client)
+        self._attempt(context, attempt.target, now, attempt.index, again=True)
+        return True
 
     def next_look(self) -> float:
         """When ringing calls are looked at next."""

@@ -9,6 +9,8 @@ import socket
 import time
 from collections.abc import Sequence
 
+from prometheus_client import Gauge
+
 from edge.clock import LogClock
 from edge.config import EdgeConfig, core_settings, endpoint
 from edge.core import EdgeCore
@@ -36,6 +38,9 @@ log = logging.getLogger("ramal.edge")
 RETRY = 0.3
 """Seconds between two attempts to become ready."""
 WILDCARDS = ("0.0.0.0", "::")  # noqa: S104  # compared, not bound
+
+TRANSACTIONS = Gauge("ramal_edge_transactions", "Transactions of calls, with those that only absorb repetitions.")
+NEIGHBOURS = Gauge("ramal_edge_neighbours", "Other edges that are known to live.")
 
 
 class EdgeService:
@@ -72,6 +77,8 @@ class EdgeService:
             config, common, gateways, self.core, self.transports, log, database, keys, life
         )
         self._replies = Replies(log, self.edge, self.boot, self.transports.replied)
+        TRANSACTIONS.set_function(lambda: self.core.calls.transactions)
+        NEIGHBOURS.set_function(lambda: len(self.core.proxy.neighbours))
         self.routes: Sequence[Route] = (("GET", "/location/{aor:.+}", location_page(database, config.grace_seconds)),)
         self._lease: Lease | None = None
         self._reading: asyncio.Task[None] | None = None

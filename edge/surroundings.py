@@ -49,13 +49,14 @@ class Surroundings:
         rules = rules_of(common.served())
         self._config = config
         self._core, self._transports = core, transports
-        core.calls.destinations.gateways = Gateways(gateways, rules)
+        core.probes.gateways = core.calls.destinations.gateways = Gateways(gateways, rules)
         self.peers = Peers(edge, boot, keys, core, self._deliver, transports.flush)
         self._neighbours = Neighbours(log, edge, boot, self.peers.learn)
         self._locations = Locations(database, config.grace_seconds, self._located, rules)
         bound_texts = (*config.udp, *config.tcp, *config.tls, *config.ws, *config.wss)
         bound = [endpoint(text, "RAMAL_EDGE_UDP")[0] for text in bound_texts]
         denied = Denied(config.deny, (*bound, *(LOOPBACK if config.own_addresses else ())), allowed(config, gateways))
+        core.proxy.refuses = denied.refuses
         self._resolver = Resolver(self._resolved, denied, config.nameservers, families(bound))
         self._rtpengine = Rtpengine(config.rtpengine, self._relayed)
         self._reading: asyncio.Task[None] | None = None

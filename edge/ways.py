@@ -38,17 +38,9 @@ class Way(NamedTuple):
 class Target:
     """One member of a target set."""
 
-    __slots__ = ("again", "q", "routes", "uri", "ways")
+    __slots__ = ("q", "routes", "uri", "ways")
 
-    def __init__(
-        self,
-        uri: str,
-        ways: Iterable[Way],
-        q: float = 1.0,
-        routes: Iterable[str] = (),
-        *,
-        again: bool = False,
-    ) -> None:
+    def __init__(self, uri: str, ways: Iterable[Way], q: float = 1.0, routes: Iterable[str] = ()) -> None:
         self.uri = uri
         """The Request-URI that it gets."""
         self.ways = tuple(ways)
@@ -56,8 +48,6 @@ class Target:
         self.q = q
         self.routes = tuple(routes)
         """The Route values that it gets."""
-        self.again = again
-        """Whether the same Request-URI may have been tried before: it is the request's own."""
 
 
 def of_bindings(bindings: Iterable[Binding], tokens: FlowTokens) -> list[Target]:
@@ -75,5 +65,6 @@ def of_bindings(bindings: Iterable[Binding], tokens: FlowTokens) -> list[Target]
         hop = Hop(named.flow, named.edge, named.boot)
         routes = [f"<{path.uri}>" for path in paths[1:]]
         port = 0 if hop.flow.reliable else hop.flow.remote_port
-        targets.append(Target(uri, (Way(hop, port),), binding.q, routes))
+        q = binding.q if binding.q >= 0 else 1.0  # none was given
+        targets.append(Target(uri, (Way(hop, port),), q, routes))
     return targets

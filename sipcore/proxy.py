@@ -36,13 +36,13 @@ def request_uri(contact: Uri) -> str:
     return str(Uri(contact.scheme, contact.user, contact.password, contact.host, contact.port, params, ""))
 
 
-def loop_digest(request: Request, uri: str) -> str:
+def loop_digest(request: Request) -> str:
     """All that decides where a request goes next, as 8 hex digits (section 16.6, step 8; RFC 5393 section 4.2).
 
     The same digest in a Via of ours means a loop, another one a spiral. The topmost Via, which is another
     at every turn, has no part in it.
     """
-    parts = [uri, request.call_id, request.from_.tag or "", request.to.tag or "", str(request.cseq.number)]
+    parts = [request.uri, request.call_id, request.from_.tag or "", request.to.tag or "", str(request.cseq.number)]
     parts += [row.value for row in request.rows if row.name in ("route", "proxy-require")]
     return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:8]
 

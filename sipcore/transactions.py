@@ -315,6 +315,10 @@ class Transactions:
         self._end(client)
         return client if unanswered else None
 
+    def open_clients(self) -> list[Client]:
+        """Those that have no final response yet, CANCELs left out."""
+        return [client for client in self._clients.values() if client.state in OPEN]
+
     def forget_client(self, client: Client) -> None:
         """Ends a transaction at once and without a result; what still comes for it is unmatched."""
         if client.state is not State.TERMINATED:

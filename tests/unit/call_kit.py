@@ -98,8 +98,16 @@ class Phone:
         self.send(("\r\n".join(lines) + "\r\n\r\n" + body).encode(), edge)
         return branch
 
-    def respond(self, request: Request, status: int, reason: str = "X", *rows: str, tag: str | None = None, body: str = "",
-                edge: str | None = None) -> None:  # fmt: skip
+    def respond(
+        self,
+        request: Request,
+        status: int,
+        reason: str = "X",
+        *rows: str,
+        tag: str | None = None,
+        body: str = "",
+        edge: str | None = None,
+    ) -> None:
         """Answers a request, with its Record-Route."""
         kept = ("via", "from", "call-id", "cseq", "record-route")
         lines = [f"SIP/2.0 {status} {reason}"]

@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
+from edge.actions import NextHop
 from edge.flow import Flow
+from edge.gateways import Gateway, Gateways, GatewaysConfig
 from edge.register import reached_by
 from sipcore.message import Request, Response
 from sipcore.parser import parse_datagram
@@ -573,3 +575,47 @@ def test_calls_need_no_credentials_where_the_domain_does_not_ask_for_them_but_le
     bob.got_request("INVITE")
     alice.request("INVITE", "sip:x@elsewhere.test", call_id="2")
     alice.got_response(407)
+
+
+def trunk(cluster: Cluster) -> Phone:
+    """A gateway that takes every number, at every edge."""
+    config = GatewaysConfig({"pstn": Gateway("sip:198.51.100.99", ("",), prepend="55", probe_seconds=30)})
+    gateway = Phone(cluster, "pstn", "edge-1")
+    for core in cluster.edges.values():
+        core.probes.gateways = core.calls.destinations.gateways = Gateways(config)
+    hop = NextHop("udp", gateway.flow.remote_host, 5062)
+    cluster.hops.update({"sip:198.51.100.99": [hop], "sip:5533812800@198.51.100.99": [hop]})
+    return gateway
+
+
+def test_s10_a_number_of_nobody_goes_by_a_gateway_for_our_users_alone() -> None:
+    cluster = Cluster("edge-1", foreign_callers=True)
+    alice, gateway = cluster.phone("alice"), trunk(cluster)
+    invite(alice, f"sip:33812800@{DOMAIN}")
+    received = gateway.got_request("INVITE")
+    assert received.uri == "sip:5533812800@198.51.100.99"
+    gateway.respond(received, 200)
+    ok = alice.got_response(200)
+    alice.request("BYE", contact(ok), to=ok.first("to"), routes=routes_of_caller(ok), cseq=2)
+    gateway.got_request("BYE")
+    stranger = cluster.phone("x", register=False)
+    stranger.request("INVITE", f"sip:33812800@{DOMAIN}", from_="<sip:x@elsewhere.test>;tag=1", call_id="2")
+    stranger.got_response(100)
+    stranger.got_response(404)
+    assert not gateway.inbox
+
+
+def test_a_gateway_that_does_not_answer_options_is_left_out_until_it_does() -> None:
+    cluster = Cluster("edge-1")
+    alice, gateway = cluster.phone("alice", transport="tcp"), trunk(cluster)
+    cluster.turn(2)
+    gateway.respond(gateway.got_request("OPTIONS"), 200)
+    cluster.turn(140)
+    assert cluster.drops["gateway-down"] == 1
+    alice.request("INVITE", f"sip:33812800@{DOMAIN}", authorized=True)
+    alice.got_response(100)
+    alice.got_response(404)
+    newest = gateway.inbox[-1]
+    assert isinstance(newest, Request)
+    gateway.respond(newest, 405)
+    assert cluster.drops["gateway-up"] == 1

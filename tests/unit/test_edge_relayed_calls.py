@@ -74,8 +74,8 @@ def test_n17_the_offer_in_the_200_and_the_answer_in_the_ack() -> None:
     ok = alice.got_response(200)
     assert ok.body == b"offer offered"
     assert asked(cluster, "from-tag", "transport-protocol") == [("offer", "to-bob", "RTP/AVP")]
-    ack = dict(to=ok.first("to"), routes=routes_of_caller(ok), body="answered", edge="edge-2")
-    alice.request("ACK", contact(ok), SDP, **ack)  # type: ignore[arg-type]
+    routes = routes_of_caller(ok)
+    alice.request("ACK", contact(ok), SDP, to=ok.first("to"), routes=routes, body="answered", edge="edge-2")
     assert bob.got_request("ACK").body == b"answer answered"
     assert asked(cluster, "from-tag", "to-tag") == [("answer", "to-bob", "from-alice")]
 
