@@ -7,18 +7,24 @@ a 503 or silence leaves both, with the request done and not done ("not promised,
 import asyncio
 import dataclasses
 import random
+import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from tests.chaos.sip_text import Answer, Credentials, request, stale
 from tests.chaos.transactions import Exchange, Transactions
+from tests.chaos.uptime import Uptime
 
 DEADLINE = 2.0
 SLACK = 1.0
+"""For the way there and back; the edge's waiting for a CPU comes on top of it."""
 DOCUMENTED = frozenset({200, 401, 503})
 EXPIRES = 300
 PATIENCE = 8.0
 """Seconds until a phone gives an edge up; timer F (32 s) would end later."""
+
+ROUNDING = 0.501
+"""Of the seconds left that a 200 tells."""
 
 Bindings = frozenset[str]
 Address = tuple[str, int]
@@ -75,8 +81,8 @@ class Phone:
     """The last 200."""
     granted: int = 0
     """Seconds it promised, of the last 200 that left a contact."""
-    since: int = 0
-    """Requests that may have been done after it."""
+    ends: dict[str, float] = dataclasses.field(default_factory=dict)
+    """By contact, from when on it may have ended, by the last 200 that listed it."""
     busy: bool = False
     history: deque[Sent] = dataclasses.field(default_factory=lambda: deque(maxlen=24))
 
@@ -87,6 +93,12 @@ class Phone:
     def certain(self) -> Bindings | None:
         """The bindings it was promised; None when a request without 200 may have changed them."""
         return next(iter(self.possible)) if len(self.possible) == 1 else None
+
+    def may_have(self, bindings: Bindings, now: float | None = None) -> bool:
+        """Whether these may be its bindings (now): some of `possible`, but for those that may have ended."""
+        now = time.time() if now is None else now
+        ended = {contact for contact, end in self.ends.items() if end <= now}
+        return any(bindings <= possible and possible - bindings <= ended for possible in self.possible)
 
     def report(self) -> str:
         """Its requests, newest last, for people."""
@@ -112,6 +124,7 @@ class Load:
         users: Sequence[tuple[str, str]],
         seed: int = 7,
         patience: float = PATIENCE,
+        uptime: Uptime | None = None,
     ) -> None:
         """`users` are names and passwords; `patience`: seconds until a phone gives an edge up."""
         self.domain = domain
@@ -119,6 +132,9 @@ class Load:
         """By name; one that is added later gets only what is sent to it by name."""
         self._turns = list(edges)
         self.patience = patience
+        self.uptime = uptime or Uptime()
+        self.bound = DEADLINE + SLACK
+        """Seconds within which an edge answers what it received."""
         self.violations: list[str] = []
         self.answers: Counter[str] = Counter()
         self.took: list[float] = []
@@ -132,7 +148,6 @@ class Load:
         ]
         self._next_edge = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._excused: list[tuple[str | None, float, float]] = []
         self._driver: asyncio.Task[None] | None = None
         self._judged: list[Exchange] = []
         self.scatter = False
@@ -284,14 +299,16 @@ class Load:
         done = frozenset(sent.intent.applied(bindings) for bindings in phone.possible)
         if answer is None or answer.status in (500, 503):
             phone.possible |= done
-            phone.since += 1
         if answer is None or answer.status == 401:
             return
         if answer.status == 200:
             listed = answer.contacts()
-            if listed not in done:
+            phone.possible = done
+            if not phone.may_have(listed):
                 self._violated(phone, sent, f"200 lists {sorted(listed)}, expected one of {[sorted(b) for b in done]}")
-            phone.possible, phone.last, phone.since = frozenset({listed}), sent, 0
+            phone.possible, phone.last = frozenset({listed}), sent
+            # Seconds left are rounded to the nearest, and were so many at the earliest when the request was sent.
+            phone.ends = {c: exchange.sent + (answer.seconds_left(c) or 0) - ROUNDING for c in listed}
             if sent.intent.expires and sent.intent.contact:
                 phone.granted = answer.seconds_left(sent.intent.contact) or 0
                 if not 0 < phone.granted <= sent.intent.expires:
@@ -305,34 +322,23 @@ class Load:
         else:
             self._violated(phone, sent, f"undocumented {answer.status}")
 
-    def excuse(self, edge: str | None, begin: float, end: float) -> None:
-        """Requests through this edge (None: all) that were under way in this time may be late or unanswered."""
-        self._excused.append((edge, begin, end))
-
     def judge(self) -> None:
-        """Adds a violation for each request since the last call that had no final response in time."""
+        """Adds a violation for each request since the last call that an edge received and did not answer in time."""
         for exchange in self._judged:
-            ended = exchange.ended or exchange.sent
-            if any(
-                edge in (None, exchange.edge) and exchange.sent <= end and ended >= begin
-                for edge, begin, end in self._excused
-            ):
+            end = exchange.answered or exchange.ended or exchange.sent
+            received = self.uptime.received(exchange.edge, exchange.sendings, end)
+            if received is None or end - received <= self.bound + self.uptime.waited(exchange.edge, received, end):
                 continue
-            took = exchange.took
-            if took is None:
-                late = (
-                    f"; {exchange.late[0]} came after {exchange.late[1] - exchange.sent:.1f} s" if exchange.late else ""
-                )
-                self.violations.append(
-                    f"{exchange.sent:.3f} {exchange.edge} {exchange.branch}: no final response{late}"
-                )
-            elif took > DEADLINE + SLACK:
-                status = exchange.answer.status if exchange.answer else 0
-                self.violations.append(
-                    f"{exchange.sent:.3f} {exchange.edge} {exchange.branch}: {status} only after {took:.3f} s"
-                )
+            if exchange.answer is not None:
+                what = f"{exchange.answer.status} only"
+            else:
+                late = f", {exchange.late[0]} after {exchange.late[1] - exchange.sent:.1f} s" if exchange.late else ""
+                what = f"no final response{late}"
+            self.violations.append(
+                f"{received:.3f} {exchange.edge} {exchange.branch}: {what} after {end - received:.3f} s"
+                f" (sent at {[f'{at - exchange.sent:.3f}' for at in exchange.sendings]})"
+            )
         self._judged.clear()
-        self._excused.clear()
 
     def _count(self, exchange: Exchange) -> None:
         self.answers[str(exchange.answer.status) if exchange.answer else "none"] += 1

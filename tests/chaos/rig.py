@@ -14,10 +14,13 @@ from typing import Any
 import aiohttp
 
 from ramal.processes import free_port, port_is_free
+from tests.chaos.uptime import Away, Uptime, waited_for_cpu
 
 PROJECT = Path(__file__).resolve().parents[2]
 RAMAL = PROJECT / ".venv" / "bin" / "ramal"
 BACKENDS = ("kafka", "mysql", "ldap")
+BACK = 60.0
+"""Seconds until an edge that was killed must have opened its sockets again."""
 
 
 class NotInTime(AssertionError):
@@ -65,6 +68,7 @@ class Extra:
     """One more process of a service, like one of the stack's."""
 
     def __init__(self, name: str, like: Process, log: Path, port: int, environ: Mapping[str, str]) -> None:
+        self.name = name
         self.http = f"127.0.0.1:{port}"
         self.log = log
         with log.open("ab") as out:
@@ -97,8 +101,10 @@ class Stack:
     def __init__(self, directory: Path, edges: int, users: int, environ: Mapping[str, str]) -> None:
         self.directory = directory
         self.log = directory / "stack.log"
+        self.uptime = Uptime()
         self._extras: list[Extra] = []
-        self._stopped: set[int] = set()
+        self._stopped: dict[int, Away] = {}
+        self._coming: set[asyncio.Task[None]] = set()
         with self.log.open("ab") as out:
             self._process = subprocess.Popen(
                 [
@@ -170,16 +176,36 @@ class Stack:
         raise NotInTime(f"{name} was not ready within {seconds:.0f} s: {said}")
 
     async def all_ready(self, seconds: float) -> None:
-        """Waits until every service is ready."""
+        """Waits until every service is ready, and every edge known to be up."""
+        if self._coming:
+            await asyncio.wait(self._coming)
         for name, http in self.http().items():
             await self.ready(name, http, seconds)
 
     async def kill(self, name: str, seconds: float = 30.0) -> Process:
         """kill -9; returns its successor, which need not be ready."""
         before = self.process(name)
+        away = self.uptime.away(name, time.time())
         before.signal(signal.SIGKILL)
+        coming = asyncio.create_task(self._comes_back(name, away))
+        self._coming.add(coming)
+        coming.add_done_callback(self._coming.discard)
         await until(f"{name} is started again", lambda: self.process(name).pid != before.pid, seconds)
         return self.process(name)
+
+    async def _comes_back(self, name: str, away: Away) -> None:
+        """Notes when it has opened its sockets, ready or not; an edge that never does is down for the rest."""
+        if name not in self.edges("udp"):
+            return
+        address = self.http()[name]
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=1)) as session:
+            while time.time() < away.begin + BACK:
+                with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                    async with session.get(f"http://{address}/readyz") as response:
+                        if "starting" not in (await response.json()).get("reasons", ()):
+                            away.end = time.time()
+                            return
+                await asyncio.sleep(0.02)
 
     async def keep_down(self, name: str, seconds: float) -> None:
         """kill -9 of a process and of each successor for that long; the one after is left alone."""
@@ -190,14 +216,15 @@ class Stack:
     def halt(self, name: str) -> Process:
         """SIGSTOP: hung, but its connections stay."""
         process = self.process(name)
-        self._stopped.add(process.pid)
+        self._stopped[process.pid] = self.uptime.away(name, time.time())
         process.signal(signal.SIGSTOP)
         return process
 
     def wake(self, process: Process) -> None:
         """SIGCONT."""
-        self._stopped.discard(process.pid)
         process.signal(signal.SIGCONT)
+        if away := self._stopped.pop(process.pid, None):
+            away.end = time.time()
 
     @contextlib.asynccontextmanager
     async def hung(self, name: str) -> AsyncIterator[Process]:
@@ -211,11 +238,13 @@ class Stack:
     @contextlib.contextmanager
     def asleep(self, extra: Extra) -> Iterator[None]:
         """An extra process stopped inside the block."""
+        away = self.uptime.away(extra.name, time.time())
         extra.process.send_signal(signal.SIGSTOP)
         try:
             yield
         finally:
             extra.process.send_signal(signal.SIGCONT)
+            away.end = time.time()
 
     async def extra(
         self, service: str, name: str, environ: Mapping[str, str] | None = None, seconds: float = 30
@@ -229,18 +258,24 @@ class Stack:
             raise NotInTime(f"{error}\n{extra.log.read_text()[-2000:]}") from error
         return extra
 
+    def note_waits(self) -> None:
+        """Notes how long each edge has waited for a CPU so far."""
+        processes = self.description()["processes"]
+        for name in self.edges("udp"):
+            self.uptime.note(name, time.time(), waited_for_cpu(int(processes[name]["pid"])))
+
     def let_go(self) -> None:
         """Ends what a test left: wakes the stopped, kills the extra processes."""
-        for pid in self._stopped:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
-        self._stopped.clear()
+        for pid in list(self._stopped):
+            self.wake(Process("", pid))
         for extra in self._extras:
             extra.kill()
         self._extras.clear()
 
     def close(self) -> None:
         """Ends all of it."""
+        for coming in self._coming:
+            coming.cancel()
         self.let_go()
         if self._process.poll() is None:
             self._process.terminate()

@@ -23,9 +23,10 @@ from events.registrations import (
 from events.wire import encode
 from registrar.config import Policy
 from registrar.decider import decide
-from tests.chaos.invariants import broken_history, broken_promises, contacts_in, differing, rows_of
+from tests.chaos.invariants import broken_history, broken_promises, contacts_in, differing, lingering, rows_of
 from tests.chaos.ledger import Ledger, decode_command
 from tests.chaos.load import Intent, Load, Phone, Sent
+from tests.chaos.uptime import Uptime
 
 # -- a fake edge -----------------------------------------------------------------------------------------
 
@@ -95,6 +96,7 @@ async def fakes() -> AsyncIterator[Fakes]:
         edges[name] = edge
         addresses[name] = transport.get_extra_info("sockname")
     load = Load("x.test", addresses, [(f"u{n}", f"secret-u{n}") for n in range(20)], patience=0.3)
+    load.bound = 0.25
     yield Fakes(load, edges, bindings)
     load.close()
     for edge in edges.values():
@@ -177,18 +179,47 @@ async def test_an_undocumented_status_is_a_violation(fakes: Fakes, status: int) 
     assert f"undocumented {status}" in fakes.load.violations[0]
 
 
-async def test_an_excused_edge_may_be_silent(fakes: Fakes) -> None:
+async def test_an_edge_answers_only_what_it_received(fakes: Fakes) -> None:
     phone = fakes.load.phones[0]
     await fakes.load.act(phone)
     for edge in fakes.edges.values():
         edge.answer = lambda _: None
-    begin = time.time()
+    fakes.load.uptime.away("edge-1", time.time())
     for name in fakes.edges:
         await fakes.load.register(phone, Intent(phone.contact(), 300), edge=name)
-    fakes.load.excuse("edge-1", begin, time.time())
     fakes.load.judge()
     assert len(fakes.load.violations) == 1
     assert "edge-2" in fakes.load.violations[0]
+
+
+def test_the_first_copy_that_a_new_edge_can_have_received_counts() -> None:
+    uptime = Uptime()
+    assert uptime.received("edge-1", [10.0, 10.5], 12.0) == 10.0
+    uptime.away("edge-1", 3.0, 4.0)
+    uptime.away("edge-1", 13.0)
+    assert uptime.received("edge-1", [10.0, 10.5], 12.0) == 10.0
+    uptime.away("edge-1", 9.0, 10.2)
+    assert uptime.received("edge-1", [10.0, 10.5, 11.5], 12.0) == 10.5
+    uptime.away("edge-1", 11.0, 11.1)
+    assert uptime.received("edge-1", [10.0, 10.5, 11.5], 12.0) == 11.5
+    assert uptime.received("edge-1", [10.0, 10.5], 12.0) is None
+    assert uptime.received("edge-1", [10.0, 10.5, 11.5], 14.0) is None, "it is away and will never answer"
+    assert uptime.received("edge-2", [10.0, 10.5], 12.0) == 10.0
+
+
+def test_an_edges_wait_for_a_cpu_is_that_of_the_time_in_question_over_its_lives() -> None:
+    uptime = Uptime()
+    assert uptime.waited("edge-1", 1.0, 2.0) == 0.0
+    for at, waited in ((1.0, 5.0), (2.0, 5.5), (3.0, 6.5), (4.0, 0.2), (5.0, 0.3)):
+        uptime.note("edge-1", at, waited)
+    assert uptime.waited("edge-1", 1.0, 2.0) == pytest.approx(0.5)
+    assert uptime.waited("edge-1", 1.5, 2.5) == pytest.approx(1.5)
+    assert uptime.waited("edge-1", 2.5, 3.5) == pytest.approx(1.2)
+    assert uptime.waited("edge-1", 0.5, 9.0) == pytest.approx(1.8)
+    uptime.note_stalled(1.0, 0.0)
+    uptime.note_stalled(5.0, 3.0)
+    assert uptime.waited("edge-1", 1.0, 2.0) == pytest.approx(3.5), "the machine stood still at some time in between"
+    assert uptime.waited("edge-2", 1.0, 2.0) == pytest.approx(3.0)
 
 
 async def test_a_changed_mind_is_a_violation(fakes: Fakes) -> None:
@@ -364,6 +395,21 @@ async def test_a_kept_registration_is_in_order_and_a_shorter_one_is_seen(fakes: 
     assert not broken_promises([phone], state(until + 5, sent.cseq))
     assert "promised until" in broken_promises([phone], state(until - 5000, sent.cseq))[phone.aor]
     assert "acknowledged was" in broken_promises([phone], state(until + 5, sent.cseq - 1))[phone.aor]
+
+
+async def test_a_registration_may_end_when_its_time_is_over_and_not_before(fakes: Fakes) -> None:
+    phone, sent = await acknowledged(fakes)
+    end = sent.exchange.sent + 300
+    assert not phone.may_have(frozenset(), end - 1)
+    assert phone.may_have(frozenset(), end)
+    assert phone.may_have(frozenset({phone.contact()}), end)
+    assert not phone.may_have(frozenset({"sip:somebody@else"}), end)
+
+
+def test_e23_a_binding_that_lives_on_is_seen() -> None:
+    states = {AOR: AorState(1, (binding(7, expires=400_000),))}
+    assert not lingering(states, 414.0)
+    assert AOR in lingering(states, 416.0)
 
 
 def test_rows_that_differ_from_the_log_are_seen() -> None:

@@ -18,13 +18,13 @@ from tests.chaos.load import DEADLINE, PATIENCE, SLACK, Intent, Phone, Sent
 from tests.chaos.rig import RAMAL
 from tests.chaos.system import CYCLES, FULL, MIN_EXPIRES, OUTAGE, SESSION, System
 
-pytestmark = [pytest.mark.chaos, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.chaos, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
 
 SERVICES = ("authsvc-1", "registrar-1", "locator-1")
 BACKENDS = ("mysql", "ldap", "kafka")
-SOON = 5.0
-"""Seconds in which all registers again once what was away is back."""
-SETTLED = SESSION + 9.0
+SOON = 15.0
+"""Seconds in which all registers again once what was away is back; the summary tells how long it took."""
+SETTLED = SESSION + 24.0
 """The same where a consumer group must first miss a member that was killed."""
 
 
@@ -40,8 +40,10 @@ HELD = 40.0
 """A dead rebuild's hold on the positions is taken back after 30 s."""
 REBUILD_DEATHS = [0.8 + 0.07 * n for n in range(20)]
 ANYTHING = 120.0 if FULL else 20.0
-ALL_SETTLED = 40.0
+ALL_SETTLED = 90.0
 DEAD = OUTAGE if FULL else 4.0
+SEEDS = [int(seed) for seed in os.environ.get("RAMAL_CHAOS_SEEDS", "").split()] or [int(time.time() % 10_000)]
+"""Of the random test; the summary and the test's name tell them."""
 
 # -- kill -9 ------------------------------------------------------------------------------------------------
 
@@ -60,14 +62,12 @@ async def test_e08_a_killed_edge_costs_at_most_a_retransmission(system: System) 
     """E08, E11: its phones go on through another edge; those of its next life are answered."""
     async with system.under_load("kill -9 edge-1"):
         for _ in range(CYCLES):
-            began = time.time()
             others = [name for name in system.edges if name != "edge-1"]
             system.avoid("edge-1")
             await system.stack.kill("edge-1")
             await system.recovered(SOON, edges=others)
             await system.stack.ready("edge-1", system.stack.http()["edge-1"], 20)
             system.avoid()
-            system.load.excuse("edge-1", began, time.time())
             await system.recovered(SOON)
 
 
@@ -132,9 +132,7 @@ async def test_e23_bindings_end_once_and_in_time_though_the_registrar_dies(syste
     seconds = 3
     async with system.under_load("bindings end while the registrar dies"):
         for phone in phones:
-            sent = await system.load.register(phone, Intent(phone.contact(), seconds))
-            assert status(sent) == 200
-            phone.possible = frozenset({frozenset()})
+            await system.register(phone, SOON, expires=seconds)
         await system.stack.kill("registrar-1")
         await system.recovered(SETTLED)
         await system.moved(2 * seconds)
@@ -205,6 +203,24 @@ async def refused(system: System, phone: Phone) -> None:
     assert status(await system.load.register(phone, system.load.refresh(phone))) == 503
 
 
+async def test_e12_while_kafka_is_away_a_refresh_is_not_promised_and_routing_goes_on(system: System) -> None:
+    """E12, E03: 503 to a refresh and to a removal; every edge still routes by what was acknowledged before."""
+    staying, leaving = system.newcomers(2)
+    async with system.scenario("requests while kafka hangs"):
+        await asyncio.gather(system.register(staying, SOON), system.register(leaving, SOON))
+        async with system.stack.hung("kafka"):
+            asked = await asyncio.gather(
+                system.load.register(staying, system.load.refresh(staying)),
+                system.load.register(leaving, Intent(None, 0)),
+            )
+            routed = [await system.routed(phone) for phone in (staying, leaving)]
+        assert [status(sent) for sent in asked] == [503, 503]
+        assert routed == [{frozenset({phone.contact()})} for phone in (staying, leaving)]
+        await system.recovered(SETTLED)
+        await system.register(leaving, SOON, expires=0)
+        assert await system.routed(leaving) == {frozenset()}
+
+
 # -- the projection lost ---------------------------------------------------------------------------------------------
 
 
@@ -253,7 +269,7 @@ async def rebuild(system: System) -> str:
     """Runs it to its end; returns what it printed."""
     rebuilding = await start_rebuild(system)
     try:
-        printed, _ = await asyncio.wait_for(rebuilding.communicate(), 90)
+        printed, _ = await asyncio.wait_for(rebuilding.communicate(), 300)
     finally:
         if rebuilding.returncode is None:
             rebuilding.kill()
@@ -272,13 +288,11 @@ async def test_e22_a_deregistration_stuck_in_a_hung_edge_undoes_nothing(system: 
     system.load.patience = 3.0
     async with system.scenario("deregistration in a hung edge's socket"):
         await system.register(phone, SOON)
-        began = time.time()
         async with system.hung_edge("edge-1"):
             await system.load.register(phone, Intent(phone.contact(), 0), edge="edge-1")
             sent = await system.load.register(phone, system.load.refresh(phone), edge="edge-2")
             assert status(sent) == 200
         await system.recovered(SOON)
-        system.load.excuse("edge-1", began, time.time())
     assert system.reader.ledger.states[phone.aor].bindings
 
 
@@ -315,7 +329,6 @@ async def test_e22_a_command_stuck_in_a_hung_edges_producer_is_too_late(system: 
             assert time.time() < began + 30, "the deregistration was never late: the scenario did not do what it says"
             await asyncio.sleep(0.1)
         await system.recovered(SETTLED)
-        system.load.excuse(None, began, time.time())
     assert system.reader.ledger.states[phone.aor].bindings, phone.report()
 
 
@@ -328,19 +341,16 @@ def status(sent: Sent | None) -> int | None:
 
 
 @pytest.mark.timeout(900)
-async def test_e08_anything_at_any_time(system: System) -> None:
-    """E08, E18, E20: random kills and stops of any process, several at a time; the seed is in the summary."""
-    seed = int(os.environ.get("RAMAL_CHAOS_SEED", time.time() % 10_000))
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_e08_anything_at_any_time(system: System, seed: int) -> None:
+    """E08, E18, E20: random kills and stops of any process, several at a time."""
     fate = random.Random(seed)
-    async with system.under_load(f"anything at any time, seed {seed}") as told:
+    async with system.under_load(f"anything at any time, seed {seed}"):
         system.look_up_now = False
-        began = time.time()
         async with asyncio.TaskGroup() as group:
             for name in system.stack.names():
                 group.create_task(trouble(system, name, random.Random(fate.random()), time.monotonic() + ANYTHING))
-        for edge in system.edges:
-            system.load.excuse(edge, began, time.time())
-        told.recovered.append(await system.recovered(ALL_SETTLED))
+        await system.recovered(ALL_SETTLED)
         system.look_up_now = True
 
 

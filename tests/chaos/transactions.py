@@ -29,10 +29,9 @@ class Exchange:
 
     edge: str
     branch: str
-    sent: float
+    sendings: list[float]
+    """When it was sent, retransmissions included."""
     packet: bytes = dataclasses.field(repr=False)
-    copies: int = 0
-    """Retransmissions."""
     proceeding: bool = False
     """A provisional response came: timer E is T2 from now on."""
     answer: Answer | None = None
@@ -44,6 +43,16 @@ class Exchange:
     """When the transaction was over, answered or not."""
     late: tuple[int, float] | None = None
     """Status and time of a first final response that came after the phone had given up."""
+
+    @property
+    def sent(self) -> float:
+        """When it was sent first."""
+        return self.sendings[0]
+
+    @property
+    def copies(self) -> int:
+        """How many retransmissions there were."""
+        return len(self.sendings) - 1
 
     @property
     def took(self) -> float | None:
@@ -91,7 +100,7 @@ class Transactions:
 
         The first packet also goes to `copy_to`.
         """
-        exchange = Exchange(edge, branch, time.time(), packet, scattered=copy_to is not None)
+        exchange = Exchange(edge, branch, [time.time()], packet, scattered=copy_to is not None)
         answered: asyncio.Future[None] = self._loop.create_future()
         self._open[branch] = exchange, answered
         give_up = self._loop.time() + min(patience, TIMER_F)
@@ -105,7 +114,7 @@ class Transactions:
                 if done:
                     break
                 if self._loop.time() < give_up:
-                    exchange.copies += 1
+                    exchange.sendings.append(time.time())
                     interval = T2 if exchange.proceeding else min(2 * interval, T2)
                     self._put(packet, address)
         finally:

@@ -15,6 +15,7 @@ from events.wire import Decoder, cloud_event, encode
 from ramal.backends import KafkaServer
 from registrar import truths
 from registrar.config import Policy
+from registrar.handler import RegistrarHandler
 from registrar.service import RegistrarService, build
 from runtime.config import Kafka, Sources
 from runtime.embedded import EmbeddedStore
@@ -159,6 +160,51 @@ async def test_e20_e25_registrars_come_and_go_and_every_command_is_decided_once(
     assert changes(found) == sorted(
         (f"id-{n}-{s}", "created" if s == 1 else "refreshed") for n in range(20) for s in range(1, sent + 1)
     )
+
+
+async def test_e18_a_partition_lost_to_another_is_restored_without_any_traffic(logs: Logs) -> None:
+    """Another registrar claimed it and wrote its snapshots; ours hears of it when it writes its own."""
+    log = await logs()
+    service = RegistrarService(await logs(), Policy(snapshot_interval=600), "ours", PARTITIONS)
+    await service.start()
+    try:
+        await ready(service)
+        for cseq in (1, 2):  # the second is not in the snapshots yet when the other comes
+            await service._snapshot()
+            await log.append([register(1, cseq)])
+
+            async def is_decided(count: int = cseq) -> bool:
+                return len(await read_truths(log)) == count
+
+            await until(is_decided)
+        number = register(1, 1).partition
+        rival = RegistrarHandler(await logs(), Policy(), "rival")
+        await rival.restore(number)
+        await rival.snapshot()
+        taken = rival.partitions[number].claim
+        assert service.handler.partitions[number].claim < taken
+
+        await service._snapshot()  # as its loop does
+
+        async def is_claimed_again() -> bool:
+            partition = service.handler.partitions.get(number)
+            return partition is not None and partition.claim > taken
+
+        await until(is_claimed_again)
+        await ready(service)
+        partition = service.handler.partitions[number]
+        assert not partition.lost
+        assert list(partition.states) == ["u1@example.test"]
+        await service._snapshot()
+        assert not partition.changed
+        await log.append([register(1, 3)])
+
+        async def is_refreshed() -> bool:
+            return ("id-1-3", "refreshed") in changes(await read_truths(log))
+
+        await until(is_refreshed)
+    finally:
+        await service.stop(4.0)
 
 
 async def test_r31_the_timer_ends_a_binding_by_itself(logs: Logs):
