@@ -102,6 +102,8 @@ class AuthHandler:
         self._rules = rules
         self._lockout = lockout
         self._most_parked = parked
+        self._room = 0
+        """How many more may be parked from the batch in hand."""
         self._dead_letter = dead_letter
         self._clock = clock
         self._now = clock()
@@ -145,6 +147,7 @@ class AuthHandler:
         """Decides a batch and appends what came of it; returns what may be committed."""
         self._users.tick()
         self._now = self._clock()
+        self._room = self._most_parked - self._parked()
         out: list[Append] = []
         places = [(p, self._places[p], records) for p, records in batch.items() if p in self._places]
         for partition, place, records in places:
@@ -223,12 +226,13 @@ class AuthHandler:
                 self._counts[status] = 0
 
     def _full(self) -> bool:
-        full = self._parked() >= self._most_parked
-        if full:
-            dropped("parking-full")
-        return full
+        if self._room > 0:
+            return False
+        dropped("parking-full")
+        return True
 
     def _park(self, place: _Place, user: Key, record: Record, command: AuthCommand) -> None:
+        self._room -= 1
         left = min((command.reply.deadline - record.timestamp) / 1000, LONGEST_SECONDS)
         place.parking.park(user, Parked(record, self._now + left, command))
         self._arm()

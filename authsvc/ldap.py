@@ -1,19 +1,17 @@
 """Users and their telephone numbers from an LDAP directory.
 
-One search is for many names, on threads, since ldap3 and its sockets block.
-
-ldap3 connects, verifies the certificate and binds the service's own account; nobody else ever binds here
-(CHECKLIST A20). The search itself is `ldap_wire`'s.
+One search is for many names. ldap3 connects, verifies the certificate and binds the service's own account, on a
+thread, since it blocks; nobody else ever binds here (CHECKLIST A20). The search itself is `ldap_wire`'s and waits
+on the loop: handing each to a thread and its answer back costs more than the search.
 
 When a search fails, the directory is `away`: look-ups fail at once, and a probe every second says when it is
-back. So a directory that hangs costs two threads their time-out once, not every request a wait.
+back. So a directory that hangs costs one time-out, not every request a wait.
 """
 
 import asyncio
 import contextlib
 import logging
 import ssl
-import time
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +20,7 @@ from typing import Any
 from prometheus_client import Counter
 
 from authsvc.config import LdapSettings
+from authsvc.ldap_socket import receive, send
 from authsvc.ldap_wire import SUCCESS, Done, Entry, Malformed, search, take
 from authsvc.remembered import Key
 from authsvc.user import User, from_ha1s, from_password
@@ -40,7 +39,8 @@ log = logging.getLogger("ramal.authsvc")
 SEARCHES = Counter("ramal_ldap_searches", "Searches sent to the directory.")
 NAMES = Counter("ramal_ldap_names", "Names asked for in these searches.")
 
-IN_FLIGHT = 2
+CONNECTING = 2
+"""Connections opened at one time."""
 CONNECT_SECONDS = 1.0
 PROBE_SECONDS = 1.0
 _PROBE = "ramal-probe"
@@ -69,9 +69,7 @@ class LdapUsers:
             self._attributes.append(settings.password_attribute)
         self._attributes.extend(settings.ha1_attributes.values())
         self._server = _server(settings)
-        # Searches for numbers have threads of their own: they may take long, and those for users do not wait for them.
-        self._threads = ThreadPoolExecutor(IN_FLIGHT, "ldap")
-        self._number_threads = ThreadPoolExecutor(IN_FLIGHT, "ldap numbers")
+        self._threads = ThreadPoolExecutor(CONNECTING, "ldap")
         self._idle: list[Any] = []
         self._probing: asyncio.Task[None] | None = None
         self._stopped = False
@@ -119,7 +117,7 @@ class LdapUsers:
         asked = sorted({text for number, domain in keys if domain in rules for text in _written(number, rules[domain])})
         uid, attribute = self._settings.uid_attribute, self._settings.number_attribute
         try:
-            entries = await self._on_thread(self._number_threads, attribute, asked, [uid, attribute])
+            entries = await self._search(attribute, asked, [uid, attribute])
         except _NO_ANSWER as error:
             # It may be slow for want of an index, which says nothing of searches for users.
             raise LdapUnavailable("the directory did not answer") from error
@@ -137,25 +135,18 @@ class LdapUsers:
         return {key: found[key] for key in keys if key in found}
 
     async def stop(self) -> None:
-        """Ends the probe and closes the connections; a search that hangs ends by its own time-out."""
+        """Ends the probe and closes the connections; one that is being opened ends by its own time-out."""
         self._stopped = True
         if self._probing:
             self._probing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._probing
-        for threads in (self._threads, self._number_threads):
-            threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
         while self._idle:
             _close(self._idle.pop())
 
     async def _find_entries(self, names: Sequence[str]) -> list[Entry]:
-        return await self._on_thread(self._threads, self._settings.uid_attribute, names, self._attributes)
-
-    async def _on_thread(
-        self, threads: ThreadPoolExecutor, attribute: str, values: Sequence[str], wanted: Sequence[str]
-    ) -> list[Entry]:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(threads, self._search, attribute, values, wanted)
+        return await self._search(self._settings.uid_attribute, names, self._attributes)
 
     def _lost(self, error: BaseException) -> None:
         """Begins to probe; says so once."""
@@ -177,30 +168,37 @@ class LdapUsers:
             self.back.set()
             return
 
-    def _search(self, attribute: str, values: Sequence[str], wanted: Sequence[str]) -> list[Entry]:
-        """One search on this thread: the entries that have one of the values, with these attributes of them."""
-        deadline = time.monotonic() + self._settings.timeout
-        while True:
-            try:
-                connection = self._idle.pop()
-            except IndexError:
-                connection = self._connect()
-                fresh = True
-            else:
-                fresh = False
-            try:
-                answers = self._ask(connection, attribute, values, wanted, deadline)
-            except _NO_ANSWER as error:
-                _close(connection)
-                # A kept connection may have been closed by the server meanwhile: that says nothing of it now.
-                if fresh or isinstance(error, TimeoutError):
+    async def _search(self, attribute: str, values: Sequence[str], wanted: Sequence[str]) -> list[Entry]:
+        """The entries that have one of the values, with these attributes of them."""
+        async with asyncio.timeout(self._settings.timeout):
+            while True:
+                fresh = not self._idle
+                connection = await self._connected() if fresh else self._idle.pop()
+                try:
+                    answers = await self._ask(connection, attribute, values, wanted)
+                except _NO_ANSWER:
+                    _close(connection)
+                    # A kept connection may have been closed by the server meanwhile: that says nothing of it now.
+                    if fresh:
+                        raise
+                    continue
+                except BaseException:  # its time is over, or we stop: an answer may still come on this connection
+                    _close(connection)
                     raise
-                continue
-            if self._stopped:
-                _close(connection)
-            else:
-                self._idle.append(connection)
-            return answers
+                if self._stopped:
+                    _close(connection)
+                else:
+                    self._idle.append(connection)
+                return answers
+
+    async def _connected(self) -> Any:
+        """A new connection; if nobody waits for it any more when it is there, it is closed."""
+        opening = asyncio.get_running_loop().run_in_executor(self._threads, self._connect)
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close_late)
+            raise
 
     def _connect(self) -> Any:
         settings = self._settings
@@ -221,29 +219,24 @@ class LdapUsers:
             if settings.starttls:
                 connection.start_tls(read_server_info=False)
             connection.bind(read_server_info=False)
+            connection.socket.setblocking(False)
         except BaseException:
             _close(connection)
             raise
         return connection
 
-    def _ask(
-        self, connection: Any, attribute: str, values: Sequence[str], wanted: Sequence[str], deadline: float
-    ) -> list[Entry]:
+    async def _ask(self, connection: Any, attribute: str, values: Sequence[str], wanted: Sequence[str]) -> list[Entry]:
         settings = self._settings
         message_id = self._server.next_message_id()
         octets = [value.encode() for value in values]
         seconds = max(1, int(settings.timeout))
-        request = search(message_id, settings.base, attribute, octets, wanted, seconds)
-        socket = connection.socket
         SEARCHES.inc()
         NAMES.inc(len(values))
-        socket.settimeout(_left(deadline))
-        socket.sendall(request)
+        await send(connection.socket, search(message_id, settings.base, attribute, octets, wanted, seconds))
         entries: list[Entry] = []
         data = b""
         while True:
-            socket.settimeout(_left(deadline))
-            received = socket.recv(65536)
+            received = await receive(connection.socket)
             if not received:
                 raise ConnectionResetError("the directory closed the connection")
             data += received
@@ -317,11 +310,9 @@ def _server(settings: LdapSettings) -> Any:
     )
 
 
-def _left(deadline: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError("the directory took too long")
-    return left
+def _close_late(opening: asyncio.Future[Any]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        _close(opening.result())
 
 
 def _close(connection: Any) -> None:

@@ -9,6 +9,7 @@ user of that very name only (CHECKLIST A19).
 """
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 _INTEGER, _OCTETS, _ENUMERATED, _BOOLEAN, _SEQUENCE = 0x02, 0x04, 0x0A, 0x01, 0x30
@@ -97,7 +98,7 @@ def _attributes(data: bytes, start: int, stop: int) -> dict[str, list[bytes]]:
         _, start, after = _inner(data, start, stop)
         _, name, name_stop = _inner(data, start, after)
         _, value, set_stop = _inner(data, name_stop, after)
-        values = found.setdefault(data[name:name_stop].decode("utf-8", "replace").lower(), [])
+        values = found.setdefault(_name(data[name:name_stop]), [])
         while value < set_stop:
             _, value, value_stop = _inner(data, value, set_stop)
             values.append(data[value:value_stop])
@@ -106,8 +107,18 @@ def _attributes(data: bytes, start: int, stop: int) -> dict[str, list[bytes]]:
     return found
 
 
+@lru_cache(maxsize=64)
+def _name(octets: bytes) -> str:
+    """An attribute's name in lower case; those that we ask for are few."""
+    return octets.decode("utf-8", "replace").lower()
+
+
 def _inner(data: bytes, begin: int, limit: int) -> tuple[int, int, int]:
     """Tag, start and stop of the value of the element at `begin`, which must end within `limit`."""
+    if begin + 2 <= limit and (length := data[begin + 1]) < 0x80:  # as nearly all are
+        start, stop = begin + 2, begin + 2 + length
+        if stop <= limit:
+            return data[begin], start, stop
     header = _header(data, begin)
     if header is None or header[2] > limit:
         raise Malformed("an element is longer than what it is in")

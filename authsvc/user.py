@@ -4,7 +4,7 @@ No repr of these types shows a secret, so that none reaches a log or a traceback
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import msgspec
 
@@ -47,10 +47,9 @@ def from_ha1s(values: dict[str, str]) -> User:
     return User(*(_hex(values.get(algorithm, ""), DIGITS[algorithm]) for algorithm in ALGORITHMS))
 
 
-def from_password(name: str, realm: str, password: str, algorithms: Iterable[str] = ALGORITHMS) -> User:
+def from_password(name: str, realm: str, password: str, algorithms: Collection[str] = ALGORITHMS) -> User:
     """A user whose HA1s are computed from the clear-text password (RFC 7616 section 3.4.2)."""
-    ha1s = {algorithm: digest.ha1(algorithm, name, realm, password) for algorithm in algorithms}
-    return User(*(ha1s.get(algorithm) for algorithm in ALGORITHMS))
+    return User(*[digest.ha1(each, name, realm, password) if each in algorithms else None for each in ALGORITHMS])
 
 
 def _hex(text: str, digits: int) -> str | None:
