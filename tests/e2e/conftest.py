@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,12 +17,20 @@ from typing import Any
 import pytest
 
 from authsvc.users_file import add_user
+from ramal.certificate import self_signed
 from ramal.processes import free_port, tail
+from tests.e2e.caller import Caller
 from tests.e2e.phone import Phone
+from tests.e2e.wire import TRANSPORTS, Address, link
 
 DOMAIN = "example.test"
 RAMAL = [sys.executable, "-m", "ramal"]
-Address = tuple[str, int]
+CALLERS = range(1120, 1180)
+"""Numbers of users who call and are called; the others register only."""
+ORIGIN = "https://phone.example.test"
+"""Whose pages may open a WebSocket at the three edges."""
+REDIRECTED = "redirect.test"
+"""A domain of the embedded system, with the same users, that answers calls with 302."""
 
 
 def user(number: int) -> str:
@@ -41,6 +50,30 @@ class System:
     environ: Mapping[str, str]
     """What the command line needs to ask it, beside `where`."""
     where: tuple[str, ...]
+    at: list[dict[str, Address]]
+    """Of each edge, the address by transport."""
+    authority: Path
+    """By what the edges' certificates are verified."""
+    run_dir: Path | None = None
+    """Of a stack: where `stack.json` is."""
+
+    def caller(self, number: int, *, edge: int = 0, transport: str = "udp", domain: str = DOMAIN) -> Caller:
+        """A phone of a user at an edge that calls and is called."""
+        name = user(number)
+        way = link(transport, self.at[edge][transport], self.authority)
+        return Caller(way, name, f"secret-{name}", domain)
+
+    def described(self) -> dict[str, Any]:
+        """A stack's `stack.json` as it is now."""
+        assert self.run_dir is not None
+        content: dict[str, Any] = json.loads((self.run_dir / "stack.json").read_text())
+        return content
+
+    def metric(self, name: str, *, edge: int = 0) -> float:
+        """The sum of a metric of one edge over its labels."""
+        with urllib.request.urlopen(f"{self.http[edge]}/metrics", timeout=5) as response:
+            lines = response.read().decode().splitlines()
+        return sum(float(line.split()[-1]) for line in lines if re.match(rf"{name}(\{{|\s)", line))
 
     def phone(self, number: int, *, edge: int = 0, transport: str = "udp") -> Phone:
         """The phone of a user at an edge."""
@@ -121,15 +154,23 @@ def is_ready(base: str) -> bool:
     return False
 
 
-def start_up(data: Path, *options: str) -> tuple[Running, System]:
-    """`ramal up` on free ports with this directory, ready."""
-    sip, http, ws = free_port(), free_port(), free_port()
+def start_up(data: Path, *options: str, encrypted: bool = False, **environ: str) -> tuple[Running, System]:
+    """`ramal up` on free ports with this directory, ready; `encrypted`: with TLS and WSS, too."""
+    sip, http, ws, tls, wss = (free_port() for _ in range(5))
     words = ["up", "--data", str(data), "--sip-port", str(sip), "--http-port", str(http), "--ws-port", str(ws)]
     words += ["--domain", DOMAIN, *options]
-    running = Running(words, data.parent / "up.log")
+    ports = {"udp": sip, "tcp": sip, "ws": ws}
+    authority = data.parent / "certificate.pem"
+    if encrypted:
+        _, key = self_signed(data.parent, DOMAIN, ["127.0.0.1"])
+        ports |= {"tls": tls, "wss": wss}
+        environ |= {"RAMAL_EDGE_TLS": f"127.0.0.1:{tls}", "RAMAL_EDGE_WSS": f"127.0.0.1:{wss}"}
+        environ |= {"RAMAL_EDGE_CERTIFICATE": str(authority), "RAMAL_EDGE_PRIVATE_KEY": str(key)}
+    running = Running(words, data.parent / "up.log", environ)
     base = f"http://127.0.0.1:{http}"
     running.wait_for(lambda: is_ready(base))
-    return running, System("up", [("127.0.0.1", sip)], [base], {}, ("--data", str(data)))
+    at = {transport: ("127.0.0.1", port) for transport, port in ports.items()}
+    return running, System("up", [at["udp"]], [base], {}, ("--data", str(data)), [at], authority)
 
 
 def start_stack(directory: Path, **environ: str) -> tuple[Running, System]:
@@ -141,14 +182,22 @@ def start_stack(directory: Path, **environ: str) -> tuple[Running, System]:
     running.wait_for(described.exists, 120)
     running.wait_for(lambda: "All is ready" in running.output())
     edges = json.loads(described.read_text())["edges"]
-    split = [edge["udp"].rpartition(":") for edge in edges]
+    at = [{transport: _address(edge[transport]) for transport in TRANSPORTS} for edge in edges]
     return running, System(
         "stack",
-        [(host, int(port)) for host, _, port in split],
+        [addresses["udp"] for addresses in at],
         [f"http://{edge['http']}" for edge in edges],
         _exported(run_dir / "env"),
         (),
+        at,
+        run_dir / "certificate.pem",
+        run_dir,
     )
+
+
+def _address(text: str) -> Address:
+    host, _, port = text.rpartition(":")
+    return host, int(port)
 
 
 def _exported(path: Path) -> dict[str, str]:
@@ -162,11 +211,13 @@ def _exported(path: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="package")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """The embedded system with a few of the stack's users."""
+    """The embedded system with a few of the stack's users, on all transports."""
     directory = tmp_path_factory.mktemp("up")
-    for number in range(40):
-        add_user(directory / "data" / "users.htdigest", user(number), DOMAIN, f"secret-{user(number)}")
-    running, system = start_up(directory / "data")
+    for number in (*range(40), *CALLERS):
+        for domain in (DOMAIN, REDIRECTED):
+            add_user(directory / "data" / "users.htdigest", user(number), domain, f"secret-{user(number)}")
+    domains = json.dumps({REDIRECTED: {"redirect": True}})
+    running, system = start_up(directory / "data", encrypted=True, RAMAL_DOMAINS=domains)
     yield system
     assert running.end(signal.SIGINT) == 0
 
@@ -175,6 +226,20 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """The distributed system with two edges."""
     running, system = start_stack(tmp_path_factory.mktemp("stack"), EDGES="2", USERS="1200")
+    yield system
+    assert running.end() == 0
+
+
+@pytest.fixture(scope="package")
+def edges(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """A distributed system with three edges, for the tests that kill and stop them; each leaves it whole."""
+    running, system = start_stack(
+        tmp_path_factory.mktemp("edges"),
+        EDGES="3",
+        USERS="1200",
+        RAMAL_EDGE_KEEPALIVE_SECONDS="1",
+        RAMAL_EDGE_ORIGINS=ORIGIN,
+    )
     yield system
     assert running.end() == 0
 

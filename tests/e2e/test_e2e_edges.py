@@ -1,0 +1,320 @@
+"""Three edges of which some are killed or stopped while phones call: owners, the INVITE's edge, and all backends."""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.e2e.caller import SDP, Call, Caller
+from tests.e2e.conftest import CALLERS, System, is_ready
+from tests.e2e.wire import Address, Silent, UdpLink
+
+pytestmark = pytest.mark.e2e
+
+ALICE, BOB = CALLERS[20], CALLERS[21]
+SOON = 30.0
+"""Seconds in which what must come soon does on the slowest machine."""
+
+
+def until(true: Callable[[], bool], what: str, seconds: float = SOON) -> None:
+    """Waits until it is true."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+        time.sleep(0.02)
+
+
+class Edges:
+    """The three edges, which can be killed and stopped."""
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+
+    def pid(self, name: str) -> int:
+        """Of a process of the stack."""
+        return int(self.system.described()["processes"][name]["pid"])
+
+    def kill(self, edge: int) -> None:
+        """kill -9; its supervisor starts it again a second later."""
+        os.kill(self.pid(f"edge-{edge + 1}"), signal.SIGKILL)
+
+    @contextlib.contextmanager
+    def stopped(self, *names: str) -> Iterator[None]:
+        """SIGSTOP to processes, and SIGCONT."""
+        pids = [self.pid(name) for name in names]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+
+    def neighbours(self, edge: int) -> int:
+        """How many others this edge knows to live."""
+        return int(self.system.metric("ramal_edge_neighbours", edge=edge))
+
+    def whole(self) -> bool:
+        """Whether all three serve, and know each other."""
+        try:
+            return all(is_ready(base) and self.neighbours(n) == 2 for n, base in enumerate(self.system.http))
+        except OSError:
+            return False
+
+
+@pytest.fixture
+def three(edges: System) -> Iterator[Edges]:
+    found = Edges(edges)
+    until(found.whole, "all edges know each other")
+    yield found
+    until(found.whole, "all edges know each other again")
+
+
+@pytest.fixture
+def bob_at(edges: System) -> Iterator[Callable[..., Caller]]:
+    """Registers bob's phone at an edge."""
+    with contextlib.ExitStack() as stack:
+
+        def registered(edge: int, transport: str) -> Caller:
+            phone = stack.enter_context(edges.caller(BOB, edge=edge, transport=transport))
+            phone.register()
+            return phone
+
+        yield registered
+        until_gone(edges, BOB)
+
+
+@pytest.fixture
+def alice(edges: System) -> Iterator[Caller]:
+    """A phone on UDP, registered at the first edge."""
+    with edges.caller(ALICE) as phone:
+        phone.register()
+        yield phone
+        until_gone(edges, ALICE)
+
+
+def until_gone(system: System, number: int) -> None:
+    """Removes all bindings of a user."""
+    with system.caller(number, edge=2) as other:
+        other.deregister()
+
+
+def through(phone: Caller, system: System, edge: int) -> UdpLink:
+    """The phone's own socket towards another edge."""
+    assert isinstance(phone.link, UdpLink)
+    return phone.link.through(system.edges[edge])
+
+
+def talking(call: Call, incoming: Call) -> None:
+    """Answers and acknowledges."""
+    incoming.respond(200, body=SDP)
+    call.hears(200)
+    call.ack()
+    incoming.gets("ACK")
+
+
+def ends(sender: Call, receiver: Call) -> None:
+    """BYE and its 200."""
+    sender.request("BYE")
+    receiver.gets("BYE")
+    receiver.respond(200)
+    sender.hears(200)
+
+
+# --- an edge dies -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp", "wss"])
+@pytest.mark.parametrize("by", ["caller", "callee"])
+def test_e08_bye_passes_though_the_edge_between_was_killed_in_mid_call(
+    three: Edges, alice: Caller, bob_at: Callable[..., Caller], transport: str, by: str
+) -> None:
+    bob = bob_at(2, transport)
+    call = alice.invite(bob.aor, by=through(alice, three.system, 1))
+    incoming = bob.incoming()
+    talking(call, incoming)
+    three.kill(1)
+    call.by = through(alice, three.system, 0)
+    if by == "caller":
+        ends(call, incoming)
+    else:
+        ends(incoming, call)
+    assert bob.requests_from == {three.system.at[2][transport]}
+
+
+@pytest.mark.parametrize("transport", ["tcp", "tls", "ws", "wss"])
+def test_n12_n06_with_the_owner_killed_a_phone_on_a_connection_is_480_at_once(
+    three: Edges, alice: Caller, bob_at: Callable[..., Caller], transport: str
+) -> None:
+    bob = bob_at(1, transport)
+    three.kill(1)
+    until(lambda: three.neighbours(0) == 1, "the dead edge is known")
+    began = time.monotonic()
+    alice.invite(bob.aor).hears(480)
+    assert time.monotonic() - began < 4.0  # not the time of a phone that is silent
+
+
+def test_n12_with_the_owner_stopped_a_silent_phone_on_udp_is_480_after_4_s(
+    three: Edges, alice: Caller, bob_at: Callable[..., Caller]
+) -> None:
+    bob = bob_at(1, "udp")
+    with three.stopped("edge-2"):
+        began = time.monotonic()
+        until(lambda: three.neighbours(0) == 1, "SIGSTOP is known")
+        assert time.monotonic() - began < 4.0
+        began = time.monotonic()
+        call = alice.invite(bob.aor)
+        call.hears(480)
+        assert 3.0 < time.monotonic() - began < 12.0
+        assert bob.incoming().received.first("call-id") == call.call_id
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_y38_x10_the_invites_edge_dies_while_it_rings_an_answer_reaches_the_caller(
+    three: Edges, alice: Caller, bob_at: Callable[..., Caller], transport: str
+) -> None:
+    bob = bob_at(2, transport)
+    call = alice.invite(bob.aor, by=through(alice, three.system, 1))
+    incoming = bob.incoming()
+    incoming.respond(180)
+    call.hears(180)
+    three.kill(1)
+    until(lambda: three.neighbours(2) == 1, "the dead edge is known")
+    call.by = through(alice, three.system, 0)
+    talking(call, incoming)
+    ends(call, incoming)
+
+
+@pytest.mark.parametrize("transport", ["udp", "ws"])
+def test_y38_x14_the_invites_edge_dies_while_it_rings_a_cancel_at_another_ends_both_sides(
+    three: Edges, alice: Caller, bob_at: Callable[..., Caller], transport: str
+) -> None:
+    bob = bob_at(2, transport)
+    call = alice.invite(bob.aor, by=through(alice, three.system, 1))
+    incoming = bob.incoming()
+    incoming.respond(180)
+    call.hears(180)
+    three.kill(1)
+    until(lambda: three.neighbours(0) == 1, "the dead edge is known")
+    call.by = through(alice, three.system, 0)
+    call.cancel()
+    call.hears(200, method="CANCEL")
+    call.hears(487)
+    call.ack()
+    cancel = incoming.gets("CANCEL")
+    assert cancel.branch == incoming.received.branch
+    bob.respond(cancel, 200)
+    incoming.respond(487)
+
+
+def test_rfc3665_3_4_an_edge_that_does_not_answer_and_the_next_one_that_does(
+    three: Edges, alice: Caller, bob_at: Callable[..., Caller]
+) -> None:
+    bob = bob_at(2, "tcp")
+    with three.stopped("edge-2"):
+        with pytest.raises(Silent):
+            alice.ask("OPTIONS", f"sip:{alice.domain}", by=through(alice, three.system, 1), seconds=0.5)
+        call = alice.invite(bob.aor)
+        talking(call, bob.incoming())
+
+
+# --- what falls on another edge ---------------------------------------------------------------------------------------
+
+
+def test_e05_a_cancel_at_a_third_edge_finds_its_invite(
+    three: Edges, alice: Caller, bob_at: Callable[..., Caller]
+) -> None:
+    bob = bob_at(1, "tcp")
+    call = alice.invite(bob.aor)
+    incoming = bob.incoming()
+    incoming.respond(180)
+    call.hears(180)
+    call.by = through(alice, three.system, 2)
+    call.cancel()
+    call.hears(200, method="CANCEL")
+    bob.respond(incoming.gets("CANCEL"), 200)
+    incoming.respond(487)
+    incoming.gets("ACK")
+    call.hears(487)
+    call.ack()  # at the third edge, too: the INVITE's repeats its 487 no more
+    alice.quiet(1.0)
+
+
+def test_y36_one_invite_at_two_edges_rings_once(three: Edges, alice: Caller, bob_at: Callable[..., Caller]) -> None:
+    bob = bob_at(2, "udp")
+    call = alice.invite(bob.aor)
+    alice.send(call.sent, through(alice, three.system, 1))
+    incoming = bob.incoming()
+    incoming.respond(180)
+    call.hears(180)
+    talking(call, incoming)
+    bob.quiet()
+    ends(call, incoming)
+
+
+def test_e07_a_phone_on_udp_whose_packets_fall_on_every_edge_is_reached_from_its_own_alone(
+    three: Edges, alice: Caller, bob_at: Callable[..., Caller]
+) -> None:
+    bob = bob_at(1, "udp")
+    for edge in range(3):
+        call = alice.invite(bob.aor, by=through(alice, three.system, edge))
+        incoming = bob.incoming()
+        talking(call, incoming)
+        incoming.by = through(bob, three.system, 2 - edge)
+        ends(incoming, call)
+    assert bob.requests_from == {three.system.edges[1]}
+    answered: set[Address] = {three.system.edges[0], three.system.edges[1], three.system.edges[2]}
+    assert bob.responses_from <= answered
+
+
+# --- flows ------------------------------------------------------------------------------------------------------------
+
+
+def test_n02_n03_only_the_owner_pings_a_phone_on_udp(
+    three: Edges, alice: Caller, bob_at: Callable[..., Caller]
+) -> None:
+    bob = bob_at(1, "udp")
+    until(lambda: _heard(bob) >= 4, "four pings")
+    assert bob.requests_from == {three.system.edges[1]}
+
+
+def _heard(phone: Caller) -> int:
+    phone.quiet(0.2)
+    return phone.pings
+
+
+@pytest.mark.parametrize("transport", ["tcp", "tls", "ws", "wss"])
+def test_n11_w08_a_closed_connection_takes_the_binding_with_it(
+    edges: System, bob_at: Callable[..., Caller], transport: str
+) -> None:
+    bob = bob_at(1, transport)
+    assert edges.located(BOB, edge=2) == [bob.contact]
+    bob.close()
+    until(lambda: edges.located(BOB, edge=2) == [], "the binding is gone")
+
+
+# --- the backends are away --------------------------------------------------------------------------------------------
+
+
+def test_x01_e12_e13_with_kafka_mysql_and_ldap_stopped_100_comes_and_known_phones_are_called(
+    three: Edges, alice: Caller, bob_at: Callable[..., Caller]
+) -> None:
+    bob = bob_at(0, "udp")
+    for caller, callee in ((alice, bob), (bob, alice)):  # the edge looks up both
+        call = caller.invite(callee.aor)
+        incoming = callee.incoming()
+        talking(call, incoming)
+        ends(call, incoming)
+    with three.stopped("kafka", "mysql", "ldap"):
+        for _ in range(2):  # before, and after the edge knows that they are away
+            call = alice.invite(bob.aor, hears=0)
+            call.hears(100, 1.5)  # before any backend could have been given up
+            incoming = bob.incoming()
+            talking(call, incoming)
+            ends(call, incoming)
+        with three.system.caller(CALLERS[22]) as stranger:
+            stranger.invite(bob.aor).hears(503)
+        bob.quiet()
