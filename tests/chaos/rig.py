@@ -23,6 +23,10 @@ BACK = 60.0
 """Seconds until an edge that was killed must have opened its sockets again."""
 
 
+OWN_SOCKETS = {"RAMAL_EDGE_TLS": "", "RAMAL_EDGE_WS": "", "RAMAL_EDGE_WSS": "", "RAMAL_EDGE_EDGES": "127.0.0.1:0"}
+"""What an extra edge must not take from the one it is like."""
+
+
 class NotInTime(AssertionError):
     """Something that was waited for did not come within its bound."""
 
@@ -74,7 +78,7 @@ class Extra:
         with log.open("ab") as out:
             self.process = subprocess.Popen(
                 like.command(),
-                env={**like.environ(), "RAMAL_NAME": name, "RAMAL_HTTP_PORT": str(port), **environ},
+                env={**like.environ(), **OWN_SOCKETS, "RAMAL_NAME": name, "RAMAL_HTTP_PORT": str(port), **environ},
                 cwd=like.directory(),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
