@@ -43,6 +43,10 @@ transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=4
 group.initial.rebalance.delay.ms=0
+# The defaults of 3 and 8 are for many cores: each request wakes whichever thread has rested longest, whose caches are
+# cold. Measured at 100 chains of four topics a second: a fifth less CPU, and no less at saturation.
+num.network.threads=1
+num.io.threads=1
 # The default of 128 MiB is a quarter of this heap.
 log.cleaner.dedupe.buffer.size=16777216
 """

@@ -9,6 +9,10 @@ class LogUnavailable(Unavailable):
     """The log did not acknowledge in time."""
 
 
+class Rebalancing(LogUnavailable):
+    """The members of a consumer group are being told their partitions; what was asked has not happened."""
+
+
 class LogRefused(Exception):
     """The log will never take this record (too large, invalid); nothing of it was written."""
 

@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 from prometheus_client import Gauge
 
-from runtime.errors import LogRefused, LogUnavailable, Unavailable
+from runtime.errors import LogRefused, LogUnavailable, Rebalancing, Unavailable
 from runtime.handler import Handler, Lost, dead_letter
-from runtime.log.port import Batch, Log, OutOfRange, Record, Subscription
+from runtime.log.port import Batch, Log, PartitionFault, Record, Subscription
 from runtime.metrics import dropped
 
 __all__ = ["Handler", "Lost", "Worker", "dead_letter"]
@@ -160,8 +160,8 @@ class Worker:
                 self._log_is_away(error)
                 failures += 1
                 await self._back_off(failures)
-            except OutOfRange as error:
-                self._stop_partition(error.partition, str(error))
+            except PartitionFault as error:
+                self._stop_partition(error.partition, error.reason)
             except Exception:
                 log.exception("the worker failed; it goes on", extra=self._extra())
                 failures += 1
@@ -260,7 +260,7 @@ class Worker:
             await self._commit()
 
     async def _commit(self) -> None:
-        """Commits what is pending; when the log is away it stays pending, and nothing is lost but repetition."""
+        """Commits what is pending; what cannot be committed now stays so, and nothing is lost but repetition."""
         if self._subscription is None or not self._commits:
             return
         offsets, self._commits = self._commits, {}
@@ -270,7 +270,8 @@ class Worker:
             self._commits = {**offsets, **self._commits}
             if not isinstance(error, LogUnavailable):
                 raise
-            self._log_is_away(error)
+            if not isinstance(error, Rebalancing):
+                self._log_is_away(error)
 
     # Partitions come and go
 
@@ -348,6 +349,11 @@ class Worker:
                 self._handler.release(partition)
                 level = logging.WARNING if place.failures == 0 else logging.DEBUG
                 log.log(level, "restoring failed; trying again", extra=self._extra(partition, cause=str(error)))
+            except PartitionFault as error:
+                self._handler.release(partition)
+                place.restoring = None
+                self._stop_partition(partition, f"restoring: {error}")
+                return
             except asyncio.CancelledError:
                 self._handler.release(partition)
                 raise

@@ -18,7 +18,7 @@ from runtime.errors import LogRefused, LogUnavailable
 from runtime.log import embedded_sql as sql
 from runtime.log.checks import check_record
 from runtime.log.groups import Member, groups_of
-from runtime.log.port import Append, Batch, Bounds, OutOfRange, Position, Reading, Record, Subscription
+from runtime.log.port import END_SECONDS, Append, Batch, Bounds, OutOfRange, Position, Reading, Record, Subscription
 
 log = logging.getLogger("ramal.log")
 
@@ -212,6 +212,8 @@ async def _reading(
     store.watch(topic, watcher)
     try:
         position = begin
+        loop = asyncio.get_running_loop()
+        moved = loop.time()
         while end is None or position < end:
             news.clear()
             start = position
@@ -220,7 +222,10 @@ async def _reading(
             position = chunk.next
             if chunk.records:
                 yield chunk.records
+                moved = loop.time()
             elif end is None or position < end:
+                if end is not None and loop.time() - moved > END_SECONDS:
+                    raise OutOfRange(part.partition, end, chunk.bounds.end)
                 with store.waiting(), contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(IDLE_SECONDS):
                         await news.wait()

@@ -23,7 +23,7 @@ from runtime.log.kafka_fetch import Fetcher, NoSuchOffset
 from runtime.log.kafka_group import KafkaSubscription
 from runtime.log.kafka_topics import create_topics, topic_faults
 from runtime.log.kafka_transactions import Transactions
-from runtime.log.port import Append, Bounds, Position, Reading, Record, Subscription
+from runtime.log.port import END_SECONDS, Append, Bounds, OutOfRange, Position, Reading, Record, Subscription
 
 EARLIEST, LATEST = -2, -1
 ASK_SECONDS = 5.0
@@ -128,6 +128,7 @@ class KafkaLog:
             self._new_group_client,
             lambda partition: self.bounds(topic, partition),
             self._kafka.session_timeout,
+            self._kafka.request_timeout,
             on_assigned,
             on_revoked,
         )
@@ -143,7 +144,9 @@ class KafkaLog:
     async def _read(
         self, topic: str, partition: int, begin: int, end: int | None, committed: bool
     ) -> AsyncGenerator[Sequence[Record], None]:
-        fetcher = Fetcher(self._connected_client(), self._prefix + topic, committed=committed)
+        client, timeout = self._connected_client(), self._kafka.request_timeout
+        fetcher = Fetcher(client, self._prefix + topic, timeout, committed=committed)
+        idle_since: float | None = None
         try:
             fetcher.begin(partition, max(begin, (await self.bounds(topic, partition)).begin))
             while end is None or fetcher.position(partition) < end or fetcher.holding:
@@ -157,13 +160,25 @@ class KafkaLog:
                         raise
                     continue  # an endless reader waits for the log to come back
                 if records:
+                    idle_since = None
                     if end is not None and records[-1].offset >= end:
                         if records := [record for record in records if record.offset < end]:
                             yield records
                         return
                     yield records
+                elif end is not None:
+                    now = asyncio.get_running_loop().time()
+                    idle_since = idle_since or now
+                    if now - idle_since > END_SECONDS:
+                        await self._check_end(topic, partition, end)
         finally:
             await fetcher.stop()
+
+    async def _check_end(self, topic: str, partition: int, end: int) -> None:
+        """Raises OutOfRange when the log ends before."""
+        there = (await self.bounds(topic, partition)).end
+        if there < end:
+            raise OutOfRange(partition, end, there)
 
     async def _restart(self, topic: str, gone: NoSuchOffset) -> int:
         """Where to go on after retention has deleted our position, or the topic was made anew."""

@@ -1,9 +1,8 @@
 """Writes to Kafka: one ProduceRequest at a time to each broker, carrying all that gathered meanwhile.
 
 aiokafka's producer is made for streams of single records: a future, a lock and a hand-over
-between tasks for each. Our services append whole batches and wait once, so they talk to
-aiokafka's client directly; measured on a chain of four topics, this halves the services'
-CPU at 100 records/s and saves 40 % at 2,000/s (docs/architecture.md, section "Kafka").
+between tasks for each. Our services append whole batches and wait once: one future and one
+timer for each append, over connections of our own (docs/architecture.md, section "Kafka").
 
 No request is ever repeated when its outcome is unknown, so nothing is written twice and no
 producer id is needed: the caller hears LogUnavailable and knows what that means for it.
@@ -12,9 +11,10 @@ Since nothing outlives its request, a refused record breaks nothing for the next
 """
 
 import asyncio
+import functools
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 from aiokafka import errors
 from aiokafka.client import AIOKafkaClient
@@ -23,7 +23,8 @@ from aiokafka.structs import TopicPartition
 
 from runtime.errors import LogRefused, LogUnavailable
 from runtime.log.checks import check_record
-from runtime.log.kafka_wire import Produce, Produced
+from runtime.log.kafka_link import Links
+from runtime.log.kafka_wire import Malformed, Produced, Request, produce, produced
 from runtime.log.port import Append, Position
 
 BATCH_BYTES = 900 * 1024
@@ -78,6 +79,10 @@ class _Whole:
         if not self.outcome.done():
             self.outcome.set_exception(error)
 
+    def give_up(self, seconds: float) -> None:
+        """Its deadline has passed."""
+        self.fail(LogUnavailable(f"no acknowledgement within {seconds} s"))
+
     def finish_part(self) -> None:
         self.left -= 1
         if not self.left and not self.outcome.done():
@@ -85,12 +90,15 @@ class _Whole:
 
 
 class Appender:
-    """Appends batches over a started aiokafka client that knows the topics' metadata."""
+    """Appends batches. `client`, a started one, knows the topics' metadata."""
 
     def __init__(self, client: AIOKafkaClient, prefix: str, timeout: float) -> None:
         self._client, self._prefix, self._timeout = client, prefix, timeout
+        self._links = Links(client, timeout)
         self._lanes: dict[int, list[_Part]] = {}
-        self._busy: dict[int, asyncio.Task[None]] = {}
+        """What waits for a broker."""
+        self._busy: set[int] = set()
+        """Brokers that owe us an answer, or are sent to at the end of this turn of the loop."""
         self._again_tasks: set[asyncio.Task[None]] = set()
         self._waiting_bytes = 0
 
@@ -98,32 +106,38 @@ class Appender:
         """See `Log.append`."""
         if not records:
             return []
-        whole = _Whole(len(records), asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        whole = _Whole(len(records), loop.create_future())
         parts = self._split(records, whole)
         if self._waiting_bytes + whole.size > WAITING_BYTES:
             raise LogUnavailable("too much already waits for the log")
         self._waiting_bytes += whole.size
+        until = loop.time() + self._timeout
         try:
-            async with asyncio.timeout(self._timeout):
-                leaders = [await self._leader(part.key) for part in parts]
-                for part, node in zip(parts, leaders, strict=True):
-                    self._enqueue(part, node)
+            leaders = [self._links.leader(self._there(part)) for part in parts]
+            if None in leaders:
+                leaders = await self._wait_for_leaders(parts, until)
+            for part, node in zip(parts, leaders, strict=True):
+                self._enqueue(part, cast(int, node))
+            timer = loop.call_at(until, whole.give_up, self._timeout)
+            try:
                 await whole.outcome
-        except TimeoutError as error:
-            raise LogUnavailable(f"no acknowledgement within {self._timeout} s") from error
+            finally:
+                timer.cancel()
         finally:
             self._waiting_bytes -= whole.size
         return whole.positions  # type: ignore[return-value]  # all are set when the outcome is
 
     async def stop(self) -> None:
-        """Drops what waits; the client is closed by its owner."""
-        tasks = [*self._busy.values(), *self._again_tasks]
+        """Drops what waits and closes our connections; the client is closed by its owner."""
+        tasks = list(self._again_tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for part in [part for lane in self._lanes.values() for part in lane]:
-            part.whole.fail(LogUnavailable("the log is being closed"))
+        waiting = [part for lane in self._lanes.values() for part in lane]
         self._lanes.clear()
+        _fail(waiting, LogUnavailable("the log is being closed"))
+        await self._links.close()
 
     def _split(self, records: Sequence[Append], whole: _Whole) -> list[_Part]:
         """Parts by partition, each within BATCH_BYTES, which no record alone exceeds; raises LogRefused."""
@@ -143,20 +157,31 @@ class Appender:
         whole.left = len(parts)
         return parts
 
-    async def _leader(self, key: tuple[str, int]) -> int:
+    def _there(self, part: _Part) -> TopicPartition:
+        return TopicPartition(self._prefix + part.key[0], part.key[1])
+
+    async def _wait_for_leaders(self, parts: list[_Part], until: float) -> list[int | None]:
+        """The broker that leads each part's partition; raises LogRefused or LogUnavailable."""
+        try:
+            async with asyncio.timeout_at(until):
+                return [await self._leader(part) for part in parts]
+        except TimeoutError as error:
+            raise LogUnavailable(f"nobody leads all partitions within {self._timeout} s") from error
+
+    async def _leader(self, part: _Part) -> int:
         """The broker that leads a partition; waits (within the caller's deadline) until one does.
 
         Raises LogRefused for a partition that its topic does not have.
         """
-        partition = TopicPartition(self._prefix + key[0], key[1])
+        there = self._there(part)
         while True:
-            node = self._client.cluster.leader_for_partition(partition)
-            if node is not None and node >= 0:
-                return int(node)
+            node = self._links.leader(there)
+            if node is not None:
+                return node
             # Metadata of all topics: to ask for one that is missing may make it, with the broker's defaults.
             await self._refresh()
-            if key[1] not in (self._client.cluster.partitions_for_topic(partition.topic) or {key[1]}):
-                raise LogRefused(f"there is no partition {key[1]} of topic {key[0]}")
+            if there.partition not in (self._client.cluster.partitions_for_topic(there.topic) or {there.partition}):
+                raise LogRefused(f"there is no partition {there.partition} of topic {part.key[0]}")
 
     async def _refresh(self) -> None:
         self._client.force_metadata_update()
@@ -165,41 +190,37 @@ class Appender:
     def _enqueue(self, part: _Part, node: int) -> None:
         self._lanes.setdefault(node, []).append(part)
         if node not in self._busy:
-            self._busy[node] = asyncio.create_task(self._drain(node), name=f"append to broker {node}")
+            self._busy.add(node)
+            # At the end of this turn: whoever else appends in it goes along.
+            asyncio.get_running_loop().call_soon(self._send_lane, node)
 
-    async def _drain(self, node: int) -> None:
-        """Sends all that waits for one broker, request after request, until nothing does."""
+    def _send_lane(self, node: int) -> None:
+        """Sends what waits for a broker that owes us no answer."""
+        lane = self._lanes.pop(node, None)
+        request: list[_Part] = []
+        if lane:
+            request, later = _take(lane)
+            if later:
+                self._lanes[node] = later
+        if request:
+            self._send(node, request, functools.partial(self._answered, node, request))
+        else:
+            self._busy.discard(node)
+
+    def _send(self, node: int, parts: list[_Part], answered: Callable[[bytes | Exception], None]) -> None:
+        """One ProduceRequest."""
         try:
-            while lane := self._lanes.pop(node, None):
-                request, later = _take(lane)
-                if later:
-                    self._lanes[node] = later
-                if request:
-                    await self._send(node, request)
-        finally:
-            # Not in a callback: whoever enqueues between our last look and that would wait for nobody.
-            del self._busy[node]
+            request = self._produce_request(parts)
+        except Exception as error:  # noqa: BLE001  # a bug of ours is the callers' to hear, not the loop's
+            answered(error)
+        else:
+            self._links.send(node, request, answered)
 
-    async def _send(self, node: int, request: list[_Part]) -> None:
-        """One ProduceRequest; whatever comes of it is told to the parts' callers."""
-        try:
-            response = await self._client.send(node, self._produce_request(request))
-            self._settle(request, response)
-        except (errors.KafkaError, OSError) as error:
-            unknown = LogUnavailable(f"the log did not acknowledge: {type(error).__name__}")
-            unknown.__cause__ = error
-            for part in request:
-                part.whole.fail(unknown)
-            self._client.force_metadata_update()
-        except asyncio.CancelledError:
-            for part in request:
-                part.whole.fail(LogUnavailable("the log is being closed"))
-            raise
-        except Exception as error:  # noqa: BLE001  # a bug of ours is the callers' to hear, not this task's to die of
-            for part in request:
-                part.whole.fail(error)
+    def _answered(self, node: int, parts: list[_Part], outcome: bytes | Exception) -> None:
+        self._settle(parts, outcome)
+        self._send_lane(node)
 
-    def _produce_request(self, request: list[_Part]) -> Produce:
+    def _produce_request(self, request: list[_Part]) -> Request:
         builders: dict[tuple[str, int], DefaultRecordBatchBuilder] = {}
         counts: dict[tuple[str, int], int] = {}
         for part in request:
@@ -213,9 +234,23 @@ class Appender:
         topics: dict[str, list[tuple[int, bytes]]] = {}
         for (topic, partition), builder in builders.items():
             topics.setdefault(self._prefix + topic, []).append((partition, bytes(builder.build())))
-        return Produce(int(self._timeout * 1000), topics)
+        return produce(int(self._timeout * 1000), topics)
 
-    def _settle(self, request: list[_Part], response: list[Produced]) -> None:
+    def _settle(self, request: list[_Part], outcome: bytes | Exception) -> None:
+        """Tells the parts' callers what became of a request."""
+        try:
+            if isinstance(outcome, Exception):
+                raise outcome
+            self._settle_each(request, produced(outcome))
+        except (errors.KafkaError, Malformed) as error:
+            unknown = LogUnavailable(f"the log did not acknowledge: {error or type(error).__name__}")
+            unknown.__cause__ = error
+            _fail(request, unknown)
+            self._client.force_metadata_update()
+        except Exception as error:  # noqa: BLE001  # as above
+            _fail(request, error)
+
+    def _settle_each(self, request: list[_Part], response: list[Produced]) -> None:
         """Gives each part its positions or its error."""
         answers: dict[tuple[str, int], list[Any]] = {}
         prefix = len(self._prefix)
@@ -254,15 +289,23 @@ class Appender:
     async def _resend(self, part: _Part, alone: bool) -> None:
         try:
             async with asyncio.timeout(self._timeout):
-                if alone:  # the batch was refused for one record in it: find out whose
-                    await self._send(await self._leader(part.key), [part])
-                    return
-                await self._refresh()
-                node = await self._leader(part.key)
-            if not part.whole.outcome.done():
-                self._enqueue(part, node)
+                if not alone:
+                    await self._refresh()
+                node = await self._leader(part)
         except TimeoutError:
             part.whole.fail(LogUnavailable(f"no broker leads {part.key[0]} {part.key[1]}"))
+            return
+        if part.whole.outcome.done():
+            return
+        if alone:  # the batch was refused for one record in it: find out whose
+            self._send(node, [part], functools.partial(self._settle, [part]))
+        else:
+            self._enqueue(part, node)
+
+
+def _fail(parts: list[_Part], error: Exception) -> None:
+    for part in parts:
+        part.whole.fail(error)
 
 
 def _take(lane: list[_Part]) -> tuple[list[_Part], list[_Part]]:

@@ -23,7 +23,7 @@ from aiokafka.consumer.subscription_state import SubscriptionState
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
-from runtime.errors import LogUnavailable
+from runtime.errors import LogUnavailable, Rebalancing
 from runtime.log.kafka_closing import ABRUPT_SECONDS, close_client
 from runtime.log.kafka_fetch import Fetcher, NoSuchOffset
 from runtime.log.port import Batch, Bounds, OutOfRange
@@ -64,12 +64,14 @@ class KafkaSubscription:
         new_client: NewClient,
         bounds: AskBounds,
         session_timeout: float,
+        request_timeout: float,
         on_assigned: Callable[[int], None],
         on_revoked: Callable[[int], None],
     ) -> None:
         self._topic, self._group = topic, group
         self._new_client, self._bounds = new_client, bounds
         self._session_ms = int(session_timeout * 1000)
+        self._request_timeout = request_timeout
         self._tell_assigned, self._tell_revoked = on_assigned, on_revoked
         self._client: AIOKafkaClient | None = None
         self._coordinator: GroupCoordinator | None = None
@@ -135,8 +137,9 @@ class KafkaSubscription:
         try:
             async with asyncio.timeout(COMMIT_DEADLINE):
                 await self._coordinator.commit_offsets(None, ours)
-        except errors.CommitFailedError:
-            return  # lost meanwhile; the next owner goes on from what it finds
+        except errors.CommitFailedError as error:
+            # Of those that we lose, the next owner goes on from what it finds; some may stay ours.
+            raise Rebalancing(f"the group {self._group} is being rebalanced") from error
         except (TimeoutError, errors.KafkaError) as error:
             raise LogUnavailable(f"a commit of {self._group} was not acknowledged") from error
 
@@ -194,7 +197,7 @@ class KafkaSubscription:
             raise LogUnavailable(f"there is no topic {self._topic}")
         state = SubscriptionState()
         self._client = client
-        self._fetcher = Fetcher(client, self._topic)
+        self._fetcher = Fetcher(client, self._topic, self._request_timeout)
         self._coordinator = GroupCoordinator(
             client,
             state,

@@ -1,25 +1,20 @@
-"""The two requests of the hot path as octets: Produce v3 and Fetch v4, and what is answered.
+"""The requests of the hot path as octets: Produce v3 and Fetch v4, and what is answered.
 
 aiokafka describes each protocol version as a schema and walks it field by field in Python: 0.2 ms
 for one Fetch and its answer, which at low rates is a fifth of a service's CPU. These are the oldest
 versions that Kafka 4 still speaks (KIP-896) and every broker since 0.11 knows; a test compares
 the octets with aiokafka's own.
-
-They stand in for aiokafka's request classes: `AIOKafkaConnection.send` asks for `prepare`,
-`build_request_header`, `encode`, `parse_response_header` and `RESPONSE_TYPE.decode`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from io import BytesIO
 from struct import Struct
-from typing import Any, NamedTuple
-
-from aiokafka.errors import IncompatibleBrokerVersion
+from struct import error as StructError  # noqa: N812  # it is a class
+from typing import NamedTuple
 
 _SHORT = Struct(">h")
 _LONG = Struct(">i")
-_CORRELATION = Struct(">i")
-_HEADER = Struct(">hhi")
+_HEADER = Struct(">ihhih")  # size, API, version, number, length of the client's name
+_ANSWER = Struct(">ii")  # size, number
 _PRODUCE = Struct(">hhii")  # transactional id (null: length -1), acks, timeout, number of topics
 _PARTITION_RECORDS = Struct(">ii")
 _PRODUCED = Struct(">ihqq")
@@ -27,9 +22,24 @@ _FETCH = Struct(">iiiibi")  # replica -1, wait, least octets, most octets, isola
 _FETCH_PARTITION = Struct(">iqi")
 _FETCHED = Struct(">ihqqi")
 _ABORTED = Struct(">qq")
+_VERSIONS = Struct(">hhh")
 
 ALL_REPLICAS = -1
 CONSUMER = -1
+LARGEST = 64 * 1024 * 1024
+"""Octets of an answer. A Fetch asks for 8 MiB at most, or one batch if that is larger."""
+
+
+class Malformed(Exception):
+    """These octets are not what a broker answers."""
+
+
+class Request(NamedTuple):
+    """A request of one version."""
+
+    api: int
+    version: int
+    octets: bytes
 
 
 class Produced(NamedTuple):
@@ -56,50 +66,40 @@ class FetchedPart(NamedTuple):
     """Record batches; the first may begin below the offset asked for, the last may be cut short."""
 
 
-class _Header(NamedTuple):
-    correlation_id: int
-    octets: bytes = b""
-
-    def encode(self) -> bytes:
-        return self.octets
+def frame(request: Request, number: int, client: bytes) -> bytes:
+    """A request as it is sent, with the number by which its answer is known and the client's name."""
+    api, version, octets = request
+    return b"".join((_HEADER.pack(10 + len(client) + len(octets), api, version, number, len(client)), client, octets))
 
 
-class _Exact:
-    """A request of one version whose octets are already made."""
-
-    API_KEY: int
-    API_VERSION: int
-    RESPONSE_TYPE: Any
-
-    def __init__(self, octets: bytes) -> None:
-        self._octets = octets
-
-    def prepare(self, versions: Mapping[int, tuple[int, int]]) -> "_Exact":
-        """Itself, where the broker speaks this version. Raises IncompatibleBrokerVersion."""
-        least, most = versions.get(self.API_KEY, (-1, -1))
-        if not least <= self.API_VERSION <= most:
-            raise IncompatibleBrokerVersion(
-                f"the broker speaks versions {least} to {most} of API {self.API_KEY}, not {self.API_VERSION}"
-            )
-        return self
-
-    def build_request_header(self, correlation_id: int, client_id: str) -> _Header:
-        name = client_id.encode()
-        octets = _HEADER.pack(self.API_KEY, self.API_VERSION, correlation_id) + _SHORT.pack(len(name)) + name
-        return _Header(correlation_id, octets)
-
-    def encode(self) -> bytes:
-        return self._octets
-
-    def parse_response_header(self, octets: BytesIO) -> _Header:
-        return _Header(_CORRELATION.unpack(octets.read(4))[0])
+def frame_size(data: bytes, at: int) -> int:
+    """How many octets the answer that begins here has in all; raises Malformed."""
+    (size,) = _LONG.unpack_from(data, at)
+    if not 4 <= size <= LARGEST:
+        raise Malformed(f"an answer of {size} octets")
+    return int(size) + 4
 
 
-class _ProduceAnswer:
-    @staticmethod
-    def decode(octets: BytesIO) -> list[Produced]:
-        data = octets.read()
-        produced: list[Produced] = []
+def numbered(data: bytes, at: int, size: int) -> tuple[int, bytes]:
+    """The number and the content of an answer of that many octets in all."""
+    return int(_ANSWER.unpack_from(data, at)[1]), data[at + _ANSWER.size : at + size]
+
+
+def produce(timeout_ms: int, topics: Mapping[str, Sequence[tuple[int, bytes]]]) -> Request:
+    """Writes batches of records, by topic; answered once all in-sync replicas have them."""
+    parts = [_PRODUCE.pack(-1, ALL_REPLICAS, timeout_ms, len(topics))]
+    for topic, partitions in topics.items():
+        name = topic.encode()
+        parts += (_SHORT.pack(len(name)), name, _LONG.pack(len(partitions)))
+        for partition, records in partitions:
+            parts += (_PARTITION_RECORDS.pack(partition, len(records)), records)
+    return Request(0, 3, b"".join(parts))
+
+
+def produced(data: bytes) -> list[Produced]:
+    """The answer to `produce`; raises Malformed."""
+    found: list[Produced] = []
+    try:
         (topics,) = _LONG.unpack_from(data, 0)
         at = 4
         for _ in range(topics):
@@ -107,36 +107,43 @@ class _ProduceAnswer:
             (partitions,) = _LONG.unpack_from(data, at)
             at += 4
             for _ in range(partitions):
-                produced.append(Produced(topic, *_PRODUCED.unpack_from(data, at)))
+                found.append(Produced(topic, *_PRODUCED.unpack_from(data, at)))
                 at += _PRODUCED.size
-        return produced
+    except (StructError, UnicodeDecodeError) as error:
+        raise Malformed("no answer to Produce") from error
+    return found
 
 
-class Produce(_Exact):
-    """Writes batches of records; answered once all in-sync replicas have them."""
+def fetch(
+    topic: str,
+    positions: Iterable[tuple[int, int]],
+    *,
+    wait_ms: int,
+    most: int,
+    most_per_partition: int,
+    committed: bool,
+) -> Request:
+    """Reads partitions of one topic from offsets; answered as soon as there is anything, empty after `wait_ms`."""
+    partitions = [_FETCH_PARTITION.pack(p, offset, most_per_partition) for p, offset in positions]
+    name = topic.encode()
+    head = (
+        _FETCH.pack(CONSUMER, wait_ms, 1, most, int(committed), 1),
+        _SHORT.pack(len(name)),
+        name,
+        _LONG.pack(len(partitions)),
+    )
+    return Request(1, 4, b"".join((*head, *partitions)))
 
-    API_KEY, API_VERSION = 0, 3
-    RESPONSE_TYPE = _ProduceAnswer
 
-    def __init__(self, timeout_ms: int, topics: Mapping[str, Sequence[tuple[int, bytes]]]) -> None:
-        parts = [_PRODUCE.pack(-1, ALL_REPLICAS, timeout_ms, len(topics))]
-        for topic, partitions in topics.items():
-            name = topic.encode()
-            parts += (_SHORT.pack(len(name)), name, _LONG.pack(len(partitions)))
-            for partition, records in partitions:
-                parts += (_PARTITION_RECORDS.pack(partition, len(records)), records)
-        super().__init__(b"".join(parts))
-
-
-class _FetchAnswer:
-    @staticmethod
-    def decode(octets: BytesIO) -> list[FetchedPart]:
-        data = octets.read()
-        fetched: list[FetchedPart] = []
+def fetched(data: bytes) -> list[FetchedPart]:
+    """The answer to `fetch`; raises Malformed."""
+    found: list[FetchedPart] = []
+    try:
         (topics,) = _LONG.unpack_from(data, 4)  # behind the throttle time
         at = 8
         for _ in range(topics):
-            _, at = _string(data, at)
+            (length,) = _SHORT.unpack_from(data, at)
+            at += 2 + max(length, 0)
             (partitions,) = _LONG.unpack_from(data, at)
             at += 4
             for _ in range(partitions):
@@ -147,39 +154,29 @@ class _FetchAnswer:
                 (size,) = _LONG.unpack_from(data, at)
                 at += 4
                 size = max(size, 0)
-                fetched.append(FetchedPart(partition, code, aborted, data[at : at + size]))
+                found.append(FetchedPart(partition, code, aborted, data[at : at + size]))
                 at += size
-        return fetched
+    except StructError as error:
+        raise Malformed("no answer to Fetch") from error
+    return found
 
 
-class Fetch(_Exact):
-    """Reads partitions of one topic from offsets; answered as soon as there is anything, empty after `wait_ms`."""
+def ask_versions() -> Request:
+    """Which versions of which requests the broker speaks: ApiVersions v0, which every broker answers."""
+    return Request(18, 0, b"")
 
-    API_KEY, API_VERSION = 1, 4
-    RESPONSE_TYPE = _FetchAnswer
 
-    def __init__(
-        self,
-        topic: str,
-        positions: Iterable[tuple[int, int]],
-        *,
-        wait_ms: int,
-        most: int,
-        most_per_partition: int,
-        committed: bool,
-    ) -> None:
-        partitions = b"".join(_FETCH_PARTITION.pack(p, offset, most_per_partition) for p, offset in positions)
-        name = topic.encode()
-        super().__init__(
-            _FETCH.pack(CONSUMER, wait_ms, 1, most, int(committed), 1)
-            + _SHORT.pack(len(name))
-            + name
-            + _LONG.pack(len(partitions) // _FETCH_PARTITION.size)
-            + partitions
-        )
+def versions(data: bytes) -> dict[int, tuple[int, int]]:
+    """The answer to `ask_versions`: least and greatest version by API; raises Malformed."""
+    try:
+        (count,) = _LONG.unpack_from(data, 2)  # behind the error code
+        found = (_VERSIONS.unpack_from(data, 6 + _VERSIONS.size * n) for n in range(count))
+        return {api: (least, most) for api, least, most in found}
+    except StructError as error:
+        raise Malformed("no answer to ApiVersions") from error
 
 
 def _string(data: bytes, at: int) -> tuple[str, int]:
     (length,) = _SHORT.unpack_from(data, at)
-    at += 2
+    at, length = at + 2, max(length, 0)
     return data[at : at + length].decode(), at + length

@@ -58,12 +58,31 @@ Batch = Mapping[int, Sequence[Record]]
 """Records by partition, in offset order."""
 
 
-class OutOfRange(ValueError):
-    """An alarm: a position is beyond the end of the partition, which stays stopped until `begin`."""
+END_SECONDS = 5.0
+"""A bounded read that nothing comes to for so long asks whether its end is there: a new leader's log may be shorter
+for a moment, or for ever."""
+
+
+class PartitionFault(ValueError):
+    """An alarm: one partition cannot be read on, and waiting does not help."""
+
+    def __init__(self, partition: int, reason: str) -> None:
+        super().__init__(f"partition {partition}: {reason}")
+        self.partition, self.reason = partition, reason
+
+
+class OutOfRange(PartitionFault):
+    """A position is beyond the end of the partition."""
 
     def __init__(self, partition: int, offset: int, end: int) -> None:
-        super().__init__(f"partition {partition}: position {offset} is beyond the log's end {end}")
-        self.partition = partition
+        super().__init__(partition, f"position {offset} is beyond the log's end {end}")
+
+
+class Unreadable(PartitionFault):
+    """What the log has at this offset is no batch of records: damaged, or packed in a way unknown here."""
+
+    def __init__(self, partition: int, offset: int, why: str) -> None:
+        super().__init__(partition, f"what is at offset {offset} cannot be read: {why}")
 
 
 class Reading(Protocol):
@@ -93,7 +112,8 @@ class Subscription(Protocol):
         Never a record below the offset given to `begin` or `seek`, never one of a partition that is
         not ours any more or that was assigned anew since. Raises LogUnavailable if the log is away
         for longer than the timeout and that is known; the subscription recovers alone. Raises OutOfRange
-        once for a partition that was begun beyond the log's end.
+        once for a partition that was begun beyond the log's end, Unreadable once for one that has come to
+        what is no batch; such a partition stays stopped until `begin`.
         """
         ...
 
@@ -120,7 +140,11 @@ class Subscription(Protocol):
         ...
 
     async def commit(self, offsets: Mapping[int, int]) -> None:
-        """Stores next offsets for the group; those of partitions lost meanwhile are dropped silently."""
+        """Stores next offsets for the group; those of partitions lost meanwhile are dropped silently.
+
+        Raises Rebalancing when the group has no settled members just now: nothing was stored, and the offsets
+        of partitions that stay ours are to be offered again.
+        """
         ...
 
     async def stop(self, deadline: float = 3.0) -> None:
@@ -174,7 +198,8 @@ class Log(Protocol):
 
         `begin` below the log's start continues at the start. `committed` hides open and aborted
         transactions; then `end` counts control records too, and reading stops at it all the same.
-        An idle endless read wakes at least every 0.5 s internally and yields nothing.
+        An idle endless read wakes at least every 0.5 s internally and yields nothing. Raises Unreadable, and
+        OutOfRange when for END_SECONDS the log has ended before `end`.
         """
         ...
 

@@ -4,21 +4,24 @@ import asyncio
 import contextlib
 import os
 import signal
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, errors
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.record.util import calc_crc32c
 from aiokafka.structs import TopicPartition
 
 from events.topics import AUDIT, BINDINGS, REGISTRAR_COMMANDS
 from ramal.backends import KafkaServer, start_kafka
 from runtime.config import Kafka
-from runtime.errors import LogRefused, LogUnavailable
+from runtime.errors import LogRefused, LogUnavailable, Rebalancing
 from runtime.log.kafka import KafkaLog
-from runtime.log.port import Append, Log, Record, Subscription
+from runtime.log.kafka_group import KafkaSubscription
+from runtime.log.port import Append, Log, Record, Subscription, Unreadable
 
 pytestmark = pytest.mark.integration
 
@@ -330,3 +333,82 @@ async def test_topics_have_the_settings_they_need_and_faults_are_named(
 async def settings_of(admin: AIOKafkaAdminClient, topic: str) -> set[tuple[str, str]]:
     (response,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
     return {(entry[0], entry[1]) for resource in response.resources for entry in resource[4]}
+
+
+BATCH = struct.Struct(">qiibIh")
+"""A batch's first fields: its offset, its length behind these two, leader epoch, version, checksum, attributes."""
+
+
+def damage(directory: Path, topic: str, offset: int, kind: str) -> None:
+    """Spoils the batch at this offset on the broker's disk, which sends it on as it is."""
+    path = directory / "data" / f"{topic}-0" / f"{0:020}.log"
+    octets = bytearray(path.read_bytes())
+    at = 0
+    while BATCH.unpack_from(octets, at)[0] != offset:
+        at += 12 + BATCH.unpack_from(octets, at)[1]
+    behind = at + 12 + BATCH.unpack_from(octets, at)[1]
+    if kind == "checksum":
+        octets[behind - 3] ^= 0xFF
+    else:
+        octets[at + 22] |= 0x07  # of the codecs 0 to 7, nobody has defined 5 to 7
+        octets[at + 17 : at + 21] = calc_crc32c(bytes(octets[at + 21 : behind])).to_bytes(4, "big")
+    with path.open("r+b") as file:
+        file.write(octets)
+
+
+@pytest.mark.parametrize("kind", ["checksum", "codec"])
+@pytest.mark.parametrize("committed", [False, True])
+async def test_what_is_no_batch_is_an_alarm_of_its_partition_and_the_others_go_on(
+    own: list[KafkaServer], directory: Path, topic_prefix: str, kind: str, committed: bool
+) -> None:
+    async with opened(own[0], topic_prefix) as log:
+        await log.create_topics(4)
+        for number in range(4):
+            await log.append([record(number)])
+        damage(directory, topic_prefix + TOPIC, 2, kind)
+        got: list[Record] = []
+
+        async def read() -> None:
+            async for batch in log.read(TOPIC, 0, 0, 4, committed=committed):
+                got.extend(batch)
+
+        with pytest.raises(Unreadable, match="partition 0: what is at offset 2 cannot be read"):
+            await read()
+        assert values(got) == [0, 1]
+        got.clear()
+        subscription = follow(log)
+
+        async def poll() -> None:
+            async with asyncio.timeout(20):
+                while True:
+                    for batch in (await subscription.poll(0.5)).values():
+                        got.extend(batch)
+
+        with pytest.raises(Unreadable, match="partition 0: what is at offset 2 cannot be read"):
+            await poll()
+        assert values(got) == [0, 1]
+        await log.append([record(5, 1)])
+        assert await polled(subscription, 5) == [5]
+        subscription.begin(0, 3)
+        assert await polled(subscription, 3) == [3]
+
+
+async def test_a_commit_that_a_rebalance_prevents_is_to_be_offered_again(
+    own: list[KafkaServer], topic_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(own[0], topic_prefix) as log:
+        await log.create_topics(4)
+        subscription = follow(log)
+        assert isinstance(subscription, KafkaSubscription)
+        await log.append([record(1)])
+        await polled(subscription, 1)
+        with monkeypatch.context() as patched:
+
+            async def refuse(*_: object) -> None:
+                raise errors.CommitFailedError
+
+            patched.setattr(subscription._coordinator, "commit_offsets", refuse)
+            with pytest.raises(Rebalancing):
+                await subscription.commit({0: 1})
+        await subscription.commit({0: 1})
+        assert await log.committed(TOPIC, "g") == {0: 1}

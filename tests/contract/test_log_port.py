@@ -199,6 +199,21 @@ async def test_read_stops_at_its_end_and_starts_at_the_logs_start(log: Log) -> N
     assert await read_all(log, TOPIC, 1, 0, 0) == []
 
 
+async def test_a_read_whose_end_is_not_there_ends_with_an_alarm(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    for implementation in ("kafka", "embedded"):
+        monkeypatch.setattr(f"runtime.log.{implementation}.END_SECONDS", 0.1)
+    await log.append([record(n) for n in range(3)])
+    got: list[Record] = []
+
+    async def read() -> None:
+        async for records in log.read(TOPIC, 0, 1, 5):
+            got.extend(records)
+
+    with pytest.raises(OutOfRange, match="partition 0: position 5 is beyond the log's end 3"):
+        await read()
+    assert numbers(got) == [1, 2]
+
+
 async def test_an_endless_read_goes_on_with_what_is_appended_later(log: Log) -> None:
     await log.append([record(0)])
     found: list[int] = []

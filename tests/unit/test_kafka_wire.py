@@ -1,15 +1,29 @@
-"""Our octets of Produce and Fetch are those of aiokafka's own classes for the same versions, both ways."""
+"""Our octets of Produce, Fetch and ApiVersions are those of aiokafka's own classes for the same versions, both ways."""
 
-from io import BytesIO
+from typing import Any
 
 import pytest
-from aiokafka.errors import IncompatibleBrokerVersion
+from aiokafka.protocol.admin import ApiVersionResponse_v0
 from aiokafka.protocol.fetch import FetchRequest, FetchResponse_v4
 from aiokafka.protocol.produce import ProduceRequest, ProduceResponse_v3
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.log.kafka_wire import Fetch, FetchedPart, Produce, Produced
+from runtime.log.kafka_wire import (
+    LARGEST,
+    FetchedPart,
+    Malformed,
+    Produced,
+    Request,
+    fetch,
+    fetched,
+    frame,
+    frame_size,
+    numbered,
+    produce,
+    produced,
+    versions,
+)
 
 NAMES = st.text("abc.-é", min_size=1, max_size=20)
 INT32 = st.integers(0, 2**31 - 1)
@@ -17,62 +31,99 @@ INT64 = st.integers(0, 2**63 - 1)
 CODES = st.integers(-1, 120)
 
 
-@given(st.integers(1, 60_000), st.dictionaries(NAMES, st.lists(st.tuples(INT32, st.binary(max_size=50)), max_size=4)))
-def test_produce_is_written_as_aiokafka_writes_it(timeout: int, topics: dict[str, list[tuple[int, bytes]]]) -> None:
-    theirs = ProduceRequest(None, -1, timeout, list(topics.items())).prepare({0: (3, 3)})
-
-    ours = Produce(timeout, topics).prepare({0: (3, 12)})
-
-    assert ours.encode() == theirs.encode()
-    assert (
-        ours.build_request_header(7, "ramal-edge").encode()
-        == theirs.build_request_header(correlation_id=7, client_id="ramal-edge").encode()
-    )
-
-
-@given(NAMES, st.lists(st.tuples(INT32, INT64), max_size=6), INT32, st.booleans())
-def test_fetch_is_written_as_aiokafka_writes_it(
-    topic: str, positions: list[tuple[int, int]], most: int, committed: bool
-) -> None:
-    asked = [(partition, offset, 1000) for partition, offset in positions]
-    theirs = FetchRequest(500, 1, most, int(committed), [(topic, asked)]).prepare({1: (4, 4)})
-
-    ours = Fetch(topic, positions, wait_ms=500, most=most, most_per_partition=1000, committed=committed)
-
-    assert ours.encode() == theirs.encode()
-
-
-@given(st.lists(st.tuples(NAMES, st.lists(st.tuples(INT32, CODES, INT64, INT64), max_size=4)), max_size=3))
-def test_what_became_of_a_produce_is_read(topics: list[tuple[str, list[tuple[int, int, int, int]]]]) -> None:
-    octets = ProduceResponse_v3(topics, 0).encode()
-
-    assert Produce.RESPONSE_TYPE.decode(BytesIO(octets)) == [
-        Produced(topic, *partition) for topic, partitions in topics for partition in partitions
-    ]
+def sent(request: Any, number: int, client: str) -> bytes:
+    """A request of aiokafka's, prepared, as its connection sends it."""
+    content: bytes = request.build_request_header(correlation_id=number, client_id=client).encode() + request.encode()
+    return len(content).to_bytes(4, "big") + content
 
 
 @given(
-    st.lists(
-        st.tuples(INT32, CODES, INT64, INT64, st.lists(st.tuples(INT64, INT64), max_size=3), st.binary(max_size=60)),
-        max_size=5,
-    )
+    st.integers(1, 60_000),
+    st.dictionaries(NAMES, st.lists(st.tuples(INT32, st.binary(max_size=50)), max_size=4)),
+    INT32,
+    NAMES,
 )
-def test_what_was_fetched_is_read(
-    partitions: list[tuple[int, int, int, int, list[tuple[int, int]], bytes]],
+def test_produce_is_written_as_aiokafka_writes_it(
+    timeout: int, topics: dict[str, list[tuple[int, bytes]]], number: int, client: str
 ) -> None:
-    octets = FetchResponse_v4(0, [("topic", partitions)]).encode()
+    theirs = ProduceRequest(None, -1, timeout, list(topics.items())).prepare({0: (3, 3)})
 
-    assert Fetch.RESPONSE_TYPE.decode(BytesIO(octets)) == [
-        FetchedPart(partition, code, aborted, records) for partition, code, _, _, aborted, records in partitions
-    ]
+    assert frame(produce(timeout, topics), number, client.encode()) == sent(theirs, number, client)
 
 
-def test_an_absent_batch_is_an_empty_one() -> None:
-    octets = FetchResponse_v4(0, [("t", [(1, 3, -1, -1, [], None)])]).encode()
+@given(NAMES, st.lists(st.tuples(INT32, INT64), max_size=6), st.booleans(), INT32, NAMES)
+def test_fetch_is_written_as_aiokafka_writes_it(
+    topic: str, positions: list[tuple[int, int]], committed: bool, number: int, client: str
+) -> None:
+    asked = [(topic, [(partition, offset, 1000) for partition, offset in positions])]
+    theirs = FetchRequest(500, 1, 8000, int(committed), asked).prepare({1: (4, 4)})
+    ours = fetch(topic, positions, wait_ms=500, most=8000, most_per_partition=1000, committed=committed)
 
-    assert Fetch.RESPONSE_TYPE.decode(BytesIO(octets)) == [FetchedPart(1, 3, [], b"")]
+    assert frame(ours, number, client.encode()) == sent(theirs, number, client)
 
 
-def test_a_broker_that_does_not_speak_our_version_is_named() -> None:
-    with pytest.raises(IncompatibleBrokerVersion, match="versions 5 to 17"):
-        Fetch("t", [], wait_ms=1, most=1, most_per_partition=1, committed=False).prepare({1: (5, 17)})
+@given(st.lists(st.tuples(NAMES, st.lists(st.tuples(INT32, CODES, INT64, INT64), max_size=4)), max_size=3))
+def test_the_answer_to_produce_is_read_as_aiokafka_writes_it(
+    topics: list[tuple[str, list[tuple[int, int, int, int]]]],
+) -> None:
+    octets = ProduceResponse_v3(topics, 7).encode()
+
+    assert produced(octets) == [Produced(topic, *rest) for topic, parts in topics for rest in parts]
+
+
+ABORTED = st.none() | st.lists(st.tuples(INT64, INT64), max_size=3)
+
+
+@given(NAMES, st.lists(st.tuples(INT32, CODES, ABORTED, st.binary(max_size=60)), max_size=5))
+def test_the_answer_to_fetch_is_read_as_aiokafka_writes_it(
+    topic: str, parts: list[tuple[int, int, list[tuple[int, int]] | None, bytes]]
+) -> None:
+    answer = [(partition, code, 9, 9, aborted, records) for partition, code, aborted, records in parts]
+    octets = FetchResponse_v4(0, [(topic, answer)]).encode()
+
+    assert fetched(octets) == [FetchedPart(*part) for part in parts]
+
+
+@given(st.dictionaries(st.integers(0, 100), st.tuples(st.integers(0, 9), st.integers(0, 20)), max_size=8))
+def test_the_versions_that_a_broker_speaks_are_read_as_aiokafka_writes_them(spoken: dict[int, tuple[int, int]]) -> None:
+    octets = ApiVersionResponse_v0(0, [(api, least, most) for api, (least, most) in spoken.items()]).encode()
+
+    assert versions(octets) == spoken
+
+
+@given(INT32, st.binary(max_size=40), st.binary(max_size=20))
+def test_an_answer_s_frame_gives_its_number_and_content(number: int, content: bytes, behind: bytes) -> None:
+    data = (4 + len(content)).to_bytes(4, "big") + number.to_bytes(4, "big") + content + behind
+
+    size = frame_size(data, 0)
+
+    assert numbered(data, 0, size) == (number, content)
+
+
+@pytest.mark.parametrize("size", [-1, 0, 3, LARGEST + 1])
+def test_a_frame_of_an_impossible_size_is_malformed(size: int) -> None:
+    with pytest.raises(Malformed):
+        frame_size(size.to_bytes(4, "big", signed=True), 0)
+
+
+@given(st.binary(max_size=120))
+def test_any_octets_are_an_answer_or_malformed(octets: bytes) -> None:
+    for read in (produced, fetched, versions):
+        try:
+            read(octets)
+        except Malformed:
+            continue
+
+
+def test_what_was_cut_short_is_malformed() -> None:
+    octets = ProduceResponse_v3([("topic", [(0, 0, 1, 2)])], 0).encode()
+    with pytest.raises(Malformed):
+        produced(octets[:20])
+    octets = FetchResponse_v4(0, [("topic", [(0, 0, 9, 9, None, b"records")])]).encode()
+    with pytest.raises(Malformed):
+        fetched(octets[:30])
+
+
+def test_a_request_names_its_version() -> None:
+    assert (produce(1, {}).api, produce(1, {}).version) == (0, 3)
+    assert isinstance(produce(1, {}), Request)

@@ -7,9 +7,9 @@ from typing import cast
 import pytest
 
 from events.topics import REGISTRATIONS
-from runtime.errors import LogUnavailable
+from runtime.errors import LogUnavailable, Rebalancing
 from runtime.log.embedded_sql import StoredRecord
-from runtime.log.port import Batch, Bounds, Log
+from runtime.log.port import Batch, Bounds, Log, OutOfRange, Unreadable
 from runtime.worker import FIRST_BACKOFF, LAST_BACKOFF, Worker
 
 REAL_SLEEP = asyncio.sleep
@@ -149,6 +149,41 @@ async def test_a_commit_that_failed_is_made_up_for() -> None:
     await worker.stop(1.0)
     await running
     assert log.commits == [{0: 8}]
+
+
+async def test_what_could_not_be_committed_while_the_group_rebalanced_is_committed_later() -> None:
+    log = ScriptedLog(batch(7))
+    log.commit_faults = [Rebalancing("the group is being rebalanced")]
+    worker, running = await work(log, Counting())
+    assert log.commits == []
+    assert not any("away" in reason for reason in worker.not_ready())
+    await worker.stop(1.0)
+    await running
+    assert log.commits == [{0: 8}]
+
+
+async def test_a_partition_that_cannot_be_read_is_stopped_and_named_and_the_others_go_on() -> None:
+    log = ScriptedLog(Unreadable(0, 8, "its checksum is wrong"), batch(9, 1), partitions=2)
+    worker, running = await work(log, Counting())
+    assert worker.not_ready() == [
+        f"{REGISTRATIONS}: partition 0 is stopped: what is at offset 8 cannot be read: its checksum is wrong"
+    ]
+    await worker.stop(1.0)
+    await running
+    assert log.commits == [{1: 10}]
+
+
+async def test_a_restore_that_cannot_read_its_partition_waits_for_a_person() -> None:
+    log = ScriptedLog()
+    worker = Worker(cast(Log, log), Counting(OutOfRange(0, 12, 10)))
+    running = asyncio.create_task(worker.run())
+    while not (reasons := worker.not_ready()) or "stopped" not in reasons[0]:
+        await REAL_SLEEP(0.001)
+    assert reasons == [
+        f"{REGISTRATIONS}: partition 0 is stopped: restoring: partition 0: position 12 is beyond the log's end 10"
+    ]
+    await worker.stop(1.0)
+    await running
 
 
 async def test_offsets_of_a_revoked_partition_are_not_committed() -> None:
