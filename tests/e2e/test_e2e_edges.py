@@ -172,6 +172,20 @@ def test_n12_with_the_owner_stopped_a_silent_phone_on_udp_is_480_after_4_s(
         assert bob.incoming().received.first("call-id") == call.call_id
 
 
+def test_n12_with_the_owner_stopped_a_phone_on_udp_is_called_from_another_edge(
+    three: Edges, alice: Caller, bob_at: Callable[..., Caller]
+) -> None:
+    bob = bob_at(1, "udp")
+    with three.stopped("edge-2"):
+        call = alice.invite(bob.aor)  # perhaps before SIGSTOP is known: then the phone is tried once more
+        incoming = bob.incoming()
+        bob.link = through(bob, three.system, 0)  # a phone answers to where it was asked from
+        incoming.by = bob.link
+        talking(call, incoming)
+        ends(call, incoming)
+    assert three.system.edges[0] in bob.requests_from
+
+
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 def test_y38_x10_the_invites_edge_dies_while_it_rings_an_answer_reaches_the_caller(
     three: Edges, alice: Caller, bob_at: Callable[..., Caller], transport: str
