@@ -36,10 +36,12 @@ chaos: packages $(VENV)/.dev ## kills and stops real processes under load, in fu
 fuzz: $(VENV)/.dev ## damaged and random SIP: FUZZ_CASES=100000
 	RAMAL_FUZZ_CASES=$(FUZZ_CASES) $(BIN)/python -m pytest tests/fuzz
 
-bench: install packages bench-packages ## registrations beside Kamailio: BENCH=../shared/bench ROUNDS=3
+bench: install packages bench-packages ## registrations and calls beside Kamailio: BENCH=../shared/bench ROUNDS=3
 	@# Two runs: the kit's register@100 says CSeq 1 again, which after the other two is out of order.
-	$(BENCH)/bench.py run kamailio:DB_MODE=3 bench/ramal.json --workloads register,refresh --rounds $(ROUNDS)
-	$(BENCH)/bench.py run kamailio:DB_MODE=3 bench/ramal.json --workloads register@100 --rounds $(ROUNDS)
+	$(BIN)/python bench/kit.py $(BENCH) run kamailio:DB_MODE=3 bench/ramal.json bench/ramal.json:CHALLENGE_CALLS=true \
+		--workloads register,refresh,call --rounds $(ROUNDS)
+	$(BIN)/python bench/kit.py $(BENCH) run kamailio:DB_MODE=3 bench/ramal.json bench/ramal.json:CHALLENGE_CALLS=true \
+		--workloads register@100,call@50 --count 1500 --rounds $(ROUNDS)
 
 bench-restore: install packages ## the registrar's memory per binding, and its restart with 100,000 AORs
 	$(BIN)/python bench/restore.py
