@@ -204,7 +204,7 @@ class Calls:
             return
         context = opened(request, caller, self._answers, self._layer, now)
         context.route_token = False
-        context.rows = rows_that_go_on(request, "", self._realms)
+        context.rows = rows_that_go_on(context.request, "", self._realms)
         hop = dialog.callee if routed.to_callee else dialog.caller
         context.leg = self._leg(request, dialog, to_callee=routed.to_callee)
         if context.leg is not None and request.method == "BYE":

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from sipcore.address import parse_address
 from sipcore.digest import parse_credentials
 from sipcore.errors import ParseError
 from sipcore.grammar import split_list, uint
@@ -76,6 +77,8 @@ def proxied(
     it leaves with (None: those it has), `rows` the received rows after what had to be taken out.
     """
     hops = hops_left(request) - 1
+    if routes:
+        uri, routes = _for_next_hop(uri, routes)
     new = [Row("via", "Via", via)]
     new += [Row("record-route", "Record-Route", value) for value in record_routes]
     if routes:
@@ -92,6 +95,17 @@ def proxied(
     if not has_hops:
         new.append(Row("max-forwards", "Max-Forwards", str(hops)))
     return Request(request.method, uri, new, request.body if body is None else body)
+
+
+def _for_next_hop(uri: str, routes: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """Request-URI and Route values; a strict router finds itself in the former (section 16.6, step 6)."""
+    try:
+        first = parse_address(routes[0]).parsed_uri
+    except ParseError:
+        return uri, routes  # not ours to read, and not ours to change
+    if first.param("lr") is not None:
+        return uri, routes
+    return request_uri(first), (*routes[1:], f"<{uri}>")
 
 
 def without_top_via(response: Response) -> Response | None:

@@ -1,7 +1,7 @@
 """Edges joined by lists instead of sockets, phones made of text, and a clock that is turned by hand."""
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
@@ -37,8 +37,7 @@ class Phone:
         self.cluster, self.name, self.edge = cluster, name, edge
         number = len(cluster.phones) + 1
         connection = 0 if transport == "udp" else number
-        host = f"192.0.2.{cluster.names.index(edge) + 1}"
-        self.flow = Flow(transport, host, PORTS[transport], f"198.51.100.{number}", 5062, connection)
+        self.flow = Flow(transport, cluster.host(edge), PORTS[transport], f"198.51.100.{number}", 5062, connection)
         self.inbox: deque[Message] = deque()
         self.branches = 0
         cluster.phones[self.flow] = self
@@ -53,8 +52,14 @@ class Phone:
         core = self.cluster.edges[edge or self.edge]
         flow = self.flow
         if edge is not None:
-            host = f"192.0.2.{self.cluster.names.index(edge) + 1}"
-            flow = Flow(flow.transport, host, flow.local_port, flow.remote_host, flow.remote_port, flow.connection)
+            flow = Flow(
+                flow.transport,
+                self.cluster.host(edge),
+                flow.local_port,
+                flow.remote_host,
+                flow.remote_port,
+                flow.connection,
+            )
         if flow.reliable:
             core.stream(StreamParser().feed(data), flow, self.cluster.now)
         else:
@@ -146,8 +151,16 @@ class Phone:
 class Cluster:
     """Edges that know each other, one set of bindings, an authsvc that believes who says `secret`."""
 
-    def __init__(self, *names: str, settings: CoreSettings = SETTINGS, **changes: object) -> None:
+    def __init__(
+        self,
+        *names: str,
+        settings: CoreSettings = SETTINGS,
+        keys: Mapping[str, bytes] = KEYS,
+        network: str = "192.0.2",
+        **changes: object,
+    ) -> None:
         self.names = names or ("edge-1", "edge-2")
+        self.keys, self.network = keys, network
         self.now = NOW
         self.phones: dict[Flow, Phone] = {}
         self.bindings: dict[str, list[Binding]] = {}
@@ -168,14 +181,17 @@ class Cluster:
         settings = msgspec.structs.replace(settings, **changes)
         self.edges: dict[str, EdgeCore] = {}
         for name in self.names:
-            tokens = FlowTokens(KEYS, name, "b00t", "sip.example.test")
-            core = EdgeCore(settings, KEYS, name, "b00t", tokens, LogClock(NOW, WALL), lambda count: bytes(count))
-            host = f"192.0.2.{self.names.index(name) + 1}"
-            core.proxy.addresses = {transport: (host, port) for transport, port in PORTS.items()}
+            tokens = FlowTokens(keys, name, "b00t", "sip.example.test")
+            core = EdgeCore(settings, keys, name, "b00t", tokens, LogClock(NOW, WALL), lambda count: bytes(count))
+            core.proxy.addresses = {transport: (self.host(name), port) for transport, port in PORTS.items()}
             core.serving = True
             self.edges[name] = core
         for name, core in self.edges.items():
             core.edges([(other, "b00t") for other in self.names if other != name], NOW)
+
+    def host(self, edge: str) -> str:
+        """The address of an edge."""
+        return f"{self.network}.{self.names.index(edge) + 1}"
 
     def phone(
         self, name: str, edge: str = "edge-1", transport: str = "udp", *, register: bool = True, q: float = -1
@@ -190,7 +206,7 @@ class Cluster:
 
     def register(self, phone: Phone, aor: str | None = None, *, q: float = -1) -> None:
         """Makes a binding of a phone."""
-        names = FlowTokens(KEYS, phone.edge, "b00t", "sip.example.test").names(phone.flow)
+        names = FlowTokens(self.keys, phone.edge, "b00t", "sip.example.test").names(phone.flow)
         rows = self.bindings.setdefault(aor or f"{phone.name}@{DOMAIN}", [])
         rows.append(Binding(phone.contact, names.received, names.path, names.socket, q, "", int(WALL) + 300, len(rows)))
 
