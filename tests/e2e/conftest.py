@@ -1,5 +1,6 @@
 """The two systems that every scenario runs on: `ramal up` and `ramal stack`, each as a user starts it."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -7,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -98,6 +100,23 @@ class System:
         )
         assert not check or done.returncode == 0, done.stderr
         return done
+
+    @contextlib.contextmanager
+    def following(self, *words: str, seconds: float = 30) -> Iterator[Iterator[str]]:
+        """The lines of a command that does not end by itself; they end after these seconds, and it with the block."""
+        with subprocess.Popen(
+            [*RAMAL, *words, *self.where],
+            env={**os.environ, **self.environ},
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            watch = threading.Timer(seconds, process.kill)
+            watch.start()
+            try:
+                yield iter(process.stdout or ())
+            finally:
+                watch.cancel()
+                process.kill()
 
 
 class Running:

@@ -13,6 +13,8 @@ from typing import NamedTuple, Self
 T1, T2 = 0.5, 4.0
 """RFC 3261 section 17.1.2.2."""
 DEADLINE = 10.0
+ANSWERED_WITH = ("via", "from", "to", "call-id", "cseq")
+"""What a response copies from its request (RFC 3261 section 8.2.6.2)."""
 _PAIR = re.compile(r'(\w+)=(?:"([^"]*)"|([^,\s]+))')
 
 
@@ -191,10 +193,11 @@ class Phone:
                 answer = self._receive()
             except TimeoutError:
                 continue
-            if answer.status >= 200 and answer.first("cseq") == cseq:
+            if answer and answer.status >= 200 and answer.first("cseq") == cseq:
                 return answer
 
-    def _receive(self) -> Answer:
+    def _receive(self) -> Answer | None:
+        """The next answer; None if it was a request (the edge's OPTIONS to a binding it has not heard of), answered."""
         if self._transport == "udp":
             head = self._socket.recv(65536)
         else:
@@ -206,6 +209,10 @@ class Phone:
             head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
         start, *lines = head.decode().split("\r\n\r\n")[0].split("\r\n")
         headers = [(name.strip().lower(), value.strip()) for name, _, value in (line.partition(":") for line in lines)]
+        if not start.startswith("SIP/2.0 "):
+            kept = [f"{name}: {value}" for name, value in headers if name in ANSWERED_WITH]
+            self._socket.sendall("\r\n".join(["SIP/2.0 200 OK", *kept, "Content-Length: 0", "\r\n"]).encode())
+            return None
         answer = Answer(int(start.split(" ", 2)[1]), headers)
         assert answer.first("content-length") == "0", "an answer to REGISTER has no body"
         return answer

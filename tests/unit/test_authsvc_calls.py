@@ -457,6 +457,7 @@ async def test_n11_bindings_of_a_closed_connection_may_be_kept_till_they_expire(
     await service.handler.restore(0)
     assert await service.give(lost()) == {0: 1}
     assert service.log.appended == []
+    await service.handler.stop()
 
 
 async def test_n11_where_nothing_more_may_wait_a_closed_connection_is_told_at_once() -> None:
@@ -465,6 +466,7 @@ async def test_n11_where_nothing_more_may_wait_a_closed_connection_is_told_at_on
     service.directory.gate.clear()
     await service.give(register(), lost())
     assert [type(command) for command in service.log.commands()] == [RemoveFlow]
+    await service.handler.stop()
 
 
 @pytest.mark.parametrize("waiting", [False, True], ids=["at once", "after a look-up"])

@@ -284,6 +284,7 @@ async def test_what_waits_is_bounded_and_beyond_it_is_503_at_once() -> None:
         ("u0-2", 503),
     ]
     assert drops("parking-full") == before + 4
+    await service.handler.stop()
 
 
 async def test_e22_a_command_past_its_deadline_is_dropped_by_name(service: Service) -> None:
