@@ -87,6 +87,13 @@ class System:
         with urllib.request.urlopen(f"{self.http[edge]}/location/{user(number)}@{DOMAIN}", timeout=5) as response:
             return [target["contact"] for target in json.load(response)]
 
+    def wait_located(self, number: int, phones: int = 1) -> None:
+        """Waits until a user is registered with so many phones."""
+        deadline = time.monotonic() + 20
+        while len(self.located(number)) < phones:
+            assert time.monotonic() < deadline, f"{user(number)} does not register"
+            time.sleep(0.05)
+
     def ramal(self, *words: str, check: bool = True, given: str = "") -> "subprocess.CompletedProcess[str]":
         """A command about this system."""
         done = subprocess.run(

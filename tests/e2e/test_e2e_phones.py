@@ -1,26 +1,20 @@
-"""Phones that others wrote: SIPp and baresip register on both systems."""
+"""Phones that others wrote, on both systems: SIPp and baresip register, baresip calls baresip."""
 
 import subprocess
-import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ramal.processes import find, free_port
-from tests.e2e.conftest import DOMAIN, System, user
+from tests.e2e.baresip import Baresip, frequency
+from tests.e2e.conftest import CALLERS, DOMAIN, System, user
 
 pytestmark = pytest.mark.e2e
 
 FIRST = 20
 """The users before it are those of other tests."""
 COUNT = 15
-
-BARESIP_CONFIG = """\
-sip_listen 127.0.0.1:{port}
-module_path {modules}
-module g711.so
-module_app account.so
-"""
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
@@ -51,33 +45,36 @@ def test_sipp_registers_and_leaves(system: System, transport: str, tmp_path: Pat
     assert [system.located(n) for n in range(FIRST, FIRST + COUNT)] == [[]] * COUNT
 
 
-@pytest.mark.parametrize("transport", ["udp", "tcp"])
+@pytest.mark.parametrize("transport", ["udp", "tcp", "tls"])
 def test_baresip_registers(system: System, transport: str, tmp_path: Path) -> None:
-    baresip = find("baresip", "baresip-core")
-    number = FIRST + COUNT + (transport == "tcp")
-    name, (host, port) = user(number), system.edges[0]
-    (tmp_path / "config").write_text(BARESIP_CONFIG.format(port=free_port(), modules=Path("/usr/lib/baresip/modules")))
-    (tmp_path / "accounts").write_text(
-        f"<sip:{name}@{DOMAIN};transport={transport}>;auth_user={name};auth_pass=secret-{name};regint=60"
-        f';outbound="sip:{host}:{port};transport={transport}"\n'
-    )
-    log = tmp_path / "baresip.log"
-    with log.open("wb") as out:
-        phone = subprocess.Popen(
-            [baresip, "-f", str(tmp_path), "-v"], stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=tmp_path
-        )
-    try:
-        deadline = time.monotonic() + 20
-        while not (contacts := system.located(number)):
-            assert phone.poll() is None, log.read_text()[-3000:]
-            assert time.monotonic() < deadline, log.read_text()[-3000:]
-            time.sleep(0.05)
-    finally:
-        phone.terminate()
-        try:
-            phone.wait(10)
-        except subprocess.TimeoutExpired:
-            phone.kill()
-            phone.wait()
-    assert len(contacts) == 1
-    assert contacts[0].startswith(f"sip:{name}-0x") or contacts[0].startswith(f"sip:{name}@")
+    number = FIRST + COUNT + ["udp", "tcp", "tls"].index(transport)
+    name, edge = user(number), system.at[0][transport]
+    with Baresip(tmp_path / "b", name, DOMAIN, edge, transport, tone=440, authority=system.authority, answers=False):
+        system.wait_located(number)
+        (contact,) = system.located(number)
+    assert contact.startswith((f"sip:{name}-0x", f"sip:{name}@"))
+
+
+@pytest.mark.parametrize(("transport", "other"), [("udp", "tcp"), ("tls", "udp")])
+def test_n09_baresip_calls_baresip_at_another_edge_and_each_hears_the_tone_of_the_other(
+    system: System, transport: str, other: str, tmp_path: Path
+) -> None:
+    first, last = system.at[0], system.at[-1]
+    alice, bob = user(CALLERS[0]), user(CALLERS[1])
+    common: Any = {"authority": system.authority}
+    with (
+        Baresip(tmp_path / "a", alice, DOMAIN, first[transport], transport, tone=440, answers=False, **common) as a,
+        Baresip(tmp_path / "b", bob, DOMAIN, last[other], other, tone=1000, answers=True, **common) as b,
+    ):
+        system.wait_located(CALLERS[0])
+        system.wait_located(CALLERS[1])
+        a.does("dial", f"sip:{bob}@{DOMAIN}")
+        for phone in (a, b):
+            phone.sees("CALL_ESTABLISHED")
+        for phone in (a, b):
+            phone.wait_to_hear(2)
+        b.does("hangup")
+        for phone in (a, b):
+            phone.sees("CALL_CLOSED")
+        assert frequency(a.heard()) == pytest.approx(1000, rel=0.05)
+        assert frequency(b.heard()) == pytest.approx(440, rel=0.05)
