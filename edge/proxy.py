@@ -83,8 +83,8 @@ class Context:
         self.q = 1.0
         """That of the targets that are tried."""
         self.live: dict[str, Attempt] = {}
-        self.seen: list[Uri] = []
-        """Request-URIs that have been tried."""
+        self.seen: list[tuple[Uri, Hop]] = []
+        """What has been tried: Request-URIs, and where each went."""
         self.finals: list[Response] = []
         self.final = 0
         self.cancelled = False
@@ -164,13 +164,17 @@ class Proxy:
         self._next_group(context, now)
 
     def join(self, context: Context, targets: Iterable[Target], now: float) -> None:
-        """Adds targets that have come while the others ring (Y10)."""
+        """Adds targets that have come while the others ring (Y10); a phone that comes by another way rings already."""
         if context.no_more or context.final:
             return
         for target in targets:
+            uri = parse_uri(target.uri)
+            waiting = (parse_uri(each.uri) for group in context.waiting for each in group)
+            if any(equal(uri, known) for known in (*(seen for seen, _ in context.seen), *waiting)):
+                continue
             if target.q >= context.q:
                 self._attempt(context, target, now)
-            elif not any(equal(parse_uri(target.uri), parse_uri(t.uri)) for group in context.waiting for t in group):
+            else:
                 context.waiting.append([target])
                 context.waiting.sort(key=lambda group: -group[0].q)
         self._settle(context, now)
@@ -184,13 +188,16 @@ class Proxy:
         self._settle(context, now)
 
     def _attempt(self, context: Context, target: Target, now: float, index: int = 0, *, again: bool = False) -> None:
-        """Sends to one target, unless it has been tried (Y09); `again`: because its owner has died."""
+        """Sends to one target, unless it has been tried (Y09); `again`: because its owner has died.
+
+        Phones behind two NATs may have one Contact URI (192.168.1.10:5060): they are two targets all the same.
+        """
+        way = target.ways[index]
         if not index and not again:
             uri = parse_uri(target.uri)
-            if any(equal(uri, seen) for seen in context.seen):
+            if any(hop == way.hop and equal(uri, seen) for seen, hop in context.seen):
                 return
-            context.seen.append(uri)
-        way = target.ways[index]
+            context.seen.append((uri, way.hop))
         hop, gives_up = self._reachable(way.hop, context.caller.flow, now)
         if hop is None:
             self._answers.drop("flow-gone")

@@ -1,5 +1,6 @@
 """baresip as a desk phone: its microphone is a tone, what it hears is written to a file, TCP tells it what to do."""
 
+import itertools
 import json
 import socket
 import subprocess
@@ -155,5 +156,5 @@ class Baresip:
 def frequency(samples: list[int]) -> float:
     """Of a tone, in hertz, by how often it crosses zero in its second half; 0 where there is silence."""
     half = samples[len(samples) // 2 :]
-    crossings = sum(1 for before, after in zip(half, half[1:], strict=False) if (before < 0) != (after < 0))
+    crossings = sum(1 for before, after in itertools.pairwise(half) if (before < 0) != (after < 0))
     return crossings * RATE / 2 / max(1, len(half))
