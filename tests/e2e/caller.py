@@ -205,7 +205,7 @@ class Caller:
                 *self.credentials(method, uri),
             ]
             self.send(self.rows(method, uri, lines, body), by)
-            answer = self.next(partial(_answers, branch), f"an answer to {method}", seconds)
+            answer = self.next(partial(answers, branch), f"an answer to {method}", seconds)
             if answer.status not in (401, 407):
                 break
             self.challenged(answer)
@@ -361,7 +361,7 @@ def uri_of(value: str) -> str:
     return value.partition("<")[2].partition(">")[0]
 
 
-def _answers(branch: str, message: Message) -> bool:
+def answers(branch: str, message: Message) -> bool:
     return message.status >= 200 and message.branch == branch
 
 

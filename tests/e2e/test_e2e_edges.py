@@ -310,6 +310,24 @@ def test_n11_w08_a_closed_connection_takes_the_binding_with_it(
     until(lambda: edges.located(BOB, edge=2) == [], "the binding is gone")
 
 
+@pytest.mark.parametrize(("before", "after"), [("udp", "udp"), ("tcp", "udp"), ("udp", "wss")])
+def test_n13_a_phone_that_comes_back_through_another_edge_rings_there_alone(
+    edges: System, alice: Caller, bob_at: Callable[..., Caller], before: str, after: str
+) -> None:
+    one, other = edges.caller(BOB, edge=1, transport=before), edges.caller(BOB, edge=2, transport=after)
+    with one, other:
+        for phone in (one, other):
+            phone.register(f'<{phone.contact}>;+sip.instance="<urn:uuid:00000000-0000-1000-8000-000000000001>"')
+        for number in range(3):
+            assert edges.located(BOB, edge=number) == [other.contact]
+        call = alice.invite(other.aor)
+        incoming = other.incoming()
+        talking(call, incoming)
+        ends(call, incoming)
+        one.quiet()
+        assert not one.inbox
+
+
 # --- the backends are away --------------------------------------------------------------------------------------------
 
 

@@ -1,10 +1,9 @@
 """Rules of a proxy that are about one step each: who is a target, what a request and a response carry on."""
 
-import re
-
 import msgspec
 import pytest
 
+from edge.actions import NextHop
 from tests.unit.call_kit import DOMAIN, Cluster, Phone
 from tests.unit.test_edge_calls import BOB, OFFER, answered, contact, invite, routes_of_caller
 
@@ -255,4 +254,37 @@ def test_x16_the_same_request_by_another_path_is_no_error_to_a_proxy() -> None:
     bob.respond(second, 482)
     alice.got_response(482)
     bob.respond(first, 200)
+    alice.got_response(200)
+
+
+def test_y24_a_redirection_by_a_phone_goes_up_and_nobody_else_is_called() -> None:
+    cluster = Cluster()
+    alice, bob, carol = cluster.phone("alice"), cluster.phone("bob", "edge-2", "tcp"), cluster.phone("carol")
+    invite(alice)
+    bob.respond(bob.got_request("INVITE"), 302)
+    assert contact(alice.got_response(302)) == bob.contact
+    assert not carol.inbox
+
+
+@pytest.mark.parametrize("how", ["503", "unreachable", "silent"])
+def test_t17_another_domains_next_server_is_tried_with_a_new_branch(how: str) -> None:
+    cluster = Cluster("edge-1")
+    alice = cluster.phone("alice")
+    first, second = Phone(cluster, "x", "edge-1"), Phone(cluster, "x", "edge-1")
+    uri = "sip:x@elsewhere.test"
+    cluster.hops[uri] = [NextHop("udp", far.flow.remote_host, 5062, "elsewhere.test") for far in (first, second)]
+    if how == "unreachable":
+        del cluster.phones[first.flow]
+    invite(alice, uri)
+    branch = ""
+    if how == "503":
+        received = first.got_request("INVITE")
+        first.respond(received, 503)
+        branch = received.branch
+    elif how == "silent":
+        branch = first.got_request("INVITE").branch
+        cluster.turn(33)
+    received = second.got_request("INVITE")
+    assert received.branch != branch
+    second.respond(received, 200)
     alice.got_response(200)
