@@ -46,7 +46,7 @@ class Denied:
         `allowed`: addresses or networks of gateways and peers. Raises ConfigError.
         """
         self._denied = (*_NEVER, *networks(deny, "RAMAL_EDGE_DENY"))
-        own = [_plain(address) for text in bound if (address := parsed(text)) and not address.is_unspecified]
+        own = [plain(address) for text in bound if (address := parsed(text)) and not address.is_unspecified]
         loopbacks = [net for net in _LOOPBACKS if any(address in net for address in own)]
         listed = networks(allowed, "RAMAL_EDGE_PEERS")
         self._allowed = (*loopbacks, *listed, *(ip_network(address) for address in own))
@@ -57,7 +57,7 @@ class Denied:
         address = parsed(host)
         if address is None:
             return True
-        address = _plain(address)
+        address = plain(address)
         if any(address in network for network in self._allowed):
             return False
         return any(address in network for network in self._denied)
@@ -74,7 +74,7 @@ class Peers:
         """
         key = "RAMAL_EDGE_PEERS"
         self._networks = networks(peers, key)
-        ours = [_plain(address) for text in own if (address := parsed(text)) and not address.is_unspecified]
+        ours = [plain(address) for text in own if (address := parsed(text)) and not address.is_unspecified]
         for network in self._networks:
             if found := next((address for address in ours if address in network), None):
                 raise ConfigError(f"{key}: {network} has {found} in it, which is an address of our own")
@@ -86,7 +86,7 @@ class Peers:
 
     def _is_peer(self, host: str) -> bool:
         address = parsed(host)
-        return address is not None and any(_plain(address) in network for network in self._networks)
+        return address is not None and any(plain(address) in network for network in self._networks)
 
 
 def networks(texts: Iterable[str], key: str) -> tuple[Network, ...]:
@@ -108,7 +108,7 @@ def parsed(host: str) -> Address | None:
         return None
 
 
-def _plain(address: Address) -> Address:
+def plain(address: Address) -> Address:
     """The IPv4 address that an IPv6 one stands for (mapped, 6to4, NAT64), else the address without its zone."""
     if isinstance(address, IPv4Address):
         return address

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from edge.deny import parsed
+from edge.deny import parsed, plain
 from runtime.errors import ConfigError
 from sipcore.errors import ParseError
 from sipcore.telephone import NO_RULE, NumberRule, dialled, digits, normal
@@ -17,6 +17,8 @@ from sipcore.uri import Uri, parse_uri
 
 MOST_HOSTS = 10_000
 """Addresses of gateways that are remembered."""
+LOOK_UP_SECONDS = 60.0
+"""How often the name of a gateway that is not asked is looked up."""
 DOWN_AFTER = 2
 """Probes in a row without an answer."""
 _NO_ANSWER = frozenset({408, 503})
@@ -87,7 +89,7 @@ class Gateways:
     def learn(self, hosts: Iterable[str]) -> None:
         """To these addresses a gateway's name leads."""
         if len(self._hosts) < MOST_HOSTS:
-            self._hosts.update(hosts)
+            self._hosts.update(map(_host, hosts))
 
     def ways(self, text: str, domain: str) -> list[ByGateway]:
         """By which gateways a caller of this domain reaches a number, in the order to be tried; none if by none.
@@ -118,18 +120,28 @@ class Gateways:
 
     @property
     def probed(self) -> bool:
-        """Whether any gateway is ever asked."""
-        return any(gateway.probe_seconds > 0 for gateway, _ in self._gateways.values())
+        """Whether any gateway is ever asked, or its name looked up."""
+        return any(self._interval(name) for name in self._gateways)
 
-    def due(self, now: float) -> list[tuple[str, str]]:
-        """Names and URIs of gateways to be asked now; each is told of by `answered` or `unanswered` before the next."""
+    def due(self, now: float) -> list[tuple[str, str, bool]]:
+        """Names and URIs of gateways whose turn it is, and whether they are asked by OPTIONS or only looked up.
+
+        Who is asked is told of by `answered` or `unanswered` before the next time. A name is looked up even if nobody
+        is asked: its addresses are to be known before a stranger dials one (`is_at`).
+        """
         found = []
         for name, (gateway, uri) in self._gateways.items():
-            state = self._states[name]
-            if gateway.probe_seconds > 0 and state.probe_at <= now:
-                state.probe_at = now + gateway.probe_seconds
-                found.append((name, str(uri)))
+            state, interval = self._states[name], self._interval(name)
+            if interval and state.probe_at <= now:
+                state.probe_at = now + interval
+                found.append((name, str(uri), gateway.probe_seconds > 0))
         return found
+
+    def _interval(self, name: str) -> float:
+        gateway, uri = self._gateways[name]
+        if gateway.probe_seconds > 0:
+            return gateway.probe_seconds
+        return 0.0 if parsed(uri.param("maddr") or uri.host) else LOOK_UP_SECONDS
 
     def answered(self, name: str, now: float, status: int = 200) -> None:
         """A final response came: the gateway is there, unless it is 503 or 408."""
@@ -158,7 +170,8 @@ class Gateways:
 
 
 def _host(host: str) -> str:
-    return str(parsed(host) or host.lower().removesuffix("."))
+    address = parsed(host)
+    return host.lower().removesuffix(".") if address is None else str(plain(address))
 
 
 def _length(match: tuple[int, str, str]) -> int:

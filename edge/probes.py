@@ -14,13 +14,14 @@ LOOK = 1.0
 
 
 class Probe:
-    """An OPTIONS to one gateway."""
+    """An OPTIONS to one gateway, or only the look-up of its name."""
 
-    __slots__ = ("gateway", "uri")
+    __slots__ = ("asks", "gateway", "uri")
 
-    def __init__(self, gateway: str, uri: str) -> None:
+    def __init__(self, gateway: str, uri: str, asks: bool) -> None:
         self.gateway = gateway
         self.uri = uri
+        self.asks = asks
 
 
 class Probes:
@@ -44,9 +45,9 @@ class Probes:
         if not self.gateways.probed or now < self._next:
             return
         self._next = now + LOOK
-        for gateway, uri in self.gateways.due(now):
+        for gateway, uri, asks in self.gateways.due(now):
             number = self._answers.question()
-            self._resolving[number] = Probe(gateway, uri)
+            self._resolving[number] = Probe(gateway, uri, asks)
             self._answers.actions.resolves.append(Resolve(number, uri))
 
     def resolved(self, number: int, hops: list[NextHop], now: float) -> bool:
@@ -54,6 +55,9 @@ class Probes:
         probe = self._resolving.pop(number, None)
         if probe is None:
             return False
+        self.gateways.learn(hop.host for hop in hops)
+        if not probe.asks:
+            return True
         if not hops:
             self._answers.drop("gateway-not-found")
             self.gateways.unanswered(probe.gateway, now)

@@ -162,9 +162,9 @@ def test_a_gateway_is_probed_at_once_and_then_at_its_interval() -> None:
     trunks = gateways(
         one=Gateway("sip:192.0.2.1", probe_seconds=10.0), never=Gateway("sip:192.0.2.2", probe_seconds=0.0)
     )
-    assert trunks.due(100.0) == [("one", "sip:192.0.2.1")]
+    assert trunks.due(100.0) == [("one", "sip:192.0.2.1", True)]
     assert trunks.due(109.9) == []
-    assert trunks.due(110.0) == [("one", "sip:192.0.2.1")]
+    assert trunks.due(110.0) == [("one", "sip:192.0.2.1", True)]
     assert trunks.alive("never")
     trunks.unanswered("gone from the file", 110.0)
 
