@@ -8,7 +8,7 @@ from edge.answers import Answers
 from edge.dialog import Hop
 from edge.flow import Flow
 from edge.location import Located
-from edge.proxy import IDENTITIES, Context
+from edge.proxy import IDENTITIES, Context, claims_identity
 from edge.ways import Way
 from sipcore import proxy
 from sipcore.message import Request, Row, respond, with_received
@@ -122,7 +122,7 @@ def rows_that_go_on(request: Request, user: str, realms: "frozenset[str] | tuple
     rows = list(request.rows)
     if first("proxy-authorization") is not None:
         rows = proxy.without_credentials(rows, realms)
-    if first("p-asserted-identity") is not None or first("p-preferred-identity") is not None:
+    if claims_identity(request):
         rows = [row for row in rows if row.name not in IDENTITIES]
     if user and not (first("privacy") is not None and _hides_identity(request)):
         rows.append(Row("p-asserted-identity", "P-Asserted-Identity", f"<sip:{user}>"))

@@ -99,7 +99,7 @@ class Calls:
     def _new(self, request: Request, caller: Hop, now: float, size: int, *, serving: bool) -> None:
         """Validation (section 16.3), and what needs no target."""
         answers, flow = self._answers, caller.flow
-        routed = self._routed(request, flow)
+        routed = self._routed(request, flow, now)
         target = answers.parse_uri(routed.uri)
         to_us = target.is_sip and target.user is None and self._means_us(target, flow) and not routed.routes
         if exhausted(request) and not (to_us and request.method == "OPTIONS"):
@@ -155,7 +155,7 @@ class Calls:
 
     # --- Route (section 16.4) -------------------------------------------------------------------------------------
 
-    def _routed(self, request: Request, flow: Flow) -> Routed:
+    def _routed(self, request: Request, flow: Flow, now: float) -> Routed:
         routed = Routed(request.uri, proxy.route_values(request))
         routes = routed.routes
         token = self._user_of_ours(request.uri, flow) or ""
@@ -170,7 +170,8 @@ class Calls:
             token = mine or token
             del routes[0]
         if token:
-            found = self._dialogs.open(token, request.call_id, (request.from_.tag or "", request.to.tag or ""))
+            tags = request.from_.tag or "", request.to.tag or ""
+            found = self._dialogs.open(token, request.call_id, tags, self._answers.clock.at(now))
             if found is None or not request.to.tag:
                 routed.foreign_token = True
             else:
@@ -221,7 +222,7 @@ class Calls:
         if exhausted(request):
             self._answers.drop("ack-exhausted")
             return
-        routed = self._routed(request, caller.flow)
+        routed = self._routed(request, caller.flow, now)
         if routed.dialog is None:
             # Of a failure that another edge answered, or of a dialog that never was.
             self.cancels.ack(request, caller)

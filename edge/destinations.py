@@ -16,7 +16,7 @@ from edge.call import Asked, Call, rows_that_go_on
 from edge.gateways import ByGateway, Gateways, GatewaysConfig
 from edge.location import Located
 from edge.proxy import Context, Proxy
-from edge.register import encoded
+from edge.register import encoded, reached_by
 from edge.token import FlowTokens
 from edge.ways import Target, Way, of_bindings
 from events.commands import FindUser, ReplyTo
@@ -152,7 +152,8 @@ class Destinations:
             return
         hops = [target.ways[0].hop for target in of_bindings(found.targets, self._tokens)]
         edge, boot = self._answers.edge, self._answers.boot
-        if any(hop.edge == edge and hop.boot in ("", boot) and hop.flow == call.flow for hop in hops):
+        flow = reached_by(call.context.request, call.flow)
+        if any(hop.edge == edge and hop.boot in ("", boot) and hop.flow == flow for hop in hops):
             self._answers.drop("believed-by-binding")
             call.allowed = call.believed = True
             self.go_on(call, now)

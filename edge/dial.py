@@ -13,6 +13,8 @@ from edge.tls import Certificates
 
 DIALS = 64
 """Connections that are being opened at one time."""
+RESPONSE_DIALS = 16
+"""When so many are, none is opened for a response: a sender that closes at once may name any port to be answered at."""
 WAITING = 64
 """Messages for one of them."""
 DIAL_SECONDS = {"tcp": 1.0, "tls": 2.0}
@@ -37,7 +39,7 @@ class Dials:
                 waiting.append(send)
         elif address[0] not in DIAL_SECONDS or not address[2]:
             self._streams.fail(send, "cannot-dial")
-        elif len(self._waiting) >= DIALS:
+        elif len(self._waiting) >= (DIALS if send.id else RESPONSE_DIALS):
             self._streams.fail(send, "too-many-dials")
         else:
             self._waiting[address] = [send]

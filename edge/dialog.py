@@ -4,7 +4,9 @@ A token names both next hops. Its HMAC covers them with the Call-ID and the call
 it belongs to this dialog and goes to one of its two ends, whatever else it says: it is not challenged, and any
 live edge takes it (CHECKLIST Y12, Y35, N10). A token is lower-case base32 of
 
-    key id, kinds of media, hop towards the caller, hop towards the callee, then 10 octets of HMAC-SHA-256
+    key id, time, kinds of media, hop towards the caller, hop towards the callee, then 10 octets of HMAC-SHA-256
+
+The time is when it was made, in minutes since 1970: nobody keeps the way to a phone for longer than LIFETIME.
 
 A hop is: flags (transport, IPv6, owner), the owner's edge and boot if it is a phone's flow, addresses and ports.
 """
@@ -24,6 +26,10 @@ from edge.token import TRANSPORTS
 MAC = 10
 PURPOSE = b"ramal record-route\x00"
 LONGEST = 800
+LIFETIME = 24 * 60
+"""Minutes for which a token leads anywhere; no call is longer."""
+MINUTE = 60_000
+"""In milliseconds."""
 IPV6 = 0x80
 OWNED = 0x40
 CONNECTION = 0x20
@@ -58,16 +64,14 @@ class DialogTokens:
         self._signing = next(iter(self._keys))
         self._opened = lru_cache(maxsize=20_000)(self._open)
 
-    def make(self, dialog: Dialog, call_id: str, caller_tag: str) -> str:
-        """The token of a dialog that the caller with this tag begins."""
-        key_id = self._signing.encode()
-        payload = b"".join(
-            (bytes((len(key_id),)), key_id, bytes((dialog.media,)), _packed(dialog.caller), _packed(dialog.callee))
-        )
+    def make(self, dialog: Dialog, call_id: str, caller_tag: str, at: int) -> str:
+        """The token of a dialog that the caller with this tag begins; `at` in milliseconds since 1970."""
+        head = _text(self._signing) + (at // MINUTE).to_bytes(4, "big") + bytes((dialog.media,))
+        payload = head + _packed(dialog.caller) + _packed(dialog.callee)
         return _base32(payload + self._mac(self._signing, payload, call_id, caller_tag))
 
-    def open(self, token: str, call_id: str, tags: tuple[str, str]) -> tuple[Dialog, bool] | None:
-        """The dialog of a genuine token, and whether the request goes towards the callee.
+    def open(self, token: str, call_id: str, tags: tuple[str, str], at: int) -> tuple[Dialog, bool] | None:
+        """The dialog of a genuine token that is not too old, and whether the request goes towards the callee.
 
         `tags` are those of From and To: the caller's is From's on the way to the callee. None for a token that is
         changed, foreign, or another call's.
@@ -76,6 +80,9 @@ class DialogTokens:
         if opened is None:
             return None
         dialog, key_id, payload, mac = opened
+        minutes = at // MINUTE - int.from_bytes(payload[1 + payload[0] : 5 + payload[0]], "big")
+        if minutes > LIFETIME:
+            return None
         for index, tag in enumerate(tags):
             if tag and hmac.compare_digest(mac, self._mac(key_id, payload, call_id, tag)):
                 return dialog, index == 0
@@ -102,7 +109,7 @@ class DialogTokens:
             key_id, rest = _read_text(payload)
             if key_id not in self._keys:
                 return None
-            media, rest = rest[0], rest[1:]
+            media, rest = rest[4], rest[5:]
             caller, rest = _unpacked(rest)
             callee, rest = _unpacked(rest)
         except (BadBase32, IndexError, ValueError):

@@ -11,23 +11,28 @@ from edge.answers import Answers
 from edge.branch import Branches
 from edge.dialog import Dialog, DialogTokens, Hop
 from edge.flow import Flow, host_port
+from edge.register import reached_by
 from edge.relaying import Leg, Relaying, has_sdp, response_with_body, with_body
 from edge.ways import Target, Way
 from sipcore import proxy
-from sipcore.message import Request, Response, Row, respond
+from sipcore.address import parse_address
+from sipcore.errors import ParseError
+from sipcore.message import Message, Request, Response, Row, respond
 from sipcore.transactions import Client, Server, Transactions
 from sipcore.uri import Uri, equal, parse_uri
 
 RECORDED = frozenset({"INVITE", "SUBSCRIBE", "REFER"})
 """Methods that begin a dialog: we stay on its way (CHECKLIST Y12)."""
-IDENTITIES = frozenset({"p-asserted-identity", "p-preferred-identity"})
-"""What phones may claim to nobody (RFC 3325 section 5; CHECKLIST S07)."""
+IDENTITIES = frozenset({"p-asserted-identity", "p-preferred-identity", "remote-party-id"})
+"""What phones may claim to nobody (RFC 3325 section 5; CHECKLIST S07); the last is what came before RFC 3325."""
 LOST_OWNER_SECONDS = 4.0
 """How long a phone on UDP is tried without its owner (DESIGN section 8)."""
 CONGESTED = 1300
 """Octets above which a request does not go by UDP to a next hop found by URI (RFC 3261 section 18.1.1)."""
 SECURE = ("tls", "wss")
 """What a sips: request may go by (RFC 3261 section 26.2.2; RFC 5630 section 5; T18)."""
+NAMED = {"udp": 5060, "tcp": 5060, "tls": 5061}
+"""By what a server that names itself is reached, and its port where it names none (RFC 3261 section 19.1.2)."""
 LOOK_AGAIN = 1.0
 """Seconds between two looks at ringing calls: Timer C, late forks."""
 ELSEWHERE = Row("reason", "Reason", 'SIP;cause=200;text="Call completed elsewhere"')
@@ -140,8 +145,8 @@ class Proxy:
         self._dialogs = dialogs
         self._layer = layer
         self._edge, self._boot = answers.edge, answers.boot
-        self.addresses: Mapping[str, tuple[str, int]] = {}
-        """By transport, the first address that this edge listens on."""
+        self.addresses: Mapping[tuple[str, bool], tuple[str, int]] = {}
+        """By transport and whether it is IPv6, the first address by which this edge is reached."""
         self.neighbours: frozenset[tuple[str, str]] = frozenset()
         """Live other edges and their lives."""
         self.refuses: Callable[[str], bool] = lambda host: False
@@ -209,14 +214,14 @@ class Proxy:
             return
         branch = self._branches.make(proxy.loop_digest(context.request))
         leg = self._leg(context, hop, branch)
-        request = self._request(context, uri_sent, target.routes, hop, branch, leg)
+        request = self._request(context, uri_sent, target.routes, hop, branch, leg, now)
         if not hop.edge and hop.flow.transport == "udp" and way.may_grow and len(request.encode()) > CONGESTED:
             # By TCP to the same place; if that cannot be reached, by UDP after all (section 18.1.1).
             target = Target(target.uri, (*target.ways[:index], way.by_tcp(), *_small(target.ways[index:])), target.q,
                             target.routes)  # fmt: skip
             way = target.ways[index]
             hop = way.hop
-            request = self._request(context, uri_sent, target.routes, hop, branch, leg)
+            request = self._request(context, uri_sent, target.routes, hop, branch, leg, now)
         attempt = Attempt(context, target, index, hop, branch)
         if context.is_invite:
             attempt.gives_up = gives_up or now + self._settings.timer_c
@@ -282,24 +287,48 @@ class Proxy:
 
     def outward(self, transport: str, host: str, port: int, caller: Flow | None = None) -> Hop:
         """The way from this edge to an address."""
-        local_host, local_port = self.addresses.get(transport, ("", 0))
+        local_host, local_port = self.addresses.get((transport, ":" in host), ("", 0))
         if local_host in ("0.0.0.0", "::", "") and caller is not None and (":" in caller.local_host) == (":" in host):  # noqa: S104
             local_host = caller.local_host
         return Hop(Flow(transport, local_host, local_port, host, port))
 
     def _request(
-        self, context: Context, uri: str, routes: Sequence[str], hop: Hop, branch: str, leg: Leg | None
+        self, context: Context, uri: str, routes: Sequence[str], hop: Hop, branch: str, leg: Leg | None, now: float
     ) -> Request:
         """The request as this attempt sends it (section 16.6, steps 1 to 8)."""
         flow = hop.flow
         via = self._via(flow, branch)
         records: list[str] = []
         if context.route_token and context.request.method in RECORDED:
-            token = self._dialogs.make(
-                Dialog(context.caller, hop, 0 if leg is None else leg.octet), context.call_id, context.tag
-            )
+            dialog = Dialog(self._back(context), hop, 0 if leg is None else leg.octet)
+            token = self._dialogs.make(dialog, context.call_id, context.tag, self._answers.clock.at(now))
             records = self.record_routes(token, context.caller.flow, flow, uri.startswith("sips:"))
         return proxy.proxied(context.request, uri, via, record_routes=records, routes=routes, rows=context.rows)
+
+    def _back(self, context: Context) -> Hop:
+        """Where requests within the dialog go to reach the caller (section 16.12).
+
+        A phone is reached as its registrations say it is (`reached_by`). A peer is a server: at the address that it
+        names, over whatever connection, for the one that it called by need not be there when the callee hangs up.
+        """
+        caller = context.caller
+        if self._settings.is_peer(caller.flow.remote_host):
+            return self._named(context.request) or caller
+        return Hop(reached_by(context.request, caller.flow), caller.edge, caller.boot)
+
+    def _named(self, request: Request) -> Hop | None:
+        """The numeric address of a peer that the top Record-Route, else Contact, names."""
+        try:
+            values = request.values("record-route")
+            addresses = [parse_address(values[0])] if values else request.contacts
+            uri = addresses[0].parsed_uri
+        except (ParseError, IndexError):
+            return None
+        host = uri.host.strip("[]")
+        transport = "tls" if uri.scheme == "sips" else (uri.param("transport") or "udp").lower()
+        if transport not in NAMED or not self._settings.is_peer(host):
+            return None
+        return Hop(Flow(transport, "", 0, host, uri.port or NAMED[transport]))
 
     def _via(self, flow: Flow, branch: str) -> str:
         rport = ";rport" if flow.transport == "udp" else ""
@@ -354,8 +383,7 @@ class Proxy:
         if upward is None:
             self._answers.drop("response-without-via")
             return
-        claims = upward.first("p-asserted-identity") or upward.first("p-preferred-identity")
-        if claims is not None and not self._settings.is_peer(attempt.hop.flow.remote_host):
+        if claims_identity(upward) and not self._settings.is_peer(attempt.hop.flow.remote_host):
             rows = [row for row in upward.rows if row.name not in IDENTITIES]
             upward = Response(upward.status, upward.reason, rows, upward.body)
         if attempt.leg is None:
@@ -555,6 +583,11 @@ class Proxy:
                 if attempt.client is not None:
                     self._layer.forget_client(attempt.client)
                 self._gone(attempt, 408 if attempt.hop.edge else 430, now)
+
+
+def claims_identity(message: Message) -> bool:
+    """Whether somebody says in it who he is, beside From."""
+    return any(message.first(name) is not None for name in IDENTITIES)
 
 
 def _address(transport: str, sent_by: str) -> str:

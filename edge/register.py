@@ -46,9 +46,13 @@ def reached_by(request: Request, flow: Flow) -> Flow:
     the same address: then RFC 3261 is followed to the letter. Anything that smells of NAT is reached where it came
     from (RFC 3581).
     """
-    if flow.transport != "udp" or len(request.contacts) != 1:
+    if flow.transport != "udp":
         return flow
-    via, contact = request.via, request.contacts[0].parsed_uri
+    try:
+        (address,) = request.contacts
+        via, contact = request.via, address.parsed_uri
+    except (ParseError, ValueError):  # no Contact, several, or none that can be read
+        return flow
     direct = via.host == flow.remote_host and (via.port or 5060) == flow.remote_port
     if not direct or contact.host != flow.remote_host or contact.param("transport") not in (None, "udp"):
         return flow

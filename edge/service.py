@@ -22,7 +22,7 @@ from edge.location import location_page
 from edge.publisher import Publisher
 from edge.replies import Replies
 from edge.streams import StreamLimits
-from edge.surroundings import Surroundings, host_addresses
+from edge.surroundings import Surroundings, host_addresses, outgoing_address
 from edge.tls import Certificates
 from edge.token import TRANSPORTS, FlowTokens
 from edge.transport import StreamSettings, Transports
@@ -92,9 +92,7 @@ class EdgeService:
         """
         await self.transports.start(self._endpoints)
         await self._surroundings.start()
-        self.core.proxy.addresses = {
-            transport: bound[0] for transport in TRANSPORTS if (bound := self.transports.bound(transport))
-        }
+        self.core.proxy.addresses = self._reached_at()
         addresses = self.addresses() | self._surroundings.address()
         self._lease = Lease(
             self._log, self._clock, EdgeLease(self.edge, self.boot, self._config.lease_seconds, addresses)
@@ -140,6 +138,16 @@ class EdgeService:
             if bound:
                 addresses[transport] = self._known_by(transport, *bound[0])
         return addresses
+
+    def _reached_at(self) -> dict[tuple[str, bool], tuple[str, int]]:
+        """By transport and family, the first bound address; of a wildcard, that by which this host goes out."""
+        found: dict[tuple[str, bool], tuple[str, int]] = {}
+        for transport in TRANSPORTS:
+            for host, port in self.transports.bound(transport):
+                ipv6 = ":" in host
+                reached = outgoing_address(ipv6=ipv6) if host in WILDCARDS else host
+                found.setdefault((transport, ipv6), (reached, port))
+        return found
 
     def _known_by(self, transport: str, host: str, port: int) -> str:
         advertised = self._config.advertised.get(transport)

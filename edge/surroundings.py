@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -140,6 +141,18 @@ def families(bound: Sequence[str]) -> tuple[int, ...]:
     """The address families that the edge sends by, IPv4 before IPv6."""
     found = sorted({6 if ":" in host else 4 for host in bound})
     return tuple(found) or (4,)
+
+
+def outgoing_address(*, ipv6: bool) -> str:
+    """The address from which this host reaches the world, or its wildcard where it has no way there; sends nothing."""
+    family, far = (socket.AF_INET6, "2001:db8::1") if ipv6 else (socket.AF_INET, "192.0.2.1")
+    with socket.socket(family, socket.SOCK_DGRAM) as asking:
+        try:
+            asking.connect((far, 9))
+        except OSError:
+            return "::" if ipv6 else "0.0.0.0"  # noqa: S104  # not bound
+        host: str = asking.getsockname()[0]
+        return host
 
 
 def host_addresses() -> list[str]:

@@ -268,10 +268,8 @@ class Transports:
         """
         anywhere = flow.local_host in WILDCARDS
         for socket in self._udp:
-            mine = (
-                socket.ipv6 == ipv6 if anywhere else socket.port == flow.local_port and socket.serves(flow.local_host)
-            )
-            if mine:
+            named = socket.port == flow.local_port and socket.serves(flow.local_host)
+            if socket.ipv6 == ipv6 and (anywhere or named):
                 self._sockets[flow.local_host, flow.local_port, ipv6] = socket
                 return socket
         return None

@@ -103,6 +103,34 @@ def test_s10_a_gateway_is_not_reached_by_its_address(uri: str) -> None:
     assert not cluster.lost
 
 
+@pytest.mark.parametrize("host", ["[::ffff:203.0.113.9]", "[64:ff9b::cb00:7109]"])
+def test_s10_a_gateway_is_not_reached_by_another_spelling_of_its_address(host: str) -> None:
+    cluster = Cluster()
+    by_gateway(cluster, domains=("other.test",))
+    uri = f"sip:+4711@{host}"
+    cluster.hops[uri] = [NextHop("tcp", host.strip("[]"), 5060, "x")]
+    alice = cluster.phone("alice")
+    invite(alice, uri)
+    alice.got_response(403)
+    assert not cluster.lost
+
+
+@pytest.mark.parametrize("seconds", [30.0, 0.0])
+def test_s10_the_addresses_of_a_gateways_name_are_known_before_anybody_calls_by_it(seconds: float) -> None:
+    cluster = Cluster("edge-1")
+    gateways = Gateways(GatewaysConfig({"pstn": Gateway("sip:gw.example.org", ("",), probe_seconds=seconds)}))
+    core = cluster.edges["edge-1"]
+    core.calls.destinations.gateways = core.probes.gateways = gateways
+    cluster.hops["sip:gw.example.org"] = [NextHop("udp", "203.0.113.9", 5060, "gw.example.org")]
+    alice = cluster.phone("alice")
+    cluster.turn(2)
+    assert len(cluster.lost) == (1 if seconds else 0)  # the OPTIONS
+    cluster.lost.clear()
+    invite(alice, "sip:+4711@203.0.113.9")
+    alice.got_response(403)
+    assert not cluster.lost
+
+
 def test_s10_a_gateway_is_reached_by_a_number_of_a_domain_that_may() -> None:
     cluster = Cluster()
     by_gateway(cluster, domains=(DOMAIN,))
@@ -122,6 +150,17 @@ def test_a12_the_ack_of_a_2xx_takes_no_credentials_along() -> None:
     ack = bob.got_request("ACK")
     assert ack.first("proxy-authorization") is None
     assert ack.first("p-asserted-identity") is None
+
+
+def test_s07_a_remote_party_id_of_a_phone_goes_nowhere() -> None:
+    cluster = Cluster()
+    alice, bob = cluster.phone("alice"), cluster.phone("bob")
+    alice.request("INVITE", BOB, "Remote-Party-ID: <sip:ceo@example.test>;screen=yes", authorized=True)
+    alice.got_response(100)
+    received = bob.got_request("INVITE")
+    assert received.first("remote-party-id") is None
+    bob.respond(received, 180, "Ringing", "Remote-Party-ID: <sip:ceo@example.test>;screen=yes")
+    assert alice.got_response(180).first("remote-party-id") is None
 
 
 def test_s07_an_identity_that_a_phone_claims_in_a_response_does_not_go_on() -> None:
@@ -424,6 +463,62 @@ def test_t06_t15_a_request_within_a_dialog_to_a_far_proxy_has_our_address_in_via
     assert far.got_request("INFO").via.host == "192.0.2.1"
     alice.request("INFO", far.contact, to=ok.first("to"), routes=routes(ok), cseq=3, body="x" * 1400)
     assert any(send.flow.transport == "tcp" for send in cluster.lost)
+
+
+@pytest.mark.parametrize(("transport", "port"), [("tcp", 5060), ("udp", 5070)])
+def test_a_bye_to_a_peer_that_called_goes_where_it_says_not_to_the_port_it_called_from(
+    transport: str, port: int
+) -> None:
+    cluster = Cluster("edge-1", is_peer=lambda host: host == "198.51.100.2")
+    bob = cluster.phone("bob")
+    trunk = Phone(cluster, "trunk", "edge-1", transport)
+    contact = f"sip:trunk@198.51.100.2:{port};transport={transport}"
+    trunk.request("INVITE", BOB, f"Contact: <{contact}>", from_="<sip:123@x>;tag=t", contact=False)
+    trunk.got_response(100)
+    received = bob.got_request("INVITE")
+    bob.respond(received, 200)
+    ok = trunk.got_response(200)
+    del cluster.phones[trunk.flow]
+    way = received.values("record-route")
+    bob.request("BYE", contact, to=ok.first("from"), from_=ok.first("to"), routes=way)
+    (bye,) = cluster.lost
+    assert bye.data.startswith(b"BYE ")
+    assert (bye.flow.transport, bye.flow.connection, bye.port) == (transport, 0, port)
+
+
+def test_a_bye_to_a_phone_without_nat_that_hears_at_another_port_goes_there() -> None:
+    cluster = Cluster("edge-1")
+    alice, bob = cluster.phone("alice"), cluster.phone("bob")
+    text = (
+        f"INVITE {BOB} SIP/2.0\r\nVia: SIP/2.0/UDP {alice.flow.remote_host}:5062;branch=z9hG4bKx\r\n"
+        f"From: <sip:alice@{DOMAIN}>;tag=1\r\nTo: <{BOB}>\r\nCall-ID: 1\r\nCSeq: 1 INVITE\r\nMax-Forwards: 70\r\n"
+        f"Contact: <sip:alice@{alice.flow.remote_host}:6000>\r\n{authorization('alice', 'INVITE', BOB)}\r\n\r\n"
+    )
+    alice.send(text.encode())
+    alice.got_response(100)
+    received = bob.got_request("INVITE")
+    bob.respond(received, 200)
+    ok = alice.got_response(200)
+    way = received.values("record-route")
+    uri = received.contacts[0].uri
+    del cluster.phones[alice.flow]
+    bob.request("BYE", uri, to=ok.first("from"), from_=ok.first("to"), routes=way, call_id="1")
+    (bye,) = cluster.lost
+    assert (bye.flow.remote_port, bye.port) == (6000, 6000)
+
+
+def test_t15_a_next_hop_of_the_other_family_is_reached_from_an_address_of_that_family() -> None:
+    cluster = Cluster("edge-1")
+    core = cluster.edges["edge-1"]
+    core.proxy.addresses = {**core.proxy.addresses, ("udp", True): ("2001:db8::1", 5060)}
+    alice = cluster.phone("alice")
+    uri = "sip:x@six.example"
+    cluster.hops[uri] = [NextHop("udp", "2001:db8::9", 5060, "six.example")]
+    invite(alice, uri)
+    (sent,) = cluster.lost
+    assert sent.flow.local_host == "2001:db8::1"
+    assert b"Via: SIP/2.0/UDP [2001:db8::1]:5060" in sent.data
+    assert b"@[2001:db8::1]:5060;lr;r2=on>" in sent.data
 
 
 def test_e12_a_binding_of_an_earlier_life_lets_nobody_call() -> None:

@@ -9,6 +9,8 @@ from edge.dialog import Dialog, DialogTokens, Hop
 from edge.flow import Flow
 
 KEYS = {"k1": bytes(range(32)), "k0": bytes(32)}
+AT = 1_700_000_000_000
+"""Milliseconds since 1970."""
 PHONE = Hop(Flow("udp", "192.0.2.1", 5060, "198.51.100.7", 40_000), "edge-1")
 BROWSER = Hop(Flow("wss", "2001:db8::1", 443, "2001:db8::7", 40_001, 9), "edge-2", "b00t")
 TRUNK = Hop(Flow("tls", "", 0, "203.0.113.9", 5061))
@@ -47,30 +49,37 @@ def test_a_branch_with_any_character_changed_is_not_ours() -> None:
 @pytest.mark.parametrize("callee", [PHONE, BROWSER, TRUNK])
 def test_n10_a_token_names_both_next_hops_and_the_direction(caller: Hop, callee: Hop) -> None:
     dialog = Dialog(caller, callee, 3)
-    token = DialogTokens(KEYS).make(dialog, "call-1", "from-1")
+    token = DialogTokens(KEYS).make(dialog, "call-1", "from-1", AT)
     assert token.isalnum()
     assert token == token.lower()
     edge = DialogTokens({"k0": KEYS["k0"], "k1": KEYS["k1"]})
-    assert edge.open(token, "call-1", ("from-1", "to-1")) == (dialog, True)
-    assert edge.open(token.upper(), "call-1", ("to-1", "from-1")) == (dialog, False)
+    assert edge.open(token, "call-1", ("from-1", "to-1"), AT) == (dialog, True)
+    assert edge.open(token.upper(), "call-1", ("to-1", "from-1"), AT) == (dialog, False)
+
+
+def test_y35_a_token_leads_nowhere_after_a_day() -> None:
+    tokens = DialogTokens(KEYS)
+    token = tokens.make(Dialog(PHONE, TRUNK), "call-1", "from-1", AT)
+    assert tokens.open(token, "call-1", ("from-1", "to-1"), AT + 86_400_000) is not None
+    assert tokens.open(token, "call-1", ("from-1", "to-1"), AT + 86_520_000) is None
 
 
 def test_y35_a_token_of_another_call_or_another_caller_opens_nothing() -> None:
     tokens = DialogTokens(KEYS)
-    token = tokens.make(Dialog(PHONE, TRUNK), "call-1", "from-1")
-    assert tokens.open(token, "call-2", ("from-1", "to-1")) is None
-    assert tokens.open(token, "call-1", ("from-2", "to-1")) is None
-    assert tokens.open(token, "call-1", ("", "")) is None
+    token = tokens.make(Dialog(PHONE, TRUNK), "call-1", "from-1", AT)
+    assert tokens.open(token, "call-2", ("from-1", "to-1"), AT) is None
+    assert tokens.open(token, "call-1", ("from-2", "to-1"), AT) is None
+    assert tokens.open(token, "call-1", ("", ""), AT) is None
     assert tokens.is_ours(token)
 
 
 def test_n05_a_changed_token_opens_nothing() -> None:
     tokens = DialogTokens(KEYS)
-    token = tokens.make(Dialog(PHONE, BROWSER), "call-1", "from-1")
+    token = tokens.make(Dialog(PHONE, BROWSER), "call-1", "from-1", AT)
     for at in range(len(token)):
         changed = token[:at] + ("b" if token[at] != "b" else "c") + token[at + 1 :]
-        assert tokens.open(changed, "call-1", ("from-1", "to-1")) is None
-    assert DialogTokens({"k1": bytes(31)}).open(token, "call-1", ("from-1", "to-1")) is None
+        assert tokens.open(changed, "call-1", ("from-1", "to-1"), AT) is None
+    assert DialogTokens({"k1": bytes(31)}).open(token, "call-1", ("from-1", "to-1"), AT) is None
 
 
 @given(st.text(max_size=200))

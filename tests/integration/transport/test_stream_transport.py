@@ -203,6 +203,24 @@ async def test_what_waits_for_a_connection_and_connections_that_are_opened_are_b
             assert {await edge.core.failure(), await edge.core.failure()} == {("same2", 503), ("other", 503)}
 
 
+async def test_s04_responses_to_senders_that_are_gone_leave_requests_connections_to_be_opened(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("edge.dial.RESPONSE_DIALS", 2)
+    async with running("tcp") as edge:
+        dials = edge.transports._dials
+
+        async def never(address: object) -> None:
+            await asyncio.sleep(0)
+
+        monkeypatch.setattr(dials, "_dial", never)
+        for number in range(1, 5):
+            dials.send(Send(new("tcp", number), b"SIP/2.0 403 Forbidden\r\n\r\n", 0), ("tcp", "127.0.0.1", number, ""))
+        assert len(dials._waiting) == 2
+        dials.send(Send(new("tcp", 9), options(), 0, id="x"), ("tcp", "127.0.0.1", 9, ""))
+        assert len(dials._waiting) == 3
+
+
 # --- TLS --------------------------------------------------------------------------------------------------------------
 
 
