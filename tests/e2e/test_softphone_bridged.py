@@ -115,6 +115,7 @@ def test_n17_baresip_calls_a_user_with_a_browser_and_a_desk_phone_and_the_browse
     tab.click("Answer")
     bob.sees("CALL_ESTABLISHED")
     other.sees("CALL_CLOSED")
+    tab.sees("Connected")
     tab.hears("audio")
     bob.wait_to_hear(3)
     bob.does("hangup")
