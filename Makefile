@@ -10,7 +10,7 @@ ROUNDS ?= 3
 FUZZ_CASES ?= 100000
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(VENV)/.installed ## the virtual environment .venv; the command is .venv/bin/ramal
 
@@ -28,6 +28,7 @@ check: $(VENV)/.dev ## style, types and imports
 	$(BIN)/lint-imports
 
 test: packages check ## every check and test, on real Kafka, MariaDB and OpenLDAP (apt-get as root where packages are missing)
+	@.ci/mysql9 || echo "The tests on MySQL 9 are skipped."
 	$(BIN)/python -m pytest
 
 chaos: packages $(VENV)/.dev ## kills and stops real processes under load, in full (the tests have a short form)
@@ -53,6 +54,9 @@ packages: ## the Debian packages of the real servers, phones and browser (apt-ge
 	@# Debian's npm would not go with a Node.js that came from elsewhere with its own.
 	@.ci/packages default-jre-headless maven mariadb-server slapd ldap-utils sip-tester baresip-core \
 		chromium rtpengine-daemon $$(command -v npm >/dev/null || echo npm)
+
+mysql9: ## MySQL 9 for the tests, unpacked from Debian sid into .run/mysql-9 (installs nothing)
+	@.ci/mysql9
 
 bench-packages:
 	@.ci/packages kamailio kamailio-mysql-modules kamailio-ldap-modules mariadb-client
@@ -80,4 +84,4 @@ $(VENV)/.dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --group dev
 	@touch $@
 
-.PHONY: help install up stack check test chaos fuzz bench bench-restore page packages bench-packages clean
+.PHONY: help install up stack check test chaos fuzz bench bench-restore page packages mysql9 bench-packages clean

@@ -9,9 +9,11 @@
 
 Nothing is acknowledged to a phone between hold and swap, so no row is lost and none goes back. A rebuild that
 dies before the swap leaves the live tables as they were, one that dies after it leaves the new ones; the positions
-it held are taken back by any locator after a while, and at worst a little of the log is applied again.
+it held are taken back by any locator after a while, and at worst a little of the log is applied again. One that
+fails drops its shadows; those of one that was killed are dropped by the next.
 """
 
+import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -38,7 +40,7 @@ from locator.tables import (
 )
 from locator.truths import truth_of
 from runtime.database.port import Advance, Database, Statement
-from runtime.errors import DatabaseUnavailable, PositionConflict
+from runtime.errors import DatabaseRefused, DatabaseUnavailable, PositionConflict
 from runtime.log.port import Log, Record
 from runtime.metrics import dropped
 
@@ -49,6 +51,8 @@ TOGETHER = 500
 REMEMBERED = 100_000
 HOLD_SECONDS = 10.0
 """No swap later than this after the hold."""
+CLEAR_SECONDS = 5.0
+"""What a rebuild that has failed may still take to drop its shadows."""
 
 Progress = Callable[[int, int], None]
 """Called with the records applied so far, and about how many there are."""
@@ -93,11 +97,17 @@ async def rebuild(log: Log, database: Database, progress: Progress = lambda done
     started = time.monotonic()
     await database.migrate()
     work = _Rebuild(log, database, progress)
-    await work.prepare()
-    for source in work.sources:
-        await work.fill(source)
-        await work.compare(source)
-    await work.swap()
+    try:
+        await work.prepare()
+        for source in work.sources:
+            await work.fill(source)
+            await work.compare(source)
+        await work.swap()
+    except PositionConflict:
+        raise  # the shadows are another rebuild's by now
+    except BaseException:
+        await work.clear()
+        raise
     rows, checksum = (await database.query(f"SELECT COUNT(*), {database.checksum(LOCATION_COLUMNS)} FROM location"))[0]  # noqa: S608  # ours
     intervals = (await database.query("SELECT COUNT(*) FROM registration_history"))[0][0]
     compared = [source.equal for source in work.sources if source.equal is not None]
@@ -143,6 +153,14 @@ class _Rebuild:
             await self._take_over_history(source)
             self.sources.append(source)
             self._total += bounds.end - at.next
+
+    async def clear(self) -> None:
+        """Drops the shadows, if the database lets us."""
+        statements = [Statement(f"DROP TABLE IF EXISTS {table}") for table in (SHADOW.location, SHADOW.history)]
+        gone = Statement("DELETE FROM projection_offset WHERE projection = %s", (SHADOW.projection,))
+        with contextlib.suppress(TimeoutError, DatabaseUnavailable, DatabaseRefused):
+            async with asyncio.timeout(CLEAR_SECONDS):
+                await self._database.transact([*statements, gone])
 
     async def fill(self, source: _Source) -> None:
         """To where the live tables are, or to the end of the log when they are behind or beyond it."""

@@ -79,6 +79,12 @@ innodb_flush_log_at_trx_commit=1
 innodb_buffer_pool_size=256M
 """
 
+ACCOUNT = """\
+CREATE USER IF NOT EXISTS 'ramal'@'%' IDENTIFIED BY '{password}';
+GRANT ALL ON *.* TO 'ramal'@'%';
+CREATE DATABASE IF NOT EXISTS ramal CHARACTER SET utf8mb4;
+"""
+
 _SLAPD_CONF = """\
 include /etc/ldap/schema/core.schema
 include /etc/ldap/schema/cosine.schema
@@ -210,8 +216,11 @@ def start_kafka(directory: Path, port: int | None = None) -> KafkaServer:
     return KafkaServer(child, f"{HOST}:{kept['port']}")
 
 
-def start_mysql(directory: Path, port: int | None = None) -> MySQLServer:
-    """MariaDB with durable commits; returns when it greets. Raises StartFailed."""
+def start_mysql(directory: Path, port: int | None = None, more: str = "") -> MySQLServer:
+    """MariaDB with durable commits; returns when it greets. Raises StartFailed.
+
+    `more` are further lines of its configuration.
+    """
     ground = _ground("mysql", directory)
     server = ground.find("mariadbd", "mariadb-server")
     install = ground.find("mariadb-install-db", "mariadb-server")
@@ -220,14 +229,12 @@ def start_mysql(directory: Path, port: int | None = None) -> MySQLServer:
     as_user = ["--user=root"] if os.geteuid() == 0 or isinstance(ground, Image) else []
     config = directory / "my.cnf"
     # A Unix socket's path has at most 107 bytes, and a directory may be deep; nothing of ours uses it.
-    config.write_text(_MY_CNF.format(host=HOST, directory=directory.resolve(), socket=f"@ramal-{kept['port']}", **kept))
+    socket_name = f"@ramal-{kept['port']}"
+    settings = _MY_CNF.format(host=HOST, directory=directory.resolve(), socket=socket_name, **kept)
+    config.write_text(settings + more)
     init = directory / "init.sql"
     init.touch(mode=0o600)
-    init.write_text(
-        f"CREATE USER IF NOT EXISTS 'ramal'@'%' IDENTIFIED BY '{password}';\n"
-        "GRANT ALL ON *.* TO 'ramal'@'%';\n"
-        "CREATE DATABASE IF NOT EXISTS ramal CHARACTER SET utf8mb4;\n"
-    )
+    init.write_text(ACCOUNT.format(password=password))
     if not (directory / "data" / "mysql").exists():
         ground.run([install, f"--defaults-file={config}", "--auth-root-authentication-method=socket", *as_user])
     command = [server, f"--defaults-file={config}", *as_user]

@@ -1,4 +1,4 @@
-"""Real Kafka, MariaDB and OpenLDAP, once a test run; each test has its own topics and database in them."""
+"""Real Kafka, MariaDB, MySQL 9 and OpenLDAP, once a test run; each test has its own topics and database in them."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -18,6 +18,7 @@ from ramal.backends import (
     start_mysql,
 )
 from ramal.processes import PackageMissing
+from tests import mysql9_kit
 
 S = TypeVar("S", bound=Server)
 _numbers = itertools.count(1)
@@ -46,6 +47,14 @@ def mysql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MySQLServer]:
 
 
 @pytest.fixture(scope="session")
+def mysql9(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MySQLServer]:
+    """One MySQL 9 for the run, where `make mysql9` has unpacked it; see `fresh_mysql9_database`."""
+    if reason := mysql9_kit.why_not():
+        pytest.skip(reason)
+    yield from _serve(mysql9_kit.start_mysql9, tmp_path_factory.mktemp("mysql9"))
+
+
+@pytest.fixture(scope="session")
 def ldap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LdapServer]:
     """One OpenLDAP with the users u00000 to u00999 of example.test."""
     yield from _serve(start_ldap, tmp_path_factory.mktemp("ldap"))
@@ -60,11 +69,25 @@ def topic_prefix() -> str:
 @pytest.fixture
 def fresh_database(mysql: MySQLServer) -> Iterator[str]:
     """The name of an empty database on `mysql`, dropped after the test."""
+    yield from _fresh_database(mysql)
+
+
+@pytest.fixture
+def fresh_mysql9_database(mysql9: MySQLServer) -> Iterator[str]:
+    """The name of an empty database on `mysql9`, dropped after the test."""
+    yield from _fresh_database(mysql9)
+
+
+def _fresh_database(server: MySQLServer) -> Iterator[str]:
     name = f"test{next(_numbers)}"
-    admin = pymysql.connect(host=mysql.host, port=mysql.port, user=mysql.user, password=mysql.password, autocommit=True)
-    with admin, admin.cursor() as cursor:
-        cursor.execute(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
+    _execute(server, f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
     yield name
-    admin = pymysql.connect(host=mysql.host, port=mysql.port, user=mysql.user, password=mysql.password, autocommit=True)
+    _execute(server, f"DROP DATABASE {name}")
+
+
+def _execute(server: MySQLServer, statement: str) -> None:
+    admin = pymysql.connect(
+        host=server.host, port=server.port, user=server.user, password=server.password, autocommit=True
+    )
     with admin, admin.cursor() as cursor:
-        cursor.execute(f"DROP DATABASE {name}")
+        cursor.execute(statement)

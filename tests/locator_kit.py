@@ -30,7 +30,8 @@ from runtime.log.port import Append, Log
 
 START = 1_700_000_000_000
 ENDS = (Kind.UNREGISTERED, Kind.EXPIRED, Kind.DEACTIVATED)
-DATABASES = ["sqlite", pytest.param("mysql", marks=pytest.mark.integration)]
+DATABASES = ["sqlite", *(pytest.param(server, marks=pytest.mark.integration) for server in ("mysql", "mysql9"))]
+_FRESH = {"mysql": "fresh_database", "mysql9": "fresh_mysql9_database"}
 
 Shown = set[tuple[str, str, str, str]]
 """AOR, contact, received, path."""
@@ -43,11 +44,11 @@ def mysql_settings(server: object, database: str, **more: object) -> MySQL:
 
 
 async def open_database(request: pytest.FixtureRequest, kind: str, store: EmbeddedStore) -> Database:
-    """A migrated database of either kind; the test closes it, and the store."""
+    """A migrated database of one of DATABASES; the test closes it, and the store."""
     database: Database
-    if kind == "mysql":
-        server = request.getfixturevalue("mysql")
-        database = MySQLDatabase(mysql_settings(server, request.getfixturevalue("fresh_database")))
+    if kind in _FRESH:
+        server = request.getfixturevalue(kind)
+        database = MySQLDatabase(mysql_settings(server, request.getfixturevalue(_FRESH[kind])))
     else:
         database = SQLiteDatabase(store)
     await database.start()

@@ -61,6 +61,23 @@ _DATA_ERRORS = frozenset(
         4025,  # a CHECK is violated (MariaDB)
     }
 )
+_STATEMENT_ERRORS = frozenset(
+    {
+        1115,  # no such character set
+        1128,  # no such function, also 1305
+        1136,  # another number of columns than of values
+        1149,  # syntax
+        1193,  # no such system variable
+        1222,  # the SELECTs of a UNION differ in their columns
+        1235,  # this version does not support it yet
+        1241,  # another number of columns than of operands
+        1273,  # no such collation
+        1305,
+        1582,  # a function with another number of parameters, or other ones, also 1583
+        1583,
+    }
+)
+"""The server understood the statement and will never carry it out; beside those that PyMySQL calls programming."""
 _CLOSING = frozenset({1053, 1152, 1153, 1158, 1159, 1160, 1161, 1184, 1927, 4031})
 """The server closes, or has closed, the connection with these; all others leave the session usable."""
 _MISSING = frozenset({1049, 1051, 1054, 1146})
@@ -171,9 +188,12 @@ class MySQLDatabase:
         return Statement(f"{head}{body} ON DUPLICATE KEY UPDATE {', '.join(rest)}")
 
     def checksum(self, columns: Sequence[str]) -> str:
-        """XOR over 64 bits of each row's MD5; QUOTE tells NULL from an empty text and keeps columns apart."""
+        """XOR over 64 bits of each row's SHA-256; QUOTE tells NULL from an empty text and keeps columns apart.
+
+        MySQL 9 has no MD5() of its own; MariaDB and every MySQL have SHA2().
+        """
         row = ", ".join(f"QUOTE({column})" for column in columns)
-        return f"COALESCE(BIT_XOR(CAST(CONV(LEFT(MD5(CONCAT_WS(',', {row})), 16), 16, 10) AS UNSIGNED)), 0)"
+        return f"COALESCE(BIT_XOR(CAST(CONV(LEFT(SHA2(CONCAT_WS(',', {row}), 256), 16), 16, 10) AS UNSIGNED)), 0)"
 
     def shadow(self, table: str) -> list[Statement]:
         """CREATE TABLE … LIKE."""
@@ -342,7 +362,8 @@ def _failure(error: pymysql.MySQLError) -> DatabaseRefused | DatabaseUnavailable
     """Ours for a driver's error. The text of a data error names the column and may quote the value."""
     code = _code(error)
     text = str(error.args[1])[:200] if len(error.args) > 1 else type(error).__name__
-    wrong = code in _DATA_ERRORS or (isinstance(error, pymysql.ProgrammingError) and code not in _MISSING)
+    known = code in _DATA_ERRORS or code in _STATEMENT_ERRORS
+    wrong = known or (isinstance(error, pymysql.ProgrammingError) and code not in _MISSING)
     return (DatabaseRefused if wrong else DatabaseUnavailable)(f"{text} ({code})")
 
 

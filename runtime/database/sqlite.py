@@ -22,7 +22,18 @@ _MAKE_SHADOW = "make the shadow of"
 _TAKE_SHADOW = "take the shadow of"
 _MISSING = ("no such table", "no such column", "has no column named")
 """Somebody dropped it or has not migrated yet, so it may come back."""
-_WRONG = ("syntax error", "too many SQL variables", "too many terms", "ambiguous column", "unrecognized token")
+_WRONG = (
+    "syntax error",
+    "too many SQL variables",
+    "too many terms",
+    "ambiguous column",
+    "unrecognized token",
+    "no such function",
+    "wrong number of arguments",
+    "same number of result columns",
+    "values were supplied",
+    "values for",
+)
 """Errors that SQLite calls operational, and that the same statement will meet again."""
 _CREATES = re.compile(r'^CREATE TABLE (IF NOT EXISTS )?("?)\w+\2', re.IGNORECASE)
 

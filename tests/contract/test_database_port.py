@@ -1,4 +1,4 @@
-"""The database port: one suite on SQLite and on MariaDB."""
+"""The database port: one suite on SQLite, on MariaDB and on MySQL 9."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,38 +8,25 @@ from pathlib import Path
 import pytest
 
 from events.registrations import Kind
-from runtime.config import MySQL, Secret
-from runtime.database.mysql import MySQLDatabase
 from runtime.database.port import Advance, Database, Statement
-from runtime.database.sqlite import SQLiteDatabase
 from runtime.embedded import EmbeddedStore
 from runtime.errors import DatabaseRefused, DatabaseUnavailable, PositionConflict
+from tests.locator_kit import DATABASES, open_database
 
 ROWS = "SELECT id, text, number FROM sample ORDER BY id"
 
 
-@pytest.fixture(params=["sqlite", pytest.param("mysql", marks=pytest.mark.integration)])
+@pytest.fixture(params=DATABASES)
 async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
     """An open database with an empty table `sample`, migrated."""
-    opened: Database
-    if request.param == "mysql":
-        server, name = request.getfixturevalue("mysql"), request.getfixturevalue("fresh_database")
-        opened = MySQLDatabase(
-            MySQL(host=server.host, port=server.port, user=server.user, password=Secret(server.password), database=name)
-        )
-        await opened.start()
-    else:
-        store = EmbeddedStore(tmp_path / "ramal.db")
-        opened = SQLiteDatabase(store)
-        await opened.start()
-    await opened.migrate()
+    store = EmbeddedStore(tmp_path / "ramal.db")
+    opened = await open_database(request, request.param, store)
     await opened.transact(
         [Statement("CREATE TABLE sample (id INTEGER PRIMARY KEY NOT NULL, text VARCHAR(1024), number INTEGER)")]
     )
     yield opened
     await opened.stop()
-    if request.param == "sqlite":
-        await store.stop()
+    await store.stop()
 
 
 async def _position(database: Database, partition: int = 0) -> tuple[int, int]:
@@ -106,6 +93,26 @@ async def test_what_is_no_value_for_a_column_is_refused(database: Database) -> N
         await database.transact([Statement("INSERT INTO sample (id, text) VALUES (%s, %s)", (1, object()))])
     with pytest.raises(DatabaseRefused):
         await database.query("SELECT %s", ([],))
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT NO_SUCH_FUNCTION(1)",
+        "SELECT ABS(1, 2)",
+        "SELECT 1 UNION SELECT 1, 2",
+        "INSERT INTO sample (id, text) VALUES (1)",
+        "SELECT FROM WHERE",
+    ],
+)
+async def test_a_statement_that_the_server_will_never_carry_out_is_refused_and_no_outage(
+    database: Database, sql: str
+) -> None:
+    with pytest.raises(DatabaseRefused):
+        await database.transact([_insert(1), Statement(sql)])
+    with pytest.raises(DatabaseRefused):
+        await database.query(sql)
+    assert await database.query(ROWS) == []
 
 
 async def test_a_transaction_is_all_or_nothing(database: Database) -> None:

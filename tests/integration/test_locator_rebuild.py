@@ -18,7 +18,7 @@ from locator.service import Locator
 from locator.tables import HISTORY_COLUMNS, LOCATION_COLUMNS
 from runtime.database.port import Database, Row, Statement
 from runtime.embedded import EmbeddedStore
-from runtime.errors import DatabaseUnavailable, PositionConflict
+from runtime.errors import DatabaseRefused, DatabaseUnavailable, PositionConflict
 from runtime.log.embedded import EmbeddedLog
 from runtime.log.port import Append, Bounds
 from tests.locator_kit import DATABASES, START, Scribe, claim, open_database
@@ -228,6 +228,48 @@ async def test_a_rebuild_that_fails_at_the_swap_leaves_the_tables_and_lets_the_l
         assert await site.rows("location") == before
         await site.happen(10, first=20)
         await site.projected()
+        assert await site.shown() == site.expected()
+
+
+async def left_over(site: Site) -> list[str]:
+    """What there is besides the tables themselves."""
+    found = []
+    for table in (f"{name}_{kind}" for name in ("location", "registration_history") for kind in ("shadow", "old")):
+        with contextlib.suppress(DatabaseUnavailable):
+            await site.database.query(f"SELECT * FROM {table}")
+            found.append(table)
+    rows = await site.database.query("SELECT projection FROM projection_offset WHERE projection <> 'location'")
+    return found + [str(row[0]) for row in rows]
+
+
+async def test_a_rebuild_that_fails_drops_its_shadows_and_says_what_the_database_refuses(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await site.happen(20)
+    async with serving(site):
+        await site.projected()
+        before = await site.rows("location")
+        monkeypatch.setattr(site.database, "checksum", lambda columns: f"NO_SUCH_FUNCTION({columns[0]})")
+        with pytest.raises(DatabaseRefused, match=r"(?i)no_such_function"):
+            await rebuild(site.log, site.database)
+        assert await left_over(site) == []
+        assert await site.rows("location") == before
+
+
+async def test_what_a_killed_rebuild_left_is_gone_after_the_next(site: Site) -> None:
+    await site.happen(20)
+    async with serving(site):
+        await site.projected()
+        made = [*site.database.shadow("location"), *site.database.shadow("registration_history")]
+        await site.database.transact(
+            [
+                *made,
+                Statement("INSERT INTO location_shadow SELECT * FROM location"),
+                Statement("INSERT INTO projection_offset VALUES ('location_shadow', 0, 7, 7)"),
+            ]
+        )
+        assert (await rebuild(site.log, site.database)).equal is True
+        assert await left_over(site) == []
         assert await site.shown() == site.expected()
 
 
