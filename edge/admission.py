@@ -152,7 +152,7 @@ class Admission:
 
     def authenticated(self, call: Call, reply: Authenticated, now: float) -> None:
         """The sender is who he says."""
-        if reply.first is not None and reply.first in self._proxy.neighbours:
+        if reply.first is not None and reply.first in self._proxy.forwarding.neighbours:
             # A copy of a request that another edge has: that one answers (Y36).
             self._layer.forget(call.context.server)
             call.context.final = 408

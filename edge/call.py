@@ -5,10 +5,11 @@ from collections.abc import Iterator
 
 from edge import response
 from edge.answers import Answers
+from edge.context import Context
 from edge.dialog import Hop
 from edge.flow import Flow
 from edge.location import Located
-from edge.proxy import IDENTITIES, Context, claims_identity
+from edge.proxy import IDENTITIES, claims_identity
 from edge.ways import Way
 from sipcore import proxy
 from sipcore.message import Request, Row, respond, with_received

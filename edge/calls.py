@@ -287,8 +287,8 @@ class Calls:
 
     def edges(self, live: frozenset[tuple[str, str]], now: float) -> None:
         """Which other edges live."""
-        dead = self._proxy.neighbours - live
-        self._proxy.neighbours = live
+        dead = self._proxy.forwarding.neighbours - live
+        self._proxy.forwarding.neighbours = live
         for gone in dead:
             self.cancels.edge_died(gone, now)
             self._proxy.edge_lost(gone[0], now)

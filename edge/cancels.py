@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 from edge.actions import Seek, Send
 from edge.answers import Answers
+from edge.context import Context
 from edge.dialog import Hop
 from edge.flow import Flow
-from edge.proxy import Context, Proxy
+from edge.proxy import Proxy
 from sipcore import hop_by_hop
 from sipcore.errors import ParseError
 from sipcore.message import Request
@@ -63,13 +64,13 @@ class Cancels:
         id_ = self._answers.command_id()
         self._waiting[id_] = (request, caller)
         self._held.append((now + HELD, id_))
-        if self._proxy.neighbours:
+        if self._proxy.forwarding.neighbours:
             self._answers.actions.seeks.append(Seek(id_, caller.flow, request.encode()))
 
     def ack(self, request: Request, caller: Hop) -> None:
         """An ACK of a failure, whose INVITE is not here: to whoever has it."""
         self._answers.drop("unexpected-ack")
-        if self._proxy.neighbours and not caller.edge:
+        if self._proxy.forwarding.neighbours and not caller.edge:
             self._answers.actions.seeks.append(Seek(self._answers.command_id(), caller.flow, request.encode()))
 
     def _cancelled(self, invite: Server, request: Request, caller: Hop, now: float) -> None:

@@ -20,6 +20,7 @@ from edge.clock import LogClock
 from edge.deny import parsed
 from edge.dialog import DialogTokens, Hop
 from edge.flow import Flow
+from edge.forwarding import Forwarding
 from edge.keepalive import Keepalives, ping
 from edge.location import Located
 from edge.probes import Probes
@@ -70,7 +71,7 @@ class EdgeCore:
         self._layer = Transactions()
         self._registering = Registering(self._answers, tokens)
         dialogs = DialogTokens(keys)
-        self.proxy = Proxy(self._answers, self._branches, dialogs, self._layer)
+        self.proxy = Proxy(self._answers, self._branches, Forwarding(self._answers, dialogs), self._layer)
         self.probes = Probes(self._answers, self._branches, self._layer, self.proxy)
         self.calls = Calls(self._answers, self._branches, dialogs, tokens, self._layer, self.proxy)
         self.transactions = self._registering.transactions
@@ -217,7 +218,7 @@ class EdgeCore:
 
     def edge_lost(self, edge: str, boot: str, now: float) -> None:
         """The connection to another edge is gone: it is taken for dead."""
-        self.calls.edges(self.proxy.neighbours - {(edge, boot)}, now)
+        self.calls.edges(self.proxy.forwarding.neighbours - {(edge, boot)}, now)
 
     def next_timer(self) -> float | None:
         """When `on_time` is next of use; None while nothing waits."""
@@ -241,7 +242,7 @@ class EdgeCore:
         for flow in self._keepalives.due(now):
             branch = self._branches.make("ping")
             self._answers.actions.sends.append(
-                Send(flow, ping(flow, branch, self.proxy.sent_by(flow)), flow.remote_port)
+                Send(flow, ping(flow, branch, self.proxy.forwarding.sent_by(flow)), flow.remote_port)
             )
 
     # --- messages -------------------------------------------------------------------------------------------------
@@ -292,7 +293,7 @@ class EdgeCore:
             elif heard is Heard.UNMATCHED:
                 answers.drop("unmatched-response")
             return
-        if not handed and (ours.edge, ours.boot) in self.proxy.neighbours:
+        if not handed and (ours.edge, ours.boot) in self.proxy.forwarding.neighbours:
             answers.actions.forwards.append(Forward(ours.edge, ours.boot, caller.flow, response.encode()))
         elif response.status // 100 == 2 and response.cseq.method == "INVITE":
             self._orphan(response)
@@ -310,7 +311,7 @@ class EdgeCore:
         if parsed(host) is None or self.proxy.refuses(host):
             self._answers.drop("orphaned-2xx-denied")
             return
-        hop = self.proxy.outward(via.transport.lower(), host, port)
+        hop = self.proxy.forwarding.outward(via.transport.lower(), host, port)
         self._answers.drop("orphaned-2xx")
         self._answers.send(response.status, hop.flow, port, upward.encode())
 

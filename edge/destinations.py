@@ -13,9 +13,10 @@ from edge import response
 from edge.actions import LookUp, NextHop, Publish, Resolve
 from edge.answers import Answers
 from edge.call import Asked, Call, rows_that_go_on
+from edge.context import Context
 from edge.gateways import ByGateway, Gateways, GatewaysConfig
 from edge.location import Located
-from edge.proxy import Context, Proxy
+from edge.proxy import Proxy
 from edge.register import encoded, reached_by
 from edge.token import FlowTokens
 from edge.ways import Target, Way, of_bindings
@@ -269,7 +270,7 @@ class Destinations:
             self._proxy.answer(call.context, 403, now, "Relaying Denied")
             return
         for hop in hops:
-            way = self._proxy.outward(hop.transport, hop.host, hop.port, call.flow)
+            way = self._proxy.forwarding.outward(hop.transport, hop.host, hop.port, call.flow)
             resolving.ways.append(Way(way, hop.port, hop.name, may_grow=True, uri=resolving.uri))
         if resolving.rest:
             self._resolve(resolving, now)

@@ -63,10 +63,10 @@ class Probes:
             self.gateways.unanswered(probe.gateway, now)
             return True
         first = hops[0]
-        hop = self._proxy.outward(first.transport, first.host, first.port)
+        hop = self._proxy.forwarding.outward(first.transport, first.host, first.port)
         flow = hop.flow
         branch = self._branches.make("probe")
-        sent_by = self._proxy.sent_by(flow)
+        sent_by = self._proxy.forwarding.sent_by(flow)
         rows = (
             row("Via", f"SIP/2.0/{flow.transport.upper()} {sent_by};branch={branch};rport"),
             row("Max-Forwards", "70"),

@@ -1,154 +1,46 @@
 """The proxy core of the edge: response contexts, forking, and which response goes up (RFC 3261 sections 16.6 to 16.10).
 
 Transactions are those of `sipcore.transactions`, told the time; where a request goes has been decided (`edge.calls`).
-One context is one request; one attempt is one client transaction of it. PURE.
+How it leaves is `edge.forwarding`'s. PURE.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from edge.actions import Send
 from edge.answers import Answers
 from edge.branch import Branches
-from edge.dialog import Dialog, DialogTokens, Hop
-from edge.flow import Flow, host_port
-from edge.register import reached_by
+from edge.context import Attempt, Context
+from edge.dialog import Hop
+from edge.forwarding import Forwarding
 from edge.relaying import Leg, Relaying, has_sdp, response_with_body, with_body
 from edge.ways import Target, Way
 from sipcore import proxy
-from sipcore.address import parse_address
-from sipcore.errors import ParseError
 from sipcore.message import Message, Request, Response, Row, respond
-from sipcore.transactions import Client, Server, Transactions
-from sipcore.uri import Uri, equal, parse_uri
+from sipcore.transactions import Client, Transactions
+from sipcore.uri import equal, parse_uri
 
-RECORDED = frozenset({"INVITE", "SUBSCRIBE", "REFER"})
-"""Methods that begin a dialog: we stay on its way (CHECKLIST Y12)."""
 IDENTITIES = frozenset({"p-asserted-identity", "p-preferred-identity", "remote-party-id"})
 """What phones may claim to nobody (RFC 3325 section 5; CHECKLIST S07); the last is what came before RFC 3325."""
-LOST_OWNER_SECONDS = 4.0
-"""How long a phone on UDP is tried without its owner (DESIGN section 8)."""
 CONGESTED = 1300
 """Octets above which a request does not go by UDP to a next hop found by URI (RFC 3261 section 18.1.1)."""
 SECURE = ("tls", "wss")
 """What a sips: request may go by (RFC 3261 section 26.2.2; RFC 5630 section 5; T18)."""
-NAMED = {"udp": 5060, "tcp": 5060, "tls": 5061}
-"""By what a server that names itself is reached, and its port where it names none (RFC 3261 section 19.1.2)."""
 LOOK_AGAIN = 1.0
 """Seconds between two looks at ringing calls: Timer C, late forks."""
 ELSEWHERE = Row("reason", "Reason", 'SIP;cause=200;text="Call completed elsewhere"')
 BUSY_ELSEWHERE = Row("reason", "Reason", 'SIP;cause=600;text="Busy Everywhere"')
 
 
-class Context:
-    """A response context: one received request, its attempts, and the final responses that came (section 16.7)."""
-
-    __slots__ = (
-        "aor",
-        "call_id",
-        "caller",
-        "cancelled",
-        "domain",
-        "final",
-        "finals",
-        "leg",
-        "live",
-        "look_up",
-        "no_more",
-        "q",
-        "request",
-        "route_token",
-        "rows",
-        "seen",
-        "server",
-        "tag",
-        "waiting",
-    )
-
-    def __init__(self, request: Request, server: Server, caller: Hop) -> None:
-        self.request = request
-        self.server = server
-        self.caller = caller
-        """Whence it came, with the edge whose flow it is."""
-        self.rows: Sequence[Row] = request.rows
-        """The rows that go on."""
-        self.call_id = request.call_id
-        self.tag = request.from_.tag or ""
-        self.route_token = True
-        """Whether the dialog that it begins keeps us on its way."""
-        self.domain = ""
-        """Whose rules hold for its media; "" within a dialog."""
-        self.leg: Leg | None = None
-        """How rtpengine knows the dialog that it belongs to, if its media is relayed."""
-        self.aor = ""
-        """Whose new bindings join while it rings; "" for none (Y10)."""
-        self.look_up = 0
-        """The number of the look-up that is under way for it; 0: none."""
-        self.waiting: list[list[Target]] = []
-        """Targets of lower q, tried when those before have failed."""
-        self.q = 1.0
-        """That of the targets that are tried."""
-        self.live: dict[str, Attempt] = {}
-        self.seen: list[tuple[Uri, Hop]] = []
-        """What has been tried: Request-URIs, and where each went."""
-        self.finals: list[Response] = []
-        self.final = 0
-        self.cancelled = False
-        self.no_more = False
-        """No new attempt is made: it was answered, declined by 6xx, or cancelled."""
-
-    @property
-    def is_invite(self) -> bool:
-        """Whether it rings."""
-        return self.request.method == "INVITE"
-
-
-class Attempt:
-    """One client transaction of a context."""
-
-    __slots__ = (
-        "branch",
-        "client",
-        "context",
-        "gives_up",
-        "hop",
-        "index",
-        "leg",
-        "offered",
-        "provisional",
-        "target",
-    )
-
-    def __init__(self, context: Context, target: Target, index: int, hop: Hop, branch: str) -> None:
-        self.context = context
-        self.target = target
-        self.index = index
-        """Which of the target's ways it is."""
-        self.hop = hop
-        self.branch = branch
-        self.client: Client | None = None
-        self.gives_up = 0.0
-        """Timer C, or the end of what is tried without an owner; monotonic seconds, 0: never."""
-        self.provisional = False
-        self.leg = context.leg
-        """How rtpengine knows it, if its media is relayed."""
-        self.offered = False
-        """Whether rtpengine holds ports for it."""
-
-
 class Proxy:
     """Forks requests and sends up what comes back."""
 
-    def __init__(self, answers: Answers, branches: Branches, dialogs: DialogTokens, layer: Transactions) -> None:
+    def __init__(self, answers: Answers, branches: Branches, forwarding: Forwarding, layer: Transactions) -> None:
         self._answers = answers
         self._settings = answers.settings
         self._branches = branches
-        self._dialogs = dialogs
+        self.forwarding = forwarding
         self._layer = layer
-        self._edge, self._boot = answers.edge, answers.boot
-        self.addresses: Mapping[tuple[str, bool], tuple[str, int]] = {}
-        """By transport and whether it is IPv6, the first address by which this edge is reached."""
-        self.neighbours: frozenset[tuple[str, str]] = frozenset()
-        """Live other edges and their lives."""
+        self._edge = answers.edge
         self.refuses: Callable[[str], bool] = lambda host: False
         """Whether nothing may be sent to this address (S10)."""
         self.relaying = Relaying(answers)
@@ -203,7 +95,7 @@ class Proxy:
             if any(hop == way.hop and equal(uri, seen) for seen, hop in context.seen):
                 return
             context.seen.append((uri, way.hop))
-        hop, gives_up = self._reachable(way.hop, context.caller.flow, now)
+        hop, gives_up = self.forwarding.reachable(way.hop, context.caller.flow, now)
         if hop is None:
             self._answers.drop("flow-gone")
             context.finals.append(self._made(context, 430))
@@ -214,14 +106,14 @@ class Proxy:
             return
         branch = self._branches.make(proxy.loop_digest(context.request))
         leg = self._leg(context, hop, branch)
-        request = self._request(context, uri_sent, target.routes, hop, branch, leg, now)
+        request = self.forwarding.request(context, uri_sent, target.routes, hop, branch, leg, now)
         if not hop.edge and hop.flow.transport == "udp" and way.may_grow and len(request.encode()) > CONGESTED:
             # By TCP to the same place; if that cannot be reached, by UDP after all (section 18.1.1).
             target = Target(target.uri, (*target.ways[:index], way.by_tcp(), *_small(target.ways[index:])), target.q,
                             target.routes)  # fmt: skip
             way = target.ways[index]
             hop = way.hop
-            request = self._request(context, uri_sent, target.routes, hop, branch, leg, now)
+            request = self.forwarding.request(context, uri_sent, target.routes, hop, branch, leg, now)
         attempt = Attempt(context, target, index, hop, branch)
         if context.is_invite:
             attempt.gives_up = gives_up or now + self._settings.timer_c
@@ -269,86 +161,6 @@ class Proxy:
             return None
         return Leg(context.call_id, context.tag, branch, *kinds, delayed=not has_sdp(context.request))
 
-    def _reachable(self, hop: Hop, caller: Flow, now: float) -> tuple[Hop | None, float]:
-        """The hop as it can be reached now and, without its owner, until when it is tried (DESIGN, "A dead owner")."""
-        if not hop.edge and not hop.flow.local_host:
-            flow = hop.flow
-            return self.outward(flow.transport, flow.remote_host, flow.remote_port, caller), 0.0
-        if hop.edge in ("", self._edge):
-            if hop.flow.connection and hop.edge and hop.boot != self._boot:
-                return None, 0.0
-            return hop, 0.0
-        for edge, boot in self.neighbours:
-            if edge == hop.edge and hop.boot in ("", boot):
-                return hop, 0.0
-        if hop.flow.reliable:
-            return None, 0.0
-        return self.outward("udp", hop.flow.remote_host, hop.flow.remote_port, caller), (now + LOST_OWNER_SECONDS)
-
-    def outward(self, transport: str, host: str, port: int, caller: Flow | None = None) -> Hop:
-        """The way from this edge to an address."""
-        local_host, local_port = self.addresses.get((transport, ":" in host), ("", 0))
-        if local_host in ("0.0.0.0", "::", "") and caller is not None and (":" in caller.local_host) == (":" in host):  # noqa: S104
-            local_host = caller.local_host
-        return Hop(Flow(transport, local_host, local_port, host, port))
-
-    def _request(
-        self, context: Context, uri: str, routes: Sequence[str], hop: Hop, branch: str, leg: Leg | None, now: float
-    ) -> Request:
-        """The request as this attempt sends it (section 16.6, steps 1 to 8)."""
-        flow = hop.flow
-        via = self._via(flow, branch)
-        records: list[str] = []
-        if context.route_token and context.request.method in RECORDED:
-            dialog = Dialog(self._back(context), hop, 0 if leg is None else leg.octet)
-            token = self._dialogs.make(dialog, context.call_id, context.tag, self._answers.clock.at(now))
-            records = self.record_routes(token, context.caller.flow, flow, uri.startswith("sips:"))
-        return proxy.proxied(context.request, uri, via, record_routes=records, routes=routes, rows=context.rows)
-
-    def _back(self, context: Context) -> Hop:
-        """Where requests within the dialog go to reach the caller (section 16.12).
-
-        A phone is reached as its registrations say it is (`reached_by`). A peer is a server: at the address that it
-        names, over whatever connection, for the one that it called by need not be there when the callee hangs up.
-        """
-        caller = context.caller
-        if self._settings.is_peer(caller.flow.remote_host):
-            return self._named(context.request) or caller
-        return Hop(reached_by(context.request, caller.flow), caller.edge, caller.boot)
-
-    def _named(self, request: Request) -> Hop | None:
-        """The numeric address of a peer that the top Record-Route, else Contact, names."""
-        try:
-            values = request.values("record-route")
-            addresses = [parse_address(values[0])] if values else request.contacts
-            uri = addresses[0].parsed_uri
-        except (ParseError, IndexError):
-            return None
-        host = uri.host.strip("[]")
-        transport = "tls" if uri.scheme == "sips" else (uri.param("transport") or "udp").lower()
-        if transport not in NAMED or not self._settings.is_peer(host):
-            return None
-        return Hop(Flow(transport, "", 0, host, uri.port or NAMED[transport]))
-
-    def _via(self, flow: Flow, branch: str) -> str:
-        rport = ";rport" if flow.transport == "udp" else ""
-        return f"SIP/2.0/{flow.transport.upper()} {self.sent_by(flow)};branch={branch}{rport}"
-
-    def sent_by(self, flow: Flow) -> str:
-        """What the other end of a flow knows us by (CHECKLIST T15)."""
-        advertised = self._settings.advertised.get(flow.transport)
-        if advertised is not None:
-            return advertised
-        return host_port(flow.local_host, flow.local_port) if flow.local_host else self._settings.default_domain
-
-    def record_routes(self, token: str, caller: Flow, callee: Flow, secure: bool) -> list[str]:
-        """Our Record-Route values, the topmost first; two where transport, family or address change (RFC 5658)."""
-        near, far = (_address(flow.transport, self.sent_by(flow)) for flow in (callee, caller))
-        scheme = "sips" if secure else "sip"
-        if near == far:
-            return [f"<{scheme}:{token}@{near};lr>"]
-        return [f"<{scheme}:{token}@{near};lr;r2=on>", f"<{scheme}:{token}@{far};lr;r2=on>"]
-
     def stateless(self, request: Request, target: Target, caller: Hop, leg: Leg | None) -> None:
         """Sends an ACK of a 2xx on its way, and forgets it (section 16.11)."""
         if leg is None or not has_sdp(request):
@@ -363,12 +175,12 @@ class Proxy:
 
     def _send_stateless(self, request: Request, target: Target, caller: Hop) -> None:
         way = target.ways[0]
-        hop, _ = self._reachable(way.hop, caller.flow, 0.0)
+        hop, _ = self.forwarding.reachable(way.hop, caller.flow, 0.0)
         if hop is None:
             self._answers.drop("flow-gone")
             return
         branch = self._branches.make(proxy.loop_digest(request))
-        sent = proxy.proxied(request, target.uri, self._via(hop.flow, branch), routes=target.routes)
+        sent = proxy.proxied(request, target.uri, self.forwarding.via(hop.flow, branch), routes=target.routes)
         edge = "" if hop.edge == self._edge else hop.edge
         self._answers.actions.sends.append(Send(hop.flow, sent.encode(), way.port, edge, hop.boot if edge else ""))
 
@@ -550,15 +362,14 @@ class Proxy:
     def _by_us(self, attempt: Attempt) -> Way:
         """The way to a phone on UDP from our own address."""
         flow = attempt.target.ways[attempt.index].hop.flow
-        return Way(
-            self.outward("udp", flow.remote_host, flow.remote_port, attempt.context.caller.flow), flow.remote_port
-        )
+        caller = attempt.context.caller.flow
+        return Way(self.forwarding.outward("udp", flow.remote_host, flow.remote_port, caller), flow.remote_port)
 
     def _alone(self, attempt: Attempt, client: Client, now: float) -> bool:
         """Tries a phone on UDP once more whose owner has died; False if that is of no use."""
         context, hop = attempt.context, attempt.target.ways[attempt.index].hop
         owned = hop.edge not in ("", self._edge) and not hop.flow.reliable
-        if not owned or context.no_more or any(edge == hop.edge for edge, _ in self.neighbours):
+        if not owned or context.no_more or any(edge == hop.edge for edge, _ in self.forwarding.neighbours):
             return False
         if attempt.hop is not hop or context.live.pop(attempt.branch, None) is None:
             return False
@@ -588,10 +399,6 @@ class Proxy:
 def claims_identity(message: Message) -> bool:
     """Whether somebody says in it who he is, beside From."""
     return any(message.first(name) is not None for name in IDENTITIES)
-
-
-def _address(transport: str, sent_by: str) -> str:
-    return sent_by if transport == "udp" else f"{sent_by};transport={transport}"
 
 
 def _small(ways: Sequence[Way]) -> list[Way]:

@@ -78,7 +78,7 @@ class EdgeService:
         )
         self._replies = Replies(log, self.edge, self.boot, self.transports.replied)
         TRANSACTIONS.set_function(lambda: self.core.calls.transactions)
-        NEIGHBOURS.set_function(lambda: len(self.core.proxy.neighbours))
+        NEIGHBOURS.set_function(lambda: len(self.core.proxy.forwarding.neighbours))
         self.routes: Sequence[Route] = (("GET", "/location/{aor:.+}", location_page(database, config.grace_seconds)),)
         self._lease: Lease | None = None
         self._reading: asyncio.Task[None] | None = None
@@ -92,7 +92,7 @@ class EdgeService:
         """
         await self.transports.start(self._endpoints)
         await self._surroundings.start()
-        self.core.proxy.addresses = self._reached_at()
+        self.core.proxy.forwarding.addresses = self._reached_at()
         addresses = self.addresses() | self._surroundings.address()
         self._lease = Lease(
             self._log, self._clock, EdgeLease(self.edge, self.boot, self._config.lease_seconds, addresses)

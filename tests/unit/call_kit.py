@@ -183,7 +183,7 @@ class Cluster:
         for name in self.names:
             tokens = FlowTokens(keys, name, "b00t", "sip.example.test")
             core = EdgeCore(settings, keys, name, "b00t", tokens, LogClock(NOW, WALL), lambda count: bytes(count))
-            core.proxy.addresses = {(t, False): (self.host(name), port) for t, port in PORTS.items()}
+            core.proxy.forwarding.addresses = {(t, False): (self.host(name), port) for t, port in PORTS.items()}
             core.serving = True
             self.edges[name] = core
         for name, core in self.edges.items():

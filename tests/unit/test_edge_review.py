@@ -408,7 +408,7 @@ def test_n07_an_ack_by_a_connection_of_an_earlier_life_goes_nowhere() -> None:
     alice, bob = cluster.phone("alice"), cluster.phone("bob", "edge-1", "tcp")
     _, ok = established(alice, bob)
     core = cluster.edges["edge-1"]
-    core.proxy._boot = core._boot = "later"
+    core.proxy.forwarding._boot = core._boot = "later"
     alice.request("ACK", bob.contact, to=ok.first("to"), routes=routes(ok))
     assert not bob.inbox
 
@@ -510,7 +510,7 @@ def test_a_bye_to_a_phone_without_nat_that_hears_at_another_port_goes_there() ->
 def test_t15_a_next_hop_of_the_other_family_is_reached_from_an_address_of_that_family() -> None:
     cluster = Cluster("edge-1")
     core = cluster.edges["edge-1"]
-    core.proxy.addresses = {**core.proxy.addresses, ("udp", True): ("2001:db8::1", 5060)}
+    core.proxy.forwarding.addresses = {**core.proxy.forwarding.addresses, ("udp", True): ("2001:db8::1", 5060)}
     alice = cluster.phone("alice")
     uri = "sip:x@six.example"
     cluster.hops[uri] = [NextHop("udp", "2001:db8::9", 5060, "six.example")]

@@ -1,0 +1,119 @@
+"""How a request leaves this edge: by which hop, and with which Via and Record-Route (RFC 3261 section 16.6). PURE."""
+
+from collections.abc import Mapping, Sequence
+
+from edge.answers import Answers
+from edge.context import Context
+from edge.dialog import Dialog, DialogTokens, Hop
+from edge.flow import Flow, host_port
+from edge.register import reached_by
+from edge.relaying import Leg
+from sipcore import proxy
+from sipcore.address import parse_address
+from sipcore.errors import ParseError
+from sipcore.message import Request
+
+RECORDED = frozenset({"INVITE", "SUBSCRIBE", "REFER"})
+"""Methods that begin a dialog: we stay on its way (CHECKLIST Y12)."""
+LOST_OWNER_SECONDS = 4.0
+"""How long a phone on UDP is tried without its owner (DESIGN section 8)."""
+NAMED = {"udp": 5060, "tcp": 5060, "tls": 5061}
+"""By what a server that names itself is reached, and its port where it names none (RFC 3261 section 19.1.2)."""
+
+
+class Forwarding:
+    """The ways out of one edge."""
+
+    def __init__(self, answers: Answers, dialogs: DialogTokens) -> None:
+        self._answers = answers
+        self._settings = answers.settings
+        self._dialogs = dialogs
+        self._edge, self._boot = answers.edge, answers.boot
+        self.addresses: Mapping[tuple[str, bool], tuple[str, int]] = {}
+        """By transport and whether it is IPv6, the first address by which this edge is reached."""
+        self.neighbours: frozenset[tuple[str, str]] = frozenset()
+        """Live other edges and their lives."""
+
+    def reachable(self, hop: Hop, caller: Flow, now: float) -> tuple[Hop | None, float]:
+        """The hop as it can be reached now and, without its owner, until when it is tried (DESIGN, "A dead owner")."""
+        if not hop.edge and not hop.flow.local_host:
+            flow = hop.flow
+            return self.outward(flow.transport, flow.remote_host, flow.remote_port, caller), 0.0
+        if hop.edge in ("", self._edge):
+            if hop.flow.connection and hop.edge and hop.boot != self._boot:
+                return None, 0.0
+            return hop, 0.0
+        for edge, boot in self.neighbours:
+            if edge == hop.edge and hop.boot in ("", boot):
+                return hop, 0.0
+        if hop.flow.reliable:
+            return None, 0.0
+        return self.outward("udp", hop.flow.remote_host, hop.flow.remote_port, caller), (now + LOST_OWNER_SECONDS)
+
+    def outward(self, transport: str, host: str, port: int, caller: Flow | None = None) -> Hop:
+        """The way from this edge to an address."""
+        local_host, local_port = self.addresses.get((transport, ":" in host), ("", 0))
+        if local_host in ("0.0.0.0", "::", "") and caller is not None and (":" in caller.local_host) == (":" in host):  # noqa: S104
+            local_host = caller.local_host
+        return Hop(Flow(transport, local_host, local_port, host, port))
+
+    def request(
+        self, context: Context, uri: str, routes: Sequence[str], hop: Hop, branch: str, leg: Leg | None, now: float
+    ) -> Request:
+        """The request as this attempt sends it (section 16.6, steps 1 to 8)."""
+        flow = hop.flow
+        via = self.via(flow, branch)
+        records: list[str] = []
+        if context.route_token and context.request.method in RECORDED:
+            dialog = Dialog(self._back(context), hop, 0 if leg is None else leg.octet)
+            token = self._dialogs.make(dialog, context.call_id, context.tag, self._answers.clock.at(now))
+            records = self.record_routes(token, context.caller.flow, flow, uri.startswith("sips:"))
+        return proxy.proxied(context.request, uri, via, record_routes=records, routes=routes, rows=context.rows)
+
+    def _back(self, context: Context) -> Hop:
+        """Where requests within the dialog go to reach the caller (section 16.12).
+
+        A phone is reached as its registrations say it is (`reached_by`). A peer is a server: at the address that it
+        names, over whatever connection, for the one that it called by need not be there when the callee hangs up.
+        """
+        caller = context.caller
+        if self._settings.is_peer(caller.flow.remote_host):
+            return self._named(context.request) or caller
+        return Hop(reached_by(context.request, caller.flow), caller.edge, caller.boot)
+
+    def _named(self, request: Request) -> Hop | None:
+        """The numeric address of a peer that the top Record-Route, else Contact, names."""
+        try:
+            values = request.values("record-route")
+            addresses = [parse_address(values[0])] if values else request.contacts
+            uri = addresses[0].parsed_uri
+        except (ParseError, IndexError):
+            return None
+        host = uri.host.strip("[]")
+        transport = "tls" if uri.scheme == "sips" else (uri.param("transport") or "udp").lower()
+        if transport not in NAMED or not self._settings.is_peer(host):
+            return None
+        return Hop(Flow(transport, "", 0, host, uri.port or NAMED[transport]))
+
+    def via(self, flow: Flow, branch: str) -> str:
+        rport = ";rport" if flow.transport == "udp" else ""
+        return f"SIP/2.0/{flow.transport.upper()} {self.sent_by(flow)};branch={branch}{rport}"
+
+    def sent_by(self, flow: Flow) -> str:
+        """What the other end of a flow knows us by (CHECKLIST T15)."""
+        advertised = self._settings.advertised.get(flow.transport)
+        if advertised is not None:
+            return advertised
+        return host_port(flow.local_host, flow.local_port) if flow.local_host else self._settings.default_domain
+
+    def record_routes(self, token: str, caller: Flow, callee: Flow, secure: bool) -> list[str]:
+        """Our Record-Route values, the topmost first; two where transport, family or address change (RFC 5658)."""
+        near, far = (_address(flow.transport, self.sent_by(flow)) for flow in (callee, caller))
+        scheme = "sips" if secure else "sip"
+        if near == far:
+            return [f"<{scheme}:{token}@{near};lr>"]
+        return [f"<{scheme}:{token}@{near};lr;r2=on>", f"<{scheme}:{token}@{far};lr;r2=on>"]
+
+
+def _address(transport: str, sent_by: str) -> str:
+    return sent_by if transport == "udp" else f"{sent_by};transport={transport}"
