@@ -24,7 +24,7 @@ from registrar.decider import Refusal, decide
 from registrar.expiry import LogTime, expire
 from registrar.partition import Partition
 from registrar.restore import restore
-from registrar.snapshot import write_snapshots
+from registrar.snapshot import has_news, snapshots_id, write_snapshots
 from registrar.truths import SOURCE, claim_of, decode_state, truth
 from runtime.errors import Fenced, LogRefused, LogUnavailable
 from runtime.log.port import Append, Batch, Log, Position, Record
@@ -292,16 +292,47 @@ class RegistrarHandler:
 
     async def snapshot(self) -> None:
         """Writes what changed to `bindings`, partition by partition; raises LogUnavailable, LogRefused."""
-        for number, partition in tuple(self.partitions.items()):
-            if partition.lost or not self._is_current(partition):
-                continue
+        for partition in tuple(self.partitions.values()):
             try:
-                await write_snapshots(self._log, partition, partial(self._is_current, partition))
-            except Fenced:
-                # By an owner before us, if the partition came back to us: then the next turn writes. The claims tell.
-                end = (await self._log.bounds(REGISTRATIONS, number)).end
-                partition.lost = await self._is_claimed(partition, partition.next, end)
-                log.info("snapshots were fenced", extra={"partition": number, "lost": partition.lost})
+                await self._snapshot(partition)
+            except Fenced:  # twice in a row: then the next turn writes
+                log.info("snapshots were fenced again", extra={"partition": partition.number})
+
+    async def _snapshot(self, partition: Partition) -> None:
+        """Writes one partition's; raises Fenced, LogUnavailable, LogRefused.
+
+        An owner may be fenced by one who owned the partition before it, slept, and gave up when it had read the
+        owner's claim: then the owner fences once more and writes.
+        """
+        try:
+            await self._write_snapshots(partition)
+        except Fenced:
+            end = (await self._log.bounds(REGISTRATIONS, partition.number)).end
+            partition.lost = await self._is_claimed(partition, partition.next, end)
+            log.info("snapshots were fenced", extra={"partition": partition.number, "lost": partition.lost})
+            await self._write_snapshots(partition)
+
+    async def _write_snapshots(self, partition: Partition) -> None:
+        """Fence, then look for a higher claim, then write.
+
+        Once we have fenced, whoever takes the partition over has still to fence us, and does so only behind a claim of
+        its own. So if no claim is to be seen after our fence, then all that is written before the next owner's fence is
+        older than its claim, and known to it; and nothing of ours is written behind that fence. The other way round, a
+        sleeper that has not written yet fences the owner by its first write, and puts old states below the owner's
+        next watermark. A write that failed may leave the log without a memory of our fence: the next begins anew.
+        """
+        if partition.lost or not self._is_current(partition) or not has_news(partition):
+            return
+        fenced, partition.fenced = partition.fenced, False
+        if not fenced:
+            await self._log.append_transaction(snapshots_id(partition.number), ())
+            end = (await self._log.bounds(REGISTRATIONS, partition.number)).end
+            partition.lost = await self._is_claimed(partition, partition.next, end)
+            if partition.lost:
+                log.info("the partition has another owner", extra={"partition": partition.number})
+                return
+        await write_snapshots(self._log, partition, partial(self._is_current, partition))
+        partition.fenced = True
 
     def _is_current(self, partition: Partition) -> bool:
         """Whether this is still what we remember of the partition: not released, not restored anew."""

@@ -65,6 +65,9 @@ class Partition:
         """Its timestamp, milliseconds; 0 before the first since the restore."""
         self.lost = False
         """Another took over: no more may be written before a new claim."""
+        self.fenced = False
+        """Nobody who owned the partition before us can write snapshots any more, and no higher claim was there after
+        that was so."""
         self.bindings = 0
         self.states: dict[str, bytes] = {}
         self.changed: set[str] = set()

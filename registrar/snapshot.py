@@ -17,12 +17,22 @@ AT_ONCE = 1_000
 BYTES_AT_ONCE = 16 * 1024 * 1024
 
 
+def snapshots_id(partition: int) -> str:
+    """The transactional id of a partition's snapshots."""
+    return f"registrar-{partition}"
+
+
+def has_news(partition: Partition) -> bool:
+    """Whether anything changed since the last time."""
+    return bool(partition.changed) or partition.mark() != partition.marked
+
+
 async def write_snapshots(target: Log, partition: Partition, still_ours: Callable[[], bool]) -> None:
-    """Writes what changed since the last time, if anything; raises Fenced, LogUnavailable, LogRefused."""
-    mark = partition.mark()
-    if mark == partition.marked and not partition.changed:
-        return
-    number = partition.number
+    """Writes what changed since the last time; raises Fenced, LogUnavailable, LogRefused.
+
+    The log must have fenced everybody else under this id, and no higher claim been there after it.
+    """
+    mark, number = partition.mark(), partition.number
     changed, partition.changed = partition.changed, set()
     states = partition.states
     parts = _parts([snapshot(number, aor, states.get(aor)) for aor in changed])
@@ -31,7 +41,7 @@ async def write_snapshots(target: Log, partition: Partition, still_ours: Callabl
             if not still_ours():
                 return
             part.append(watermark(number, mark if part is parts[-1] else partition.marked))
-            await target.append_transaction(f"registrar-{number}", part)
+            await target.append_transaction(snapshots_id(number), part)
     except BaseException:
         # Unknown whether written: once more does no harm.
         partition.changed |= changed

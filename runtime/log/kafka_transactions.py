@@ -5,7 +5,6 @@ the broker then aborts what it left open. So an outcome that is unknown stays th
 """
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -20,8 +19,6 @@ TRANSACTION_SECONDS = 5.0
 OPEN_MS = 10_000
 """The broker aborts a dead writer's transaction after this; committed readers wait for it."""
 BATCH_BYTES = 256 * 1024
-IDS = 256
-"""Producers kept; an id that was not used for longest is forgotten, and its next call is a first one."""
 
 _FENCED = (errors.ProducerFenced, errors.InvalidProducerEpoch)
 _REFUSED = (errors.MessageSizeTooLargeError, errors.InvalidMessageError, errors.RecordListTooLargeError)
@@ -32,7 +29,8 @@ class Transactions:
 
     def __init__(self, kafka: Kafka, prefix: str, client_id: str) -> None:
         self._kafka, self._prefix, self._client_id = kafka, prefix, client_id
-        self._producers: OrderedDict[str, AIOKafkaProducer] = OrderedDict()
+        self._producers: dict[str, AIOKafkaProducer] = {}
+        """None is forgotten for its age: the next call for its id would fence an owner who may be another by then."""
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def append(self, transactional_id: str, records: Sequence[Append]) -> None:
@@ -80,12 +78,7 @@ class Transactions:
     async def _producer(self, transactional_id: str) -> AIOKafkaProducer:
         producer = self._producers.get(transactional_id)
         if producer is not None:
-            self._producers.move_to_end(transactional_id)
             return producer
-        while len(self._producers) >= IDS:
-            forgotten, oldest = self._producers.popitem(last=False)
-            self._locks.pop(forgotten, None)
-            await close_producer(oldest, 1.0)
         producer = AIOKafkaProducer(
             bootstrap_servers=self._kafka.bootstrap,
             client_id=self._client_id,

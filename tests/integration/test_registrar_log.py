@@ -1,6 +1,8 @@
 """The registrar over a real log: claims, zombies, crashes, snapshots, refusals, expiry."""
 
+import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncIterator
 
 import pytest
@@ -319,6 +321,116 @@ async def test_e16_a_zombies_half_written_snapshot_after_the_owners_loses_nothin
     assert restored.contacts == owner.contacts == {f"u{n}@example.test": [DESK, MOBILE] for n in range(4)}
 
 
+async def taken_over(site: Site, sleeper: "Registrar") -> "Registrar":
+    """An owner behind it that has acknowledged another contact and written its snapshot."""
+    owner = await site.registrar().start()
+    await site.send(site.register(MOBILE))
+    await owner.work()
+    await owner.handler.snapshot()
+    return owner
+
+
+async def restored_after(site: Site, owner: "Registrar", sleeper: "Registrar") -> "Registrar":
+    """The sleeper writes, the owner goes on for some turns; then somebody restores."""
+    with contextlib.suppress(LogUnavailable):
+        await sleeper.handler.snapshot()
+    assert sleeper.partition.lost
+    await site.send(site.register(DESK, aor="bob@example.test"))
+    await owner.work()
+    await owner.handler.snapshot()
+    assert not owner.partition.changed, "the owner fences the sleeper, and writes in the same turn"
+    assert owner.partition.fenced
+    await sleeper.handler.snapshot()
+    restored = await site.registrar().start()
+    assert restored.contacts == {AOR: [DESK, MOBILE], "bob@example.test": [DESK]}
+    assert not restored.partition.changed
+    return restored
+
+
+async def test_e16_e18_the_first_snapshot_of_a_sleeper_changes_nothing(site: Site):
+    sleeper = await site.registrar().start()
+    await site.send(site.register(DESK))
+    await sleeper.work()
+    owner = await taken_over(site, sleeper)
+    await restored_after(site, owner, sleeper)
+
+
+@pytest.mark.parametrize("failing", [{1}, {2}, {1, 2}])
+async def test_e16_e18_nor_does_one_after_a_snapshot_that_failed(site: Site, monkeypatch, failing: set[int]):
+    """Whichever of fence and write it was, and also when the sleeper had written well before."""
+    sleeper = await site.registrar().start()
+    await site.send(site.register("sip:first@192.0.2.8"))
+    await sleeper.work()
+    await sleeper.handler.snapshot()
+    await site.send(site.register(Contact("sip:first@192.0.2.8", expires=0)), site.register(DESK))
+    await sleeper.work()
+    sleeper.partition.fenced = 1 not in failing  # else the fence comes first, as after an earlier failure
+    fail_transactions(sleeper, monkeypatch, {n - 1 if sleeper.partition.fenced else n for n in failing})
+    for _ in failing:
+        with pytest.raises(LogUnavailable):
+            await sleeper.handler.snapshot()
+    owner = await taken_over(site, sleeper)
+    await restored_after(site, owner, sleeper)
+
+
+async def test_e16_a_refresh_survives_the_first_snapshot_of_a_sleeper(site: Site):
+    """A binding that was refreshed is not ended at its old time."""
+    sleeper = await site.registrar().start()
+    await site.send(site.register(DESK))
+    await sleeper.work()
+    owner = await site.registrar().start()
+    site.clock.now += 200
+    await site.send(site.register(DESK))
+    await owner.work()
+    await owner.handler.snapshot()
+    await sleeper.handler.snapshot()
+    await site.send(site.register(DESK, aor="bob@example.test"))
+    await owner.work()
+    await owner.handler.snapshot()
+    third = await site.registrar().start()
+    site.clock.now += 110
+    await third.handler.tick()
+    await third.work()
+    assert "expired" not in await site.changes()
+
+
+async def test_e18_a_snapshot_that_was_cut_short_fences_anew(site: Site, monkeypatch):
+    """A cancelled call has told the log nothing that we know of."""
+    registrar = await site.registrar().start()
+    await site.send(site.register(DESK))
+    await registrar.work()
+    await registrar.handler.snapshot()
+    await site.send(site.register(MOBILE))
+    await registrar.work()
+
+    async def hanging(transactional_id, records):
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(registrar.log, "append_transaction", hanging)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await registrar.handler.snapshot()
+    assert not registrar.partition.fenced
+    owner = await taken_over(site, registrar)
+    await registrar.handler.snapshot()
+    assert registrar.partition.lost
+    assert (await site.registrar().start()).contacts == owner.contacts
+
+
+def fail_transactions(registrar: "Registrar", monkeypatch, failing: set[int]) -> None:
+    """Transactions with these numbers, from 1 and fences included, have an outcome that nobody knows."""
+    original, numbers = registrar.log.append_transaction, itertools.count(1)
+
+    async def failing_some(transactional_id, records):
+        if next(numbers) in failing:
+            registrar.log._epochs.pop(transactional_id, None)  # as after a real failure: the next is a first one
+            raise LogUnavailable("gone")
+        await original(transactional_id, records)
+
+    monkeypatch.setattr(registrar.log, "append_transaction", failing_some)
+
+
 async def test_a_lost_partition_is_claimed_again_before_anything_is_written(site: Site):
     registrar = await site.registrar().start()
     registrar.partition.lost = True
@@ -360,20 +472,32 @@ async def test_e23_a_crash_within_a_snapshot_of_several_parts_is_harmless(site: 
     original, calls = registrar.log.append_transaction, []
 
     async def failing(transactional_id, records):
-        calls.append(records)
-        if len(calls) == 2:
+        calls.append(len(records))
+        if len(calls) == 3:  # the second of the parts behind the fence
             raise LogUnavailable("gone")
         await original(transactional_id, records)
 
     monkeypatch.setattr(registrar.log, "append_transaction", failing)
     with pytest.raises(LogUnavailable):
         await registrar.handler.snapshot()
+    await registrar.handler.snapshot()
+    assert calls == [0, 3, 3, 0, 3, 3, 2]
+    restored = await site.registrar().start()
+    assert restored.contacts == registrar.contacts
+    assert restored.partition.changed == set()
+
+
+async def test_e23_what_is_left_of_a_snapshot_of_several_parts_is_replayed(site: Site, monkeypatch):
+    registrar = await site.registrar().start()
+    await site.send(*(site.register(DESK, aor=f"u{n}@example.test") for n in range(5)))
+    await registrar.work()
+    monkeypatch.setattr(snapshot, "AT_ONCE", 2)
+    fail_transactions(registrar, monkeypatch, {2})
+    with pytest.raises(LogUnavailable):
+        await registrar.handler.snapshot()
     restored = await site.registrar().start()
     assert restored.contacts == registrar.contacts
     assert len(restored.partition.changed) == 5
-    await registrar.handler.snapshot()
-    assert [len(records) for records in calls[2:]] == [3, 3, 2]
-    assert (await site.registrar().start()).partition.changed == set()
 
 
 async def test_e15_snapshot_and_tail_give_the_state_of_the_whole_log(site: Site):
