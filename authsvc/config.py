@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from runtime.config import Secret
+from runtime.config import Count, Seconds, Secret, WholeSeconds
 from runtime.errors import ConfigError
 
 
@@ -16,20 +16,20 @@ class AuthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A file of `user:realm:MD5-HA1[:SHA-256-HA1:SHA-512-256-HA1]` lines, asked first; empty: none."""
     subscriber: bool = True
     """Whether the tables `subscriber` and `dbaliases` are asked."""
-    lockout_failures: int = 10
+    lockout_failures: Count = 10
     """Failed attempts of one user from one address, each within `lockout_seconds` of the one before, until 403."""
-    lockout_seconds: int = 60
-    cached_users: int = 200_000
+    lockout_seconds: WholeSeconds = 60
+    cached_users: Count = 200_000
     """The most users remembered; about 400 bytes each."""
-    cache_seconds: float = 300.0
+    cache_seconds: Seconds = 300.0
     """How long a looked-up user is used before being asked for again."""
-    unknown_seconds: float = 15.0
+    unknown_seconds: Seconds = 15.0
     """How long a name that no source knows is remembered as unknown."""
-    stale_seconds: float = 28_800.0
+    stale_seconds: Seconds = 28_800.0
     """How long after that a remembered user is still used while a source is away."""
     lost_flows: Literal["remove", "keep"] = "remove"
     """What becomes of a binding whose connection is closed: it ends at once, or by its own time."""
-    parked: int = 5000
+    parked: Count = 5000
     """The most commands that may wait for a source; further ones are refused with 503 at once."""
 
 
@@ -57,7 +57,7 @@ class LdapSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Certificates of the authorities that may vouch for the server; empty: the machine's."""
     insecure: bool = False
     """Allows `ldap://` without TLS: passwords and HA1s cross the network readable."""
-    timeout: float = 1.5
+    timeout: Seconds = 1.5
     """Seconds that one search may take before the directory counts as away."""
 
     def check(self) -> None:

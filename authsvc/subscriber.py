@@ -93,3 +93,25 @@ async def list_users(database: Database) -> list[Key]:
     """Name and realm of every user, in order."""
     rows = await database.query("SELECT username, domain FROM subscriber ORDER BY domain, username")
     return [(str(row[0]), str(row[1])) for row in rows]
+
+
+async def add_alias(database: Database, alias: Key, user: Key) -> None:
+    """Stores whose an alias is, in place of whose it was."""
+    columns = ("alias_username", "alias_domain", "username", "domain")
+    await database.transact([database.upsert("dbaliases", columns, columns[:2], [(*alias, *user)])])
+
+
+async def remove_alias(database: Database, alias: Key) -> bool:
+    """Removes an alias; False when there was none."""
+    this = "alias_username = %s AND alias_domain = %s"
+    if not await database.query(f"SELECT username FROM dbaliases WHERE {this}", alias):  # noqa: S608  # no value in it
+        return False
+    await database.transact([Statement(f"DELETE FROM dbaliases WHERE {this}", alias)])  # noqa: S608  # no value in it
+    return True
+
+
+async def list_aliases(database: Database) -> list[tuple[Key, Key]]:
+    """Every alias and whose it is, in order."""
+    columns = "alias_username, alias_domain, username, domain"
+    rows = await database.query(f"SELECT {columns} FROM dbaliases ORDER BY alias_domain, alias_username")  # noqa: S608  # names are ours
+    return [((str(row[0]), str(row[1])), (str(row[2]), str(row[3]))) for row in rows]

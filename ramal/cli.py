@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import sys
 from collections.abc import Coroutine, Mapping
 from datetime import datetime
@@ -14,8 +13,18 @@ import uvloop
 from rich.console import Console
 
 from ramal import operations, questions, users, wording
+from ramal.directory import DATABASE, is_held, only_one, started_with
 from ramal.processes import StartFailed
-from ramal.system import SERVICES, System, distributed, sections, system_at, with_settings
+from ramal.system import (
+    SERVICES,
+    System,
+    distributed,
+    is_configured,
+    section_kinds,
+    sections,
+    system_at,
+    with_settings,
+)
 from runtime import logs
 from runtime.config import Common, Sources, masked
 from runtime.errors import ConfigError, DatabaseRefused, LogRefused, Unavailable
@@ -31,16 +40,24 @@ app = typer.Typer(
 )
 user_app = typer.Typer(help="Users: who may register.", no_args_is_help=True)
 app.add_typer(user_app, name="user")
+alias_app = typer.Typer(help="Aliases: other names by which a user is called.", no_args_is_help=True)
+app.add_typer(alias_app, name="alias")
 
 Data = Annotated[
     Path | None,
     typer.Option(
-        "--data", metavar="DIR", help="An embedded system's directory (running or not); else Kafka and MySQL."
+        "--data",
+        metavar="DIR",
+        help="An embedded system's directory (running or not); else Kafka and MySQL, or ./ramal-data if none is named.",
     ),
 ]
-Aor = Annotated[str, typer.Argument(metavar="AOR", help="[bold]alice@example.test[/bold] or sip:alice@example.test")]
+Aor = Annotated[str, typer.Argument(metavar="AOR", help="[bold]alice@example.test[/bold], or alice alone.")]
 OptionalAor = Annotated[str | None, typer.Argument(metavar="AOR", help="Of one user; everybody without it.")]
 Domain = Annotated[str | None, typer.Option("--domain", metavar="D", help="The SIP domain; RAMAL_DOMAIN without it.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="[bold]carol[/bold] or [bold]carol@example.test[/bold]")]
+AsJson = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
+HERE = Path("ramal-data")
+"""Where `ramal up` keeps everything unless told otherwise."""
 
 # In a pipe nothing is folded: it is read by grep, not by eyes.
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 400)
@@ -52,19 +69,38 @@ def _example(text: str) -> str:
 
 def _system(data: Path | None, settings: Mapping[str, str] | None = None) -> System:
     """For a command that asks or does one thing: what the system stands on. Its errors are said, not logged."""
-    logs.configure(os.environ.get("RAMAL_LOG_LEVEL", "CRITICAL"))
-    return system_at(data, with_settings(Sources.read(), {}, settings or {}))
+    sources = Sources.read()
+    sources.check_names(section_kinds())
+    level = sources.section(Common).log_level
+    logs.configure(level if "RAMAL_LOG_LEVEL" in sources.environ else "CRITICAL")
+    return system_at(data, with_settings(sources, {}, settings or {}))
+
+
+def _data(data: Path | None) -> Path | None:
+    """Where to ask: of two systems, one that the settings name before the directory that lies here."""
+    if data is None and (HERE / DATABASE).exists() and not is_configured(Sources.read()):
+        print(f"ramal: this is about ./{HERE} (--data {HERE})", file=sys.stderr)
+        return HERE
+    return data
 
 
 def _run(main: Coroutine[Any, Any, T]) -> T:
     return uvloop.run(main)
 
 
-def _aor(text: str) -> str:
+def _aor(text: str, system: System, domain: str | None) -> str:
     try:
-        return wording.aor(text)
+        return wording.aor(text, domain or system.common.domain)
     except ValueError as error:
         raise ConfigError(f"AOR: {error}") from error
+
+
+def _named(text: str, domain: str | None, system: System) -> tuple[str, str]:
+    """Name and domain of a user of ours."""
+    try:
+        return wording.name_and_domain(text, domain, list(system.common.served()))
+    except ValueError as error:
+        raise ConfigError(f"NAME: {error}") from error
 
 
 # --- services ------------------------------------------------------------------
@@ -72,18 +108,24 @@ def _aor(text: str) -> str:
 
 @app.command("up", epilog=_example("ramal up --data ./ramal-data --domain example.test"))
 def up_command(
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Where everything is kept.")] = Path("ramal-data"),
+    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Where everything is kept.")] = HERE,
     sip_port: Annotated[int | None, typer.Option(min=1, max=65535, help="UDP and TCP; 5060 without it.")] = None,
     http_port: Annotated[int | None, typer.Option(min=0, max=65535, help="On loopback; 8080 without it.")] = None,
     ws_port: Annotated[int | None, typer.Option(min=1, max=65535, help="Of the softphone; 8081 without it.")] = None,
     domain: Domain = None,
 ) -> None:
     """Everything in this process: log and tables in one file, alice and bob as first users."""
-    from ramal.up import only_one, settings, up
+    from edge.config import EdgeConfig
+    from ramal.up import check_ports, settings, up
 
+    sources = settings(data, Sources.read(), domain=domain, sip_port=sip_port, http_port=http_port, ws_port=ws_port)
+    logs.configure(sources.section(Common).log_level)
+    sections(sources)
+    if data.is_dir():
+        with only_one(data):
+            pass  # who runs there holds the ports, too: say so before
+    check_ports(sources.section(EdgeConfig, "edge"), sources.section(Common))
     with only_one(data):
-        sources = settings(data, Sources.read(), domain=domain, sip_port=sip_port, http_port=http_port, ws_port=ws_port)
-        logs.configure(sources.section(Common).log_level)
         _run(up(data, sources, console))
 
 
@@ -101,8 +143,10 @@ def _serve(names: list[str]) -> None:
     for name in names:
         if name not in SERVICES:
             raise ConfigError(f"SERVICE: there is no {name}; there are {', '.join(SERVICES)}")
-    system = distributed(Sources.read())
+    sources = Sources.read()
+    system = distributed(sources)
     logs.configure(system.common.log_level)
+    sections(sources)
     services, resources = system.services([name for name in SERVICES if name in names])
     _run(serve(services, resources, system.common))
 
@@ -170,7 +214,7 @@ def stack_command(
 @app.command("topics", epilog=_example("ramal topics"))
 def topics_command(data: Data = None) -> None:
     """Makes the topics that are missing and checks the others; run it as often as you like."""
-    made, wrong = _run(operations.make_topics(_system(data)))
+    made, wrong = _run(operations.make_topics(_system(_data(data))))
     for name in made:
         console.print(f"made {name}")
     for problem in wrong:
@@ -184,17 +228,36 @@ def topics_command(data: Data = None) -> None:
 @app.command("migrate", epilog=_example("ramal migrate"))
 def migrate_command(data: Data = None) -> None:
     """Brings the tables up to date; run it as often as you like."""
-    applied = _run(operations.migrate(_system(data)))
+    applied = _run(operations.migrate(_system(_data(data))))
     console.print("\n".join(f"applied {name}" for name in applied) or "The tables are up to date.")
 
 
 @app.command("config", epilog=_example("RAMAL_KAFKA_BOOTSTRAP=kafka:9092 ramal config"))
-def config_command() -> None:
+def config_command(
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="DIR", help="What the embedded system there runs with, or last ran with."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Prints the settings in force, as ramal.toml would say them; secrets are masked."""
-    for name, settings in sections(Sources.read()).items():
+    if data is None:
+        logs.configure("WARNING")
+        shown = {name: masked(settings) for name, settings in sections(Sources.read()).items()}
+    else:
+        system_at(data, Sources.read())
+        shown = started_with(data)
+        if not shown:
+            raise ConfigError(f"--data {data}: `ramal up` has not run there yet")
+    if as_json:
+        print(json.dumps(shown, indent=2, ensure_ascii=False))
+        return
+    if data is not None:
+        print(f"# {data}: {'runs with' if is_held(data) else 'last ran with'}")
+    for name, settings in shown.items():
         if name:
             print(f"\n[{name}]")
-        for key, value in masked(settings).items():
+        for key, value in settings.items():
             print(f"{key} = {_toml(value)}")
 
 
@@ -212,7 +275,7 @@ def rebuild_command(data: Data = None) -> None:
     from ramal.rebuilding import rebuild
 
     # One statement sums a partition's rows: minutes where there are millions.
-    _run(rebuild(_system(data, {"RAMAL_MYSQL_TIMEOUT": "600"}), console))
+    _run(rebuild(_system(_data(data), {"RAMAL_MYSQL_TIMEOUT": "600"}), console))
 
 
 # --- questions -----------------------------------------------------------------
@@ -221,19 +284,21 @@ def rebuild_command(data: Data = None) -> None:
 @app.command("show", epilog=_example("ramal show alice@example.test --json"))
 def show_command(
     aor: OptionalAor = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+    domain: Domain = None,
+    as_json: AsJson = False,
     data: Data = None,
 ) -> None:
     """Who is registered now."""
-    whose = None if aor is None else _aor(aor)
-    _run(questions.show(_system(data), console, whose, as_json=as_json))
+    system = _system(_data(data))
+    whose = None if aor is None else _aor(aor, system, domain)
+    _run(questions.show(system, console, whose, as_json=as_json))
 
 
 @app.command("history", epilog=_example("ramal history alice@example.test"))
-def history_command(aor: Aor, data: Data = None) -> None:
+def history_command(aor: Aor, domain: Domain = None, as_json: AsJson = False, data: Data = None) -> None:
     """When and where a user was registered, and how it ended."""
-    whose = _aor(aor)
-    _run(questions.show_history(_system(data), console, whose))
+    system = _system(_data(data))
+    _run(questions.show_history(system, console, _aor(aor, system, domain), as_json=as_json))
 
 
 @app.command("at", epilog=_example("ramal at 'yesterday 14:05' alice@example.test"))
@@ -242,6 +307,8 @@ def at_command(
         str, typer.Argument(metavar="TIME", help="14:05, 'yesterday 14:05', '2026-03-01 14:05', or ISO with a zone.")
     ],
     aor: OptionalAor = None,
+    domain: Domain = None,
+    as_json: AsJson = False,
     data: Data = None,
 ) -> None:
     """Who was registered then."""
@@ -252,19 +319,23 @@ def at_command(
             raise ValueError(f"{wording.local_time(int(when.timestamp() * 1000))} is in the future")
     except ValueError as error:
         raise ConfigError(f"TIME: {error}") from error
-    whose = None if aor is None else _aor(aor)
-    _run(questions.show_at(_system(data), console, when, whose))
+    system = _system(_data(data))
+    whose = None if aor is None else _aor(aor, system, domain)
+    _run(questions.show_at(system, console, when, whose, as_json=as_json))
 
 
 @app.command("remove", epilog=_example("ramal remove alice@example.test sip:alice@192.0.2.4:5062"))
 def remove_command(
     aor: Aor,
     contact: Annotated[str | None, typer.Argument(metavar="CONTACT", help="One contact's URI; all without it.")] = None,
+    domain: Domain = None,
     data: Data = None,
 ) -> None:
     """Ends a user's registrations, through the log; it is on record who did it."""
-    whose = _aor(aor)
-    recorded = _run(operations.remove(_system(data), data, whose, contact))
+    data = _data(data)
+    system = _system(data)
+    whose = _aor(aor, system, domain)
+    recorded = _run(operations.remove(system, data, whose, contact))
     for change in recorded.changes:
         console.print(f"{change.kind} {change.contact}", soft_wrap=True)
     left = len(recorded.state.bindings)
@@ -281,9 +352,10 @@ def tail_command(
     data: Data = None,
 ) -> None:
     """Follows a topic: each record is one line of JSON; Ctrl-C ends it."""
+    system = _system(_data(data))
 
     async def follow() -> None:
-        lines = operations.tail(_system(data), topic, from_beginning=from_beginning, count=count)
+        lines = operations.tail(system, topic, from_beginning=from_beginning, count=count)
         async with contextlib.aclosing(lines):
             async for line in lines:
                 print(line, flush=True)
@@ -294,37 +366,98 @@ def tail_command(
 # --- users ---------------------------------------------------------------------
 
 
-@user_app.command("add", epilog=_example("echo secret | ramal user add carol --domain example.test --password-stdin"))
+@user_app.command("add", epilog=_example("echo secret | ramal user add carol@example.test --password-stdin"))
 def user_add_command(
-    name: Annotated[str, typer.Argument(metavar="NAME")],
+    name: Name,
     domain: Domain = None,
     password_stdin: Annotated[bool, typer.Option("--password-stdin", help="Read it from standard input.")] = False,
     data: Data = None,
 ) -> None:
     """A new user, or a new password for one; only digests (HA1) of the password are stored."""
+    data = _data(data)
     system = _system(data)
-    realm = (domain or system.common.domain).lower()
+    name, realm = _named(name, domain, system)
     _run(users.add(system, data, name, realm, users.password(password_stdin)))
     console.print(f"{name}@{realm} may register.", soft_wrap=True)
 
 
 @user_app.command("list", epilog=_example("ramal user list --data ./ramal-data"))
-def user_list_command(data: Data = None) -> None:
+def user_list_command(domain: Domain = None, as_json: AsJson = False, data: Data = None) -> None:
     """All users, one a line (not those in LDAP)."""
-    for name, domain in _run(users.everyone(_system(data), data)):
-        print(f"{name}@{domain}")
-
-
-@user_app.command("remove", epilog=_example("ramal user remove carol --domain example.test"))
-def user_remove_command(
-    name: Annotated[str, typer.Argument(metavar="NAME")], domain: Domain = None, data: Data = None
-) -> None:
-    """Takes a user away; `ramal remove` ends what is registered."""
+    data = _data(data)
     system = _system(data)
-    realm = (domain or system.common.domain).lower()
+    if domain is not None:
+        _named("anybody", domain, system)
+    found = [(name, realm) for name, realm in _run(users.everyone(system, data)) if realm == (domain or realm).lower()]
+    if as_json:
+        print(json.dumps([{"name": name, "domain": realm} for name, realm in found], indent=2, ensure_ascii=False))
+        return
+    for name, realm in found:
+        print(f"{name}@{realm}")
+
+
+@user_app.command("reset", epilog=_example("ramal user reset carol@example.test"))
+def user_reset_command(name: Name, domain: Domain = None, data: Data = None) -> None:
+    """A new password of our making for a user of ours (not in LDAP), shown once."""
+    data = _data(data)
+    system = _system(data)
+    name, realm = _named(name, domain, system)
+    if (name, realm) not in _run(users.everyone(system, data)):
+        raise ConfigError(f"NAME: there is no user {name}@{realm}")
+    secret = users.readable_password()
+    _run(users.add(system, data, name, realm, secret))
+    console.print(f"User {name}@{realm}   password {secret}", soft_wrap=True, markup=False)
+
+
+@user_app.command("remove", epilog=_example("ramal user remove carol@example.test"))
+def user_remove_command(name: Name, domain: Domain = None, data: Data = None) -> None:
+    """Takes a user away; `ramal remove` ends what is registered."""
+    data = _data(data)
+    system = _system(data)
+    name, realm = _named(name, domain, system)
     if not _run(users.remove(system, data, name, realm)):
         raise ConfigError(f"NAME: there is no user {name}@{realm}")
     console.print(f"{name}@{realm} may not register any more.", soft_wrap=True)
+
+
+@alias_app.command("add", epilog=_example("ramal alias add reception@example.test alice@example.test"))
+def alias_add_command(
+    alias: Annotated[str, typer.Argument(metavar="ALIAS", help="[bold]reception[/bold], or 4833812800")],
+    name: Name,
+    domain: Domain = None,
+    data: Data = None,
+) -> None:
+    """Lets calls to an alias ring at a user, and the user call as it; an alias has one user."""
+    system = _system(_data(data))
+    called, user = _named(alias, domain, system), _named(name, domain, system)
+    if called == user:
+        raise ConfigError("ALIAS: is the user's own name")
+    _run(users.add_alias(system, called, user))
+    console.print(f"{'@'.join(called)} is {'@'.join(user)}.", soft_wrap=True)
+
+
+@alias_app.command("list", epilog=_example("ramal alias list"))
+def alias_list_command(as_json: AsJson = False, data: Data = None) -> None:
+    """All aliases and whose they are (not telephone numbers in LDAP)."""
+    found = [("@".join(alias), "@".join(user)) for alias, user in _run(users.aliases(_system(_data(data))))]
+    if as_json:
+        print(json.dumps([{"alias": alias, "user": user} for alias, user in found], indent=2, ensure_ascii=False))
+    elif found:
+        wording.listing(console, ("Alias", "User"), found)
+    else:
+        console.print("There are no aliases.")
+
+
+@alias_app.command("remove", epilog=_example("ramal alias remove reception@example.test"))
+def alias_remove_command(
+    alias: Annotated[str, typer.Argument(metavar="ALIAS")], domain: Domain = None, data: Data = None
+) -> None:
+    """Takes an alias away."""
+    system = _system(_data(data))
+    called = _named(alias, domain, system)
+    if not _run(users.remove_alias(system, called)):
+        raise ConfigError(f"ALIAS: there is no alias {'@'.join(called)}")
+    console.print(f"{'@'.join(called)} is nobody's any more.", soft_wrap=True)
 
 
 def main() -> None:

@@ -19,9 +19,9 @@ from events.registrations import BindingsRecorded, RegistrationEvent
 from events.topics import AUDIT, REGISTRAR_COMMANDS, REGISTRATIONS, TOPICS, partition_of
 from events.wire import Decoder, Poisoned, cloud_event, encode, header
 from locator.tables import LIVE, position
+from ramal.directory import only_one
 from ramal.processes import StartFailed
 from ramal.system import System
-from ramal.up import only_one
 from runtime.database.port import Database
 from runtime.errors import ConfigError, LogUnavailable
 from runtime.log.port import Append, Log, Record

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 from rich.console import Console
-from rich.table import Table
 
 from locator.history import Registration, history, known_since, registered_at
 from ramal.system import System
-from ramal.wording import duration, local_time
+from ramal.wording import duration, listing, local_time
 from runtime.database.port import Database
 
 _SHOWN = (
@@ -40,23 +40,24 @@ async def show(system: System, console: Console, aor: str | None, *, as_json: bo
     async with system.tables() as tables:
         found = await _bindings(tables, aor)
     if as_json:
-        print(json.dumps([_plain(binding) for binding in found], indent=2, ensure_ascii=False))
+        _print_json([_plain(binding) for binding in found])
         return
     if not found:
         console.print("Nobody is registered." if aor is None else f"{aor} is not registered.", soft_wrap=True)
         return
     now = time.time() * 1000
-    table = _table("AOR", "Contact", "Ends in", "Reached from", "At edge", "User agent")
-    for row in found:
-        table.add_row(
+    rows = [
+        (
             _aor(row),
             row["contact"],
             duration((row["expires_ms"] - now) / 1000),
             _place(row["received"]),
             row["socket"] or "",
-            row["user_agent"],
+            row["user_agent"] or "",
         )
-    console.print(table)
+        for row in found
+    ]
+    listing(console, ("AOR", "Contact", "Ends in", "Reached from", "At edge", "User agent"), rows)
     users = len({_aor(row) for row in found})
     console.print(f"{len(found)} contact{'s' * (len(found) != 1)} of {users} user{'s' * (users != 1)}")
 
@@ -108,29 +109,40 @@ def _iso(milliseconds: int) -> str:
     return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")
 
 
-async def show_history(system: System, console: Console, aor: str) -> None:
+async def show_history(system: System, console: Console, aor: str, *, as_json: bool) -> None:
     """Every interval in which the AOR was registered, and how it ended."""
     async with system.tables() as tables:
         intervals = await history(tables, aor)
+    if as_json:
+        _print_json([_registration(one) for one in intervals])
+        return
     if not intervals:
         console.print(f"{aor} was never registered, as far as the history goes.", soft_wrap=True)
         return
-    table = _table("From", "Until", "Contact", "Reached from", "Began", "Ended")
-    for one in intervals:
-        until = "now" if one.until is None else local_time(one.until)
-        ended = "" if one.ended is None else f"{one.ended} by {one.ended_by}"
-        table.add_row(
-            local_time(one.since), until, one.contact, _place(one.received), f"{one.began} by {one.began_by}", ended
+    rows = [
+        (
+            local_time(one.since),
+            "now" if one.until is None else local_time(one.until),
+            one.contact,
+            _place(one.received),
+            f"{one.began} by {one.began_by}",
+            "" if one.ended is None else f"{one.ended} by {one.ended_by}",
         )
-    console.print(table)
+        for one in intervals
+    ]
+    listing(console, ("From", "Until", "Contact", "Reached from", "Began", "Ended"), rows)
 
 
-async def show_at(system: System, console: Console, moment: datetime, aor: str | None) -> None:
+async def show_at(system: System, console: Console, moment: datetime, aor: str | None, *, as_json: bool) -> None:
     """Who was registered at a moment."""
     at = int(moment.timestamp() * 1000)
     async with system.tables() as tables:
         found: Sequence[Registration] = await registered_at(tables, at, aor)
         since = await known_since(tables)
+    if as_json:
+        begins = None if since is None else _iso(since)
+        _print_json({"at": _iso(at), "known_since": begins, "registrations": [_registration(one) for one in found]})
+        return
     if since is None or at < since:
         beginning = "nothing is known yet" if since is None else f"the history begins at {local_time(since)}"
         console.print(f"Nothing is known of {local_time(at)}: {beginning}.", soft_wrap=True)
@@ -139,14 +151,18 @@ async def show_at(system: System, console: Console, moment: datetime, aor: str |
     if not found:
         console.print(f"At {local_time(at)} {who} was {'' if aor is None else 'not '}registered.", soft_wrap=True)
         return
-    table = _table("AOR", "Contact", "Since", "Reached from", "User agent", title=f"At {local_time(at)}")
-    for one in found:
-        table.add_row(one.aor, one.contact, local_time(one.since), _place(one.received), one.user_agent)
-    console.print(table)
+    rows = [(one.aor, one.contact, local_time(one.since), _place(one.received), one.user_agent) for one in found]
+    listing(console, ("AOR", "Contact", "Since", "Reached from", "User agent"), rows, f"At {local_time(at)}")
 
 
-def _table(*columns: str, title: str | None = None) -> Table:
-    table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
+def _registration(one: Registration) -> dict[str, Any]:
+    """An interval as JSON, times in ISO 8601."""
+    plain: dict[str, Any] = msgspec.to_builtins(one)
+    plain["since"] = _iso(one.since)
+    plain["until"] = None if one.until is None else _iso(one.until)
+    plain["expires"] = None if one.expires is None else _iso(one.expires)
+    return plain
+
+
+def _print_json(found: object) -> None:
+    print(json.dumps(found, indent=2, ensure_ascii=False))

@@ -20,10 +20,10 @@ from rich.table import Table
 from ramal import backends, operations
 from ramal.backends import Server
 from ramal.certificate import self_signed
+from ramal.directory import generated_keys, only_one
 from ramal.processes import StartFailed, free_port, port_is_free, spawn
 from ramal.supervisor import Part, Supervisor
-from ramal.system import distributed, generated_keys, with_settings
-from ramal.up import only_one
+from ramal.system import distributed, with_settings
 from ramal.warmup import FOR_PEOPLE, SETTLE, warm_up
 from runtime.config import PREFIX, Common, MySQL, Sources
 from runtime.service import wake_in_turn

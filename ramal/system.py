@@ -4,19 +4,22 @@ import asyncio
 import contextlib
 import dataclasses
 import importlib
-import secrets
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from ramal.directory import DATABASE, started_with
 from runtime.config import Common, Kafka, MySQL, Sources
 from runtime.database.port import Database
 from runtime.embedded import EmbeddedStore
 from runtime.errors import ConfigError, Unavailable
 from runtime.log.port import Log
 from runtime.service import Resource, Service
+
+log = logging.getLogger("ramal")
 
 SERVICES = ("edge", "authsvc", "registrar", "locator", "console")
 """In the order in which they stop: an edge first, then those that answer it."""
@@ -36,6 +39,8 @@ class System:
     """A log object for one service, by its name."""
     store: EmbeddedStore | None = None
     """The one file of an embedded system."""
+    hint: str = ""
+    """What to tell a person when it is away, beside the reason."""
 
     def services(self, names: Sequence[str]) -> tuple[list[Service], list[Resource]]:
         """The named services and what they need started before them. Raises ConfigError."""
@@ -77,12 +82,20 @@ class System:
                         await resource.start()
                 except TimeoutError:
                     raise Unavailable(
-                        f"Kafka does not answer within {OPEN_SECONDS:.0f} s (RAMAL_KAFKA_BOOTSTRAP)"
+                        f"Kafka does not answer within {OPEN_SECONDS:.0f} s (RAMAL_KAFKA_BOOTSTRAP){self.hint}"
                     ) from None
+                except Unavailable as error:
+                    raise Unavailable(f"{error}{self.hint}") from error
             yield
         finally:
             for resource in reversed(started):
                 await resource.stop(2.0)
+
+
+def is_configured(sources: Sources) -> bool:
+    """Whether anything says where Kafka or MySQL is."""
+    named = ("RAMAL_KAFKA_BOOTSTRAP", "RAMAL_MYSQL_HOST", "RAMAL_MYSQL_PORT")
+    return any(name in sources.environ for name in named) or "kafka" in sources.file or "mysql" in sources.file
 
 
 def distributed(sources: Sources) -> System:
@@ -95,7 +108,8 @@ def distributed(sources: Sources) -> System:
     def new_log(name: str) -> Log:
         return KafkaLog(kafka, common.topic_prefix, common.partitions, f"ramal-{name}")
 
-    return System(sources, common, MySQLDatabase(sources.section(MySQL, "mysql")), new_log)
+    hint = "" if is_configured(sources) else "; an embedded system (`ramal up`) is asked with --data DIR"
+    return System(sources, common, MySQLDatabase(sources.section(MySQL, "mysql")), new_log, hint=hint)
 
 
 def embedded(directory: Path, sources: Sources) -> System:
@@ -104,7 +118,7 @@ def embedded(directory: Path, sources: Sources) -> System:
     from runtime.log.embedded import EmbeddedLog
 
     common = sources.section(Common)
-    store = EmbeddedStore(directory / "ramal.db")
+    store = EmbeddedStore(directory / DATABASE)
     return System(sources, common, SQLiteDatabase(store), lambda _: EmbeddedLog(store, common.partitions), store)
 
 
@@ -112,9 +126,15 @@ def system_at(data: Path | None, sources: Sources) -> System:
     """The embedded system of an existing directory, or the distributed one. Raises ConfigError."""
     if data is None:
         return distributed(sources)
-    if not (data / "ramal.db").exists():
+    if not (data / DATABASE).exists():
         raise ConfigError(f"--data {data}: there is no Ramal there (`ramal up --data {data}` makes one)")
-    return embedded(data, sources)
+    return embedded(data, with_settings(sources, remembered(data), {}))
+
+
+def remembered(directory: Path) -> dict[str, Any]:
+    """Of the settings that an embedded system was last started with, those that its records and users hang on."""
+    last = started_with(directory).get("", {})
+    return {key: last[key] for key in ("domain", "domains", "partitions", "topic_prefix") if key in last}
 
 
 def with_settings(sources: Sources, defaults: Mapping[str, Any], options: Mapping[str, str | None]) -> Sources:
@@ -134,27 +154,23 @@ def with_settings(sources: Sources, defaults: Mapping[str, Any], options: Mappin
     return Sources(environ, file, sources.path)
 
 
-def generated_keys(path: Path) -> str:
-    """The HMAC keys of this system, made at the first call; the file's mode is 0600."""
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".new")
-        partial.unlink(missing_ok=True)
-        partial.touch(mode=0o600)
-        partial.write_text(f"k1:{secrets.token_hex(32)}\n")
-        partial.rename(path)
-    return path.read_text().strip()
-
-
 def sections(sources: Sources) -> dict[str, msgspec.Struct]:
-    """Every section of the configuration by name, typed. Raises ConfigError."""
+    """Every section of the configuration by name, typed, names checked. Raises ConfigError."""
+    kinds = section_kinds()
+    for name in sources.check_names(kinds):
+        log.warning("there is no such setting; it counts for nothing", extra={"setting": name})
+    return {name: sources.section(kind, name) for name, kind in kinds.items()}
+
+
+def section_kinds() -> dict[str, type[msgspec.Struct]]:
+    """The type of every section of the configuration, by name."""
     from authsvc.config import AuthSettings, LdapSettings
     from console.config import ConsoleConfig
     from edge.config import EdgeConfig
     from locator.config import Settings as LocatorSettings
     from registrar.config import Policy
 
-    kinds: dict[str, type[msgspec.Struct]] = {
+    return {
         "": Common,
         "kafka": Kafka,
         "mysql": MySQL,
@@ -165,4 +181,3 @@ def sections(sources: Sources) -> dict[str, msgspec.Struct]:
         "locator": LocatorSettings,
         "console": ConsoleConfig,
     }
-    return {name: sources.section(kind, name) for name, kind in kinds.items()}

@@ -1,12 +1,13 @@
-"""`ramal user`: users of an embedded system in its users file, those of the distributed one in `subscriber`."""
+"""`ramal user` and `ramal alias`: users in the users file of an embedded system or in `subscriber`; aliases."""
 
 import getpass
+import secrets
 import sys
 from pathlib import Path
 
 from authsvc import subscriber, users_file
+from ramal.directory import USERS, first_passwords, keep_first_passwords
 from ramal.system import System
-from ramal.up import USERS_FILE
 from runtime.errors import ConfigError
 
 
@@ -25,11 +26,19 @@ def password(from_stdin: bool) -> str:
     return given
 
 
+def readable_password() -> str:
+    """Four pronounceable words of two syllables, such as `tobu-reka-miso-dalu`: 49 bits, and no doubtful letters."""
+    return "-".join(
+        "".join(secrets.choice("bdfghkmnprstvz") + secrets.choice("aeiou") for _ in range(2)) for _ in range(4)
+    )
+
+
 async def add(system: System, data: Path | None, name: str, domain: str, secret: str) -> None:
     """Stores the HA1s of a user, new or with a new password. Raises ConfigError."""
     try:
         if data is not None:
-            users_file.add_user(data / USERS_FILE, name, domain, secret)
+            users_file.add_user(data / USERS, name, domain, secret)
+            forget_password(data, name)
             return
         async with system.tables() as tables:
             await subscriber.add_user(tables, name, domain, secret)
@@ -40,7 +49,8 @@ async def add(system: System, data: Path | None, name: str, domain: str, secret:
 async def remove(system: System, data: Path | None, name: str, domain: str) -> bool:
     """Removes a user; False when there was none. Bindings stay until they end."""
     if data is not None:
-        return users_file.remove_user(data / USERS_FILE, name, domain)
+        forget_password(data, name)
+        return users_file.remove_user(data / USERS, name, domain)
     async with system.tables() as tables:
         return await subscriber.remove_user(tables, name, domain)
 
@@ -48,6 +58,31 @@ async def remove(system: System, data: Path | None, name: str, domain: str) -> b
 async def everyone(system: System, data: Path | None) -> list[tuple[str, str]]:
     """Name and domain of every user."""
     if data is not None:
-        return users_file.list_users(data / USERS_FILE)
+        return users_file.list_users(data / USERS)
     async with system.tables() as tables:
         return await subscriber.list_users(tables)
+
+
+def forget_password(directory: Path, name: str) -> None:
+    """Shows a first password no more: somebody has it, or it is another one now."""
+    passwords = first_passwords(directory)
+    if passwords.pop(name, None) is not None:
+        keep_first_passwords(directory, passwords)
+
+
+async def add_alias(system: System, alias: tuple[str, str], user: tuple[str, str]) -> None:
+    """Lets calls to the alias reach the user, and the user call as it; an alias of somebody else is taken over."""
+    async with system.tables() as tables:
+        await subscriber.add_alias(tables, alias, user)
+
+
+async def remove_alias(system: System, alias: tuple[str, str]) -> bool:
+    """Removes an alias; False when there was none."""
+    async with system.tables() as tables:
+        return await subscriber.remove_alias(tables, alias)
+
+
+async def aliases(system: System) -> list[tuple[tuple[str, str], tuple[str, str]]]:
+    """Every alias and whose it is, name and domain each."""
+    async with system.tables() as tables:
+        return await subscriber.list_aliases(tables)

@@ -1,7 +1,16 @@
 """How people write an AOR or a time, and how we write a time back."""
 
 import re
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from sipcore.errors import ParseError
 from sipcore.uri import aor as canonical
@@ -10,8 +19,25 @@ from sipcore.uri import parse_uri
 _CLOCK = re.compile(r"(?:(yesterday|today)\s+)?(\d{1,2}):(\d\d)(?::(\d\d))?")
 
 
-def aor(text: str) -> str:
-    """The canonical AOR of `alice@example.test` or `sip:alice@example.test`; ValueError when it is none."""
+def command() -> str:
+    """`ramal` as whoever reads this can type it: by its path where it is not on PATH."""
+    started = Path(sys.argv[0])
+    if started.name != "ramal":
+        return f"{shlex.quote(sys.executable)} -m ramal"
+    found = shutil.which("ramal")
+    if found and Path(found).samefile(started):
+        return "ramal"
+    here = Path.cwd()
+    return shlex.quote(str(started.relative_to(here) if started.is_relative_to(here) else started))
+
+
+def aor(text: str, domain: str = "") -> str:
+    """The canonical AOR of `alice@example.test`, `sip:alice@example.test` or, with a domain, `alice`.
+
+    ValueError when it is none.
+    """
+    if domain and "@" not in text and ":" not in text:
+        text = f"{text}@{domain}"
     uri = text if text.lower().startswith(("sip:", "sips:")) else f"sip:{text}"
     try:
         parsed = parse_uri(uri)
@@ -20,6 +46,46 @@ def aor(text: str) -> str:
         return canonical(parsed)
     except ParseError as error:
         raise ValueError(f"{text!r} is not an address-of-record like alice@example.test: {error}") from error
+
+
+def name_and_domain(text: str, domain: str | None, served: Sequence[str]) -> tuple[str, str]:
+    """Whom `dave`, `dave@example.test` or `sip:dave@example.test` names; `served` has the default domain first.
+
+    ValueError for a domain that is not served, or two that differ.
+    """
+    address = re.sub("^sips?:", "", text, flags=re.IGNORECASE)
+    name, at, own = address.rpartition("@")
+    if not at:
+        name, own = address, domain or served[0]
+    if domain is not None and own.lower() != domain.lower():
+        raise ValueError(f"{text!r} is not of the domain {domain}")
+    if own.lower() not in served:
+        known = ", ".join(served)
+        raise ValueError(f"the domain {own} is not served; served are {known} (RAMAL_DOMAIN, RAMAL_DOMAINS)")
+    if not name:
+        raise ValueError(f"{text!r} has no user")
+    return name, own.lower()
+
+
+def listing(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
+    """A table where it fits; on a narrower screen one block a row: no address is ever broken."""
+    widths = [max([len(column), *(len(row[number]) for row in rows)]) for number, column in enumerate(columns)]
+    if title:
+        console.print(title, soft_wrap=True, markup=False)
+    if sum(widths) + 2 * (len(columns) - 1) <= console.width:
+        table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1))
+        for column in columns:
+            table.add_column(column, no_wrap=True)
+        for row in rows:
+            table.add_row(*(escape(cell) for cell in row))
+        console.print(table)
+        return
+    label = max(map(len, columns[1:]), default=0)
+    for first, *others in rows:
+        console.print(f"[bold]{escape(first)}[/bold]", soft_wrap=True)
+        for column, cell in zip(columns[1:], others, strict=True):
+            if cell:
+                console.print(f"  {column:<{label}}  {escape(cell)}", soft_wrap=True)
 
 
 def point_in_time(text: str, now: datetime) -> datetime:

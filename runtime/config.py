@@ -8,18 +8,32 @@ as a file: `RAMAL_MYSQL_PASSWORD_FILE`. Every error names the key.
 """
 
 import dataclasses
+import difflib
 import os
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
 from runtime.errors import ConfigError
+from sipcore.errors import ParseError
+from sipcore.uri import parse_uri
 
 T = TypeVar("T", bound=msgspec.Struct)
 PREFIX = "RAMAL_"
+FILE = "_FILE"
+"""What the name of a variable ends with that names a secret's file."""
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+SERVICE_LINK = re.compile(r"RAMAL_\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP)(_\w+)?)")
+"""What Kubernetes sets for a Service whose name begins with `ramal-`, beside `…_PORT=tcp://…`: nobody's setting."""
+
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+WholeSeconds = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class Secret(str):
@@ -34,7 +48,7 @@ class Secret(str):
 class Domain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Settings of one SIP domain; `[domains."example.test"]` in the file. The realm is the domain's name."""
 
-    algorithms: tuple[str, ...] = ("MD5",)
+    algorithms: Annotated[tuple[Literal["MD5", "SHA-256", "SHA-512-256"], ...], msgspec.Meta(min_length=1)] = ("MD5",)
     """Offered in this order. The default is MD5 alone: see DESIGN section 9."""
     thesis_mode: bool = False
     """404 for an unknown user, 401 for a wrong password, 500 for an LDAP failure."""
@@ -57,19 +71,28 @@ class Common(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     domains: dict[str, Domain] = {}
     """Further domains, and settings per domain."""
     topic_prefix: str = "ramal."
-    partitions: int = 4
+    partitions: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 4
     """Of every topic that has no fixed count; fixed once the topics are made."""
     keys: Secret = Secret()
     """HMAC keys of nonces and flow tokens: `ID:HEX[,ID:HEX…]`, at least 16 bytes each; the first signs,
     all verify. Every service of one system has the same."""
-    nonce_seconds: int = 300
+    nonce_seconds: WholeSeconds = 300
     """Life of a nonce: edges and authsvc must agree on it, so that an aged one is refused at both."""
     http_host: str = "127.0.0.1"
-    http_port: int = 0
+    http_port: Port = 0
     """Health, readiness and metrics; 0: any free port."""
     log_level: str = "INFO"
+    """DEBUG, INFO, WARNING, ERROR or CRITICAL."""
     name: str = ""
     """This process's name in the log and in leases; the host's name by default."""
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError where a name is none."""
+        if self.log_level.upper() not in LEVELS:
+            raise ConfigError(f"RAMAL_LOG_LEVEL: {self.log_level!r} is none of {', '.join(LEVELS)}")
+        for key, name in [("RAMAL_DOMAIN", self.domain), *(("RAMAL_DOMAINS", name) for name in self.domains)]:
+            if not is_domain(name):
+                raise ConfigError(f"{key}: {name!r} is not a SIP domain such as example.test")
 
     def served(self) -> dict[str, Domain]:
         """Every domain we are responsible for, lower-case, with its settings."""
@@ -80,11 +103,11 @@ class Kafka(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Section `kafka`."""
 
     bootstrap: str = "127.0.0.1:9092"
-    replication_factor: int = 1
-    min_insync_replicas: int = 1
-    session_timeout: float = 10.0
+    replication_factor: Count = 1
+    min_insync_replicas: Count = 1
+    session_timeout: Seconds = 10.0
     """Seconds after which a silent consumer's partitions go to others."""
-    request_timeout: float = 2.0
+    request_timeout: Seconds = 2.0
     """Seconds an append may take before the phone hears 503."""
 
 
@@ -92,13 +115,13 @@ class MySQL(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Section `mysql`."""
 
     host: str = "127.0.0.1"
-    port: int = 3306
+    port: Port = 3306
     user: str = "ramal"
     password: Secret = Secret()
     database: str = "ramal"
-    timeout: float = 2.0
+    timeout: Seconds = 2.0
     """Seconds for a connection or an answer."""
-    pool: int = 4
+    pool: Count = 4
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -143,12 +166,41 @@ class Sources:
         values.update({key: value for key, value in overrides.items() if value is not None})
         return kind(**values)
 
+    def check_names(self, kinds: Mapping[str, type[msgspec.Struct]]) -> list[str]:
+        """Raises ConfigError for a misspelt section, setting or variable; returns variables that mean nothing at all.
+
+        `kinds` are all sections of the system. A variable that resembles none may be somebody else's.
+        """
+        known = {field.name for field in msgspec.structs.fields(kinds[""])}
+        for key in self.file:
+            if key not in known and key not in kinds:
+                what = "section" if isinstance(self.file[key], Mapping) else "setting"
+                raise ConfigError(f"{self.path}: {key}: there is no such {what}{_meant(key, {*known, *kinds} - {''})}")
+        variables = {PREFIX + "CONFIG"}
+        for name, kind in kinds.items():
+            for field in msgspec.structs.fields(kind):
+                variable = PREFIX + (f"{name}_" if name else "").upper() + field.name.upper()
+                variables |= {variable, variable + FILE} if field.type is Secret else {variable}
+        foreign = []
+        for name in sorted(self.environ):
+            if not name.startswith(PREFIX) or name in variables or self._is_service_link(name):
+                continue
+            if meant := _meant(name, variables):
+                raise ConfigError(f"{name}: there is no such setting{meant}")
+            foreign.append(name)
+        return foreign
+
+    def _is_service_link(self, name: str) -> bool:
+        return bool(SERVICE_LINK.fullmatch(name)) or self.environ[name].startswith(("tcp://", "udp://", "sctp://"))
+
     def _text(self, variable: str, secret: bool) -> str | None:
         if secret and (path := self.environ.get(variable + "_FILE")):
             try:
                 return Path(path).read_text().strip()
-            except OSError as error:
+            except (OSError, UnicodeDecodeError) as error:
                 raise ConfigError(f"{variable}_FILE: {error}") from error
+        if variable in self.environ and variable.endswith("_PORT") and self._is_service_link(variable):
+            return None
         return self.environ.get(variable)
 
     def _typed(self, field: msgspec.structs.FieldInfo, value: Any, key: str) -> Any:
@@ -175,7 +227,22 @@ class Sources:
         known = {field.name for field in msgspec.structs.fields(kind)}
         for key in table:
             if key not in known:
-                raise ConfigError(f"{self.path}: {name}.{key}: there is no such setting")
+                raise ConfigError(f"{self.path}: {name}.{key}: there is no such setting{_meant(key, known)}")
+
+
+def is_domain(name: str) -> bool:
+    """Whether a text can be the host of a SIP URI, without brackets or port."""
+    try:
+        uri = parse_uri(f"sip:{name}")
+    except ParseError:
+        return False
+    return bool(name) and uri.user is None and uri.port is None and uri.host == name and not uri.params
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    """`; did you mean X?` where there is something like it, else nothing."""
+    near = difflib.get_close_matches(name, known, 1, cutoff=0.85 if name.startswith(PREFIX) else 0.6)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def masked(settings: msgspec.Struct) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import re
 import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ def test_the_first_start_makes_alice_and_bob_and_says_what_to_type_into_a_phone(
         for transport, (name, password) in zip(("udp", "tcp"), passwords.items(), strict=True):
             with Phone(system.edges[0], name, password, DOMAIN, transport=transport) as phone:
                 assert phone.register().status == 200
+        running.wait_for(lambda: not (tmp_path / "data" / "first-passwords.json").exists())
         stored = b"".join(path.read_bytes() for path in (tmp_path / "data").iterdir())
         assert not any(password.encode() in stored for password in passwords.values())
         assert {path.stat().st_mode & 0o077 for path in (tmp_path / "data").iterdir() if path.name != "lock"} == {0}
@@ -81,8 +83,80 @@ def test_a_taken_sip_port_is_said_in_one_line(tmp_path: Path) -> None:
         assert second.process.wait(20) == 1
         assert "Traceback" not in second.output()
         assert "in use" in second.output()
+        assert not (tmp_path / "other").exists()
     finally:
         running.end(signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    ("option", "kind", "transport", "setting"),
+    [
+        ("--sip-port", socket.SOCK_DGRAM, "udp", "RAMAL_EDGE_UDP"),
+        ("--sip-port", socket.SOCK_STREAM, "tcp", "RAMAL_EDGE_TCP"),
+        ("--ws-port", socket.SOCK_STREAM, "ws", "RAMAL_EDGE_WS"),
+        ("--http-port", socket.SOCK_STREAM, "http", "RAMAL_HTTP_PORT"),
+    ],
+)
+def test_a_taken_port_is_named_before_anything_is_written(
+    tmp_path: Path, option: str, kind: socket.SocketKind, transport: str, setting: str
+) -> None:
+    ports = {"--sip-port": free_port(), "--ws-port": free_port(), "--http-port": free_port()}
+    with socket.socket(socket.AF_INET, kind) as other:
+        other.bind(("127.0.0.1", ports[option]))
+        if kind == socket.SOCK_STREAM:
+            other.listen()
+        words = [word for name, port in ports.items() for word in (name, str(port))]
+        running = Running(["up", "--data", str(tmp_path / "data"), *words], tmp_path / "log")
+        assert running.process.wait(20) == 1
+    said = running.output()
+    assert said.startswith(f"ramal: {transport} ")
+    assert said.count("\n") == 1
+    assert f":{ports[option]}: Address already in use ({setting}, {option}" in said
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_first_password_is_shown_again_until_a_phone_has_used_it(tmp_path: Path) -> None:
+    running, _ = start_up(tmp_path / "data")
+    running.wait_for(lambda: "Ctrl-C" in running.output())
+    first = dict(_USER.findall(running.output()))
+    assert running.end(signal.SIGINT) == 0
+    (tmp_path / "up.log").unlink()
+
+    running, system = start_up(tmp_path / "data")
+    try:
+        running.wait_for(lambda: "Ctrl-C" in running.output())
+        assert dict(_USER.findall(running.output())) == first
+        with Phone(system.edges[0], "alice", first["alice"], DOMAIN) as phone:
+            assert phone.register().status == 200
+        reset = system.ramal("user", "reset", "bob").stdout
+    finally:
+        assert running.end(signal.SIGINT) == 0
+    (tmp_path / "up.log").unlink()
+
+    running, system = start_up(tmp_path / "data")
+    try:
+        running.wait_for(lambda: "Ctrl-C" in running.output())
+        assert "password" not in "".join(line for line in running.output().splitlines() if "User " in line)
+        with Phone(system.edges[0], "bob", reset.split()[-1], DOMAIN) as phone:
+            assert phone.register().status == 200
+    finally:
+        assert running.end(signal.SIGINT) == 0
+
+
+def test_the_domain_of_a_directory_stays_and_config_tells_it(tmp_path: Path) -> None:
+    running, system = start_up(tmp_path / "data", "--domain", "campus.test")
+    try:
+        assert 'domain = "campus.test"' in system.ramal("config").stdout
+        assert "runs with" in system.ramal("config").stdout
+        assert "alice@campus.test" in system.ramal("user", "list").stdout
+    finally:
+        assert running.end(signal.SIGINT) == 0
+
+    other = Running(["up", "--data", str(tmp_path / "data"), "--domain", "other.test"], tmp_path / "other.log")
+
+    assert other.process.wait(20) == 2
+    assert "are of campus.test, not of other.test" in other.output()
+    assert "last ran with" in system.ramal("config").stdout
 
 
 def test_a_removal_in_a_system_that_is_not_running_is_done(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The command line's manners: help with examples, one clear line for an error, nothing secret shown."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,7 +11,8 @@ import pytest
 from ramal.cli import app
 
 COMMANDS = sorted(command.name or "" for command in app.registered_commands)
-USER_COMMANDS = ["add", "list", "remove"]
+USER_COMMANDS = ["add", "list", "remove", "reset"]
+ALIAS_COMMANDS = ["add", "list", "remove"]
 
 
 def ramal(*words: str, given: str = "", **environ: str) -> "subprocess.CompletedProcess[str]":
@@ -28,7 +30,11 @@ def ramal(*words: str, given: str = "", **environ: str) -> "subprocess.Completed
 
 
 @pytest.mark.parametrize(
-    "words", [[name] for name in COMMANDS] + [["user", name] for name in USER_COMMANDS], ids=" ".join
+    "words",
+    [[name] for name in COMMANDS]
+    + [["user", name] for name in USER_COMMANDS]
+    + [["alias", name] for name in ALIAS_COMMANDS],
+    ids=" ".join,
 )
 def test_every_command_has_help_with_an_example(words: list[str]) -> None:
     done = ramal(*words, "--help")
@@ -45,7 +51,16 @@ def test_every_command_has_help_with_an_example(words: list[str]) -> None:
         (["edge"], {}, "RAMAL_KEYS"),
         (["run", "edge", "proxy"], {}, "SERVICE: there is no proxy"),
         (["authsvc"], {"RAMAL_KEYS_FILE": "/nowhere/keys"}, "RAMAL_KEYS_FILE"),
-        (["show", "alice"], {}, "AOR: 'alice'"),
+        (["show", "sip:example.test"], {}, "AOR: 'sip:example.test'"),
+        (["edge"], {"RAMAL_PARTITIONS": "0"}, "RAMAL_PARTITIONS: Expected `int` >= 1"),
+        (["show"], {"RAMAL_LOG_LEVEL": "loud"}, "RAMAL_LOG_LEVEL: 'loud' is none of DEBUG"),
+        (["show"], {"RAMAL_DOMIAN": "a.test"}, "RAMAL_DOMIAN: there is no such setting; did you mean RAMAL_DOMAIN?"),
+        (["config"], {"RAMAL_DOMAIN": ""}, "RAMAL_DOMAIN: '' is not a SIP domain"),
+        (["config"], {"RAMAL_DOMAINS": '{"a b": {}}'}, "RAMAL_DOMAINS: 'a b' is not a SIP domain"),
+        (["config"], {"RAMAL_DOMAINS": '{"a.test": {"algorithms": ["MD6"]}}'}, "'MD6'"),
+        (["config"], {"RAMAL_AUTHSVC_PARKED": "-1"}, "RAMAL_AUTHSVC_PARKED: Expected `int` >= 1"),
+        (["user", "add", "eve@other.test"], {}, "NAME: the domain other.test is not served; served are example.test"),
+        (["user", "remove", "eve@a.test", "--domain", "b.test"], {}, "is not of the domain b.test"),
         (["at", "noonish"], {}, "TIME: 'noonish'"),
         (["at", "2999-01-01 12:00"], {}, "is in the future"),
         (["show", "--data", "/nowhere"], {}, "--data /nowhere"),
@@ -103,3 +118,89 @@ def test_a_password_is_read_from_standard_input_and_only_its_digest_is_kept(tmp_
     assert users.read_text().startswith("carol:example.test:")
     assert "phrase" not in users.read_text() + done.stdout + done.stderr
     assert ramal("user", "list", "--data", str(tmp_path)).stdout == "carol@example.test\n"
+
+
+def test_a_misspelt_section_of_the_file_is_named_with_what_may_be_meant(tmp_path: Path) -> None:
+    (tmp_path / "ramal.toml").write_text("[kafak]\nbootstrap = 'kafka:9092'\n")
+
+    done = ramal("config", RAMAL_CONFIG=str(tmp_path / "ramal.toml"))
+
+    assert done.returncode == 2
+    assert "kafak: there is no such section; did you mean kafka?" in done.stderr
+
+
+def test_what_kubernetes_sets_for_a_service_called_ramal_mysql_does_no_harm() -> None:
+    done = ramal(
+        "config",
+        RAMAL_MYSQL_PORT="tcp://10.96.0.7:3306",
+        RAMAL_MYSQL_SERVICE_HOST="10.96.0.7",
+        RAMAL_MYSQL_SERVICE_PORT="3306",
+        RAMAL_MYSQL_PORT_3306_TCP_ADDR="10.96.0.7",
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "port = 3306" in done.stdout
+    assert not done.stderr
+
+
+def test_a_variable_that_resembles_no_setting_is_said_and_counts_for_nothing() -> None:
+    done = ramal("config", RAMAL_OF_SOMEBODY_ELSE="1")
+
+    assert done.returncode == 0
+    assert "RAMAL_OF_SOMEBODY_ELSE" in done.stderr
+
+
+@pytest.fixture
+def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A current directory with an embedded system's `ramal-data` in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    (tmp_path / "ramal-data").mkdir()
+    (tmp_path / "ramal-data" / "ramal.db").touch()
+    assert ramal("migrate").returncode == 0
+    return tmp_path
+
+
+def test_questions_beside_ramal_data_ask_it_and_say_so(beside: Path) -> None:
+    done = ramal("show")
+
+    assert (done.returncode, done.stdout) == (0, "Nobody is registered.\n")
+    assert "--data ramal-data" in done.stderr
+
+
+def test_settings_that_name_a_system_are_asked_before_the_directory_that_lies_here(beside: Path) -> None:
+    done = ramal("show", RAMAL_MYSQL_PORT="1")
+
+    assert done.returncode == 1
+    assert "--data ramal-data" not in done.stderr
+
+
+@pytest.mark.parametrize("words", [["dave@example.test"], ["dave", "--domain", "example.test"], ["dave"]], ids=" ".join)
+def test_a_user_has_the_same_name_however_it_is_written(beside: Path, words: list[str]) -> None:
+    assert ramal("user", "add", *words, "--password-stdin", given="s3cret\n").returncode == 0
+    assert ramal("user", "list").stdout == "dave@example.test\n"
+    assert "password" in ramal("user", "reset", *words).stdout
+    assert "is not registered" in ramal("show", *words).stdout
+    assert "never registered" in ramal("history", *words).stdout
+    assert ramal("user", "remove", *words).returncode == 0
+    assert ramal("user", "list").stdout == ""
+
+
+def test_an_alias_is_added_listed_and_removed(beside: Path) -> None:
+    assert ramal("alias", "add", "reception", "alice@example.test").returncode == 0
+    assert json.loads(ramal("alias", "list", "--json").stdout) == [
+        {"alias": "reception@example.test", "user": "alice@example.test"}
+    ]
+    assert ramal("alias", "remove", "reception@example.test").returncode == 0
+    assert ramal("alias", "remove", "reception").returncode == 2
+    assert "no aliases" in ramal("alias", "list").stdout
+
+
+@pytest.mark.parametrize(
+    "words", [["show"], ["history", "alice"], ["at", "00:00"], ["user", "list"], ["alias", "list"], ["config"]]
+)
+def test_every_question_is_answered_as_json(beside: Path, words: list[str]) -> None:
+    done = ramal(*words, "--json")
+
+    assert done.returncode == 0, done.stderr
+    json.loads(done.stdout)

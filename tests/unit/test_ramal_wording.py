@@ -1,13 +1,16 @@
 """What an operator types, and what settings count."""
 
+import io
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from ramal.system import generated_keys, with_settings
-from ramal.up import readable_password
-from ramal.wording import aor, duration, point_in_time
+from ramal.directory import generated_keys
+from ramal.system import with_settings
+from ramal.users import readable_password
+from ramal.wording import aor, duration, listing, name_and_domain, point_in_time
 from runtime.config import Common, Sources, hmac_keys
 
 
@@ -84,3 +87,30 @@ def test_passwords_can_be_read_out_and_differ() -> None:
 
 def test_a_day_ends_where_the_clock_says_so() -> None:
     assert point_in_time("yesterday 23:59", NOW) + timedelta(minutes=1) == point_in_time("0:00", NOW)
+
+
+LONG = "sip:alice@192.168.100.200:50600;transport=tcp;ob"
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_no_address_is_broken_whatever_the_width_of_the_terminal(width: int) -> None:
+    out = io.StringIO()
+    rows = [("alice@example.test", LONG, "4 min 10 s", "tcp 203.0.113.77:50600", "edge-1", "Linphone/5.0 [belle]")]
+
+    listing(Console(file=out, width=width), ("AOR", "Contact", "Ends in", "Reached from", "At edge", "Agent"), rows)
+
+    assert all(cell in out.getvalue() for cell in rows[0])
+    assert out.getvalue().count("\n") == (2 if width == 200 else 6)
+
+
+@pytest.mark.parametrize("text", ["dave", "dave@Example.test", "sip:dave@example.test"])
+def test_a_user_is_named_alike_however_it_is_written(text: str) -> None:
+    assert name_and_domain(text, None, ["example.test", "b.test"]) == ("dave", "example.test")
+
+
+@pytest.mark.parametrize(
+    ("text", "domain"), [("dave@c.test", None), ("dave@b.test", "example.test"), ("@b.test", None)]
+)
+def test_a_user_of_a_foreign_domain_or_without_a_name_is_refused(text: str, domain: str | None) -> None:
+    with pytest.raises(ValueError, match=r"domain|user"):
+        name_and_domain(text, domain, ["example.test", "b.test"])
