@@ -24,6 +24,7 @@ from edge.token import FlowTokens
 from edge.ways import Target, Way
 from events.replies import Authenticated, Found, Refused
 from sipcore import proxy
+from sipcore.errors import ParseError
 from sipcore.message import Request, with_received
 from sipcore.transactions import Known, Transactions
 from sipcore.uri import Uri
@@ -180,7 +181,10 @@ class Calls:
 
     def _user_of_ours(self, text: str, flow: Flow) -> str | None:
         """The user part of a URI that leads to us; None if it is somebody else's."""
-        uri = self._answers.parse_uri(text)
+        try:
+            uri = self._answers.parse_uri(text)
+        except ParseError:
+            return None  # a lower Route value is for the next to read
         user = uri.user or ""
         if uri.is_sip and (self._answers.is_ours(uri.host, flow) or (user and self._dialogs.is_ours(user))):
             return user

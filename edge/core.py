@@ -110,7 +110,7 @@ class EdgeCore:
         try:
             message = parse_datagram(data)
         except ParseError as error:
-            self._answers.unreadable(error, flow, len(data))
+            self._unreadable(error, Hop(flow), now, len(data))
             return
         self._message(message, Hop(flow), now, len(data))
 
@@ -120,7 +120,7 @@ class EdgeCore:
             if isinstance(item, Request | Response):
                 self._message(item, Hop(flow), now, 0)
             elif isinstance(item, ParseError):
-                self._answers.unreadable(item, flow, 0)
+                self._unreadable(item, Hop(flow), now, 0)
             else:
                 self._answers.actions.sends.append(Send(flow, b"\r\n", 0))
 
@@ -263,6 +263,14 @@ class EdgeCore:
             error.message = message
             self._answers.unreadable(error, caller.flow, size)
 
+    def _unreadable(self, error: ParseError, caller: Hop, now: float, size: int) -> None:
+        """What breaks the protocol: a request is answered, a response ends what it was for."""
+        if isinstance(error.message, Response):
+            self._answers.drop(error.name)
+            self._response(proxy.unfit(error.message), caller, now, handed=False)
+        else:
+            self._answers.unreadable(error, caller.flow, size)
+
     def _register(self, request: Request, caller: Hop, now: float, size: int) -> None:
         target = request.parsed_uri
         if target.is_sip and self._answers.served(target.host, caller.flow) is None and exhausted(request):
@@ -274,19 +282,20 @@ class EdgeCore:
         """To the transaction that the branch names, wherever it is (CHECKLIST T08, E05, E11, X10)."""
         answers = self._answers
         try:
-            branch = response.branch
-            ours = self._branches.verify(branch)
+            via = response.via
         except ParseError:
-            ours = None
+            answers.drop("response-without-via")
+            return
+        ours = self._branches.verify(via.branch)
         if ours is None:
-            foreign = not answers.is_ours(response.via.host, caller.flow)
+            foreign = not answers.is_ours(via.host, caller.flow)
             answers.drop("foreign-response" if foreign else "unexpected-response")
             return
         if ours.loop == "ping":
             answers.drop("keepalive-answer")
             return
         if (ours.edge, ours.boot) == (self._edge, self._boot):
-            heard, client = self._layer.response(branch, response, now)
+            heard, client = self._layer.response(via.branch, response, now)
             if heard is Heard.PASS and client is not None:
                 if not self.probes.heard(client.user, response, now):
                     self.proxy.response(client, response, now)
@@ -295,7 +304,7 @@ class EdgeCore:
             return
         if not handed and (ours.edge, ours.boot) in self.proxy.forwarding.neighbours:
             answers.actions.forwards.append(Forward(ours.edge, ours.boot, caller.flow, response.encode()))
-        elif response.status // 100 == 2 and response.cseq.method == "INVITE":
+        elif response.status // 100 == 2 and proxy.is_of(response, "INVITE"):
             self._orphan(response)
         else:
             answers.drop("response-of-a-dead-edge")
@@ -303,10 +312,13 @@ class EdgeCore:
     def _orphan(self, response: Response) -> None:
         """A 2xx whose edge is dead goes on by the next Via: the call stands (DESIGN, "A dead edge's set-ups")."""
         upward = proxy.without_top_via(response)
-        if upward is None:
+        try:
+            via = None if upward is None else upward.via
+        except ParseError:
+            via = None
+        if upward is None or via is None:
             self._answers.drop("response-without-via")
             return
-        via = upward.via
         host, port = via.received or via.host.strip("[]"), via.rport or via.port or 5060
         if parsed(host) is None or self.proxy.refuses(host):
             self._answers.drop("orphaned-2xx-denied")

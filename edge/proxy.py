@@ -192,8 +192,8 @@ class Proxy:
         if not isinstance(attempt, Attempt):
             return  # of a request of our own: a CANCEL, a probe
         upward = proxy.without_top_via(response)
-        if upward is None:
-            self._answers.drop("response-without-via")
+        if upward is None or not proxy.fits(upward, attempt.context.request):
+            self._unfit(attempt, response.status, now)
             return
         if claims_identity(upward) and not self._settings.is_peer(attempt.hop.flow.remote_host):
             rows = [row for row in upward.rows if row.name not in IDENTITIES]
@@ -202,6 +202,14 @@ class Proxy:
             self._responded(attempt, upward, now)
         else:
             self.relaying.in_order(attempt.branch, lambda at: self._relayed(attempt, upward, at), now)
+
+    def _unfit(self, attempt: Attempt, status: int, now: float) -> None:
+        """A response that nobody above could know as his: it is not passed on, but a final one has ended its branch."""
+        self._answers.drop("response-without-via")
+        if status >= 200:
+            self._gone(attempt, 502, now)
+        else:
+            self._rings(attempt, now)
 
     def _relayed(self, attempt: Attempt, response: Response, now: float) -> None:
         """A response of a relayed call: with its SDP rewritten, if it has one."""
@@ -218,8 +226,9 @@ class Proxy:
 
         self.relaying.hold(branch)
         attempt.offered = attempt.offered or bool(leg.branch)
-        by_caller = (response.from_.tag or "") != leg.from_tag
-        if has_sdp(attempt.context.request) and not (leg.delayed and response.cseq.method == "PRACK"):
+        request = attempt.context.request
+        by_caller = (request.from_.tag or "") != leg.from_tag
+        if has_sdp(request) and not (leg.delayed and request.method == "PRACK"):
             self.relaying.answer(response, leg, by_caller=by_caller, then=rewritten)
         else:
             self.relaying.offer(response, leg, by_caller=by_caller, then=rewritten)
@@ -227,14 +236,10 @@ class Proxy:
     def _responded(self, attempt: Attempt, upward: Response, now: float) -> None:
         context, status = attempt.context, upward.status
         if status < 200:
-            if context.is_invite and not attempt.provisional:
-                attempt.gives_up = now + self._settings.timer_c
-            attempt.provisional = True
-            if status != 100:
-                if context.is_invite:
-                    attempt.gives_up = now + self._settings.timer_c
-                if not context.final:
-                    self._up(context, upward, now)
+            if status != 100 or not attempt.provisional:
+                self._rings(attempt, now)
+            if status != 100 and not context.final:
+                self._up(context, upward, now)
             return
         first = context.live.pop(attempt.branch, None) is not None
         if status < 300:
@@ -245,6 +250,12 @@ class Proxy:
             self._settle(context, now)
         elif first:
             self._failed(attempt, upward, now)
+
+    def _rings(self, attempt: Attempt, now: float) -> None:
+        """It lives: Timer C begins anew (section 16.7, step 2)."""
+        attempt.provisional = True
+        if attempt.context.is_invite:
+            attempt.gives_up = now + self._settings.timer_c
 
     def _up(self, context: Context, response: Response, now: float) -> None:
         if self._layer.respond(context.server, response, now):

@@ -15,6 +15,7 @@ from edge.answers import Answers
 from edge.dialog import Dialog
 from edge.flow import Flow
 from edge.media import Kind
+from sipcore.errors import ParseError
 from sipcore.message import Message, Request, Response
 
 SDP = "application/sdp"
@@ -84,7 +85,7 @@ class Relaying:
     @staticmethod
     def _tags(message: Message, leg: Leg, *, by_caller: bool) -> tuple[str, str]:
         """The tag of the side that offers, and that of the other."""
-        tags = {message.from_.tag or "", message.to.tag or ""}
+        tags = {_tag(message, "from"), _tag(message, "to")}
         tags.discard(leg.from_tag)
         callee = tags.pop() if tags else ""
         return (leg.from_tag, callee) if by_caller else (callee, leg.from_tag)
@@ -143,6 +144,14 @@ def leg_of(dialog: Dialog, call_id: str, caller_tag: str) -> Leg | None:
     """How rtpengine knows a dialog, by its token; None where its media goes directly."""
     kinds = media.kinds(dialog.media & ~DELAYED)
     return None if kinds is None else Leg(call_id, caller_tag, "", *kinds, delayed=bool(dialog.media & DELAYED))
+
+
+def _tag(message: Message, name: str) -> str:
+    """The tag in From or To; "" also where that cannot be read: a response passes all the same."""
+    try:
+        return (message.from_ if name == "from" else message.to).tag or ""
+    except ParseError:
+        return ""
 
 
 def has_sdp(message: Message) -> bool:

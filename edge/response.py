@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from edge.flow import Flow
-from sipcore.address import Via
+from sipcore.address import OddVia, Via
 from sipcore.errors import ParseError
-from sipcore.grammar import split_list
+from sipcore.grammar import split_first
 from sipcore.message import Request
 from sipcore.reasons import REASONS
 
@@ -26,7 +26,10 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 def to_tag(key: bytes, request: Request) -> str:
     """A tag that a repeated request gets again, and that only we can make (RFC 3261 section 8.2.7)."""
-    identity = f"{request.call_id}\0{request.from_.tag}\0{request.cseq.number}\0{request.uri}"
+    try:
+        identity = f"{request.call_id}\0{request.from_.tag}\0{request.cseq.number}\0{request.uri}"
+    except ParseError:  # its ACK will have the same texts
+        identity = "\0".join([request.uri, *(request.first(name) or "" for name in ("call-id", "from"))])
     return hmac.digest(key, PURPOSE + identity.encode("utf-8", "surrogateescape"), "sha256")[:8].hex()
 
 
@@ -35,15 +38,18 @@ def head(request: Request, flow: Flow, key: bytes) -> str:
 
     Of a request that was only partly readable, those that are there; ParseError if there is no Via to go by.
     """
-    via: Via | None = request.via
+    via: Via | OddVia | None = _top(request)
     lines: list[str] = []
     seen: set[str] = set()
     for name, original, value in request.rows:
         if name not in REPEATED:
             continue
         if name == "via":
-            if via:
-                value, via = _with_source(via, value, flow), None
+            if isinstance(via, Via):
+                value = _with_source(via, value, flow)
+            elif via:
+                value = via.with_source(flow.remote_host, flow.remote_port)
+            via = None
         elif name in seen:
             continue
         elif name == "to":
@@ -51,6 +57,17 @@ def head(request: Request, flow: Flow, key: bytes) -> str:
         seen.add(name)
         lines.append(f"{original}: {value}\r\n")
     return "".join(lines)
+
+
+def _top(request: Request) -> Via | OddVia:
+    """The top Via, as far as it can be read."""
+    try:
+        return request.via
+    except ParseError:
+        text = request.first("via")
+        if text is None:
+            raise
+        return OddVia(text)
 
 
 def _missing_tag(request: Request, key: bytes) -> str:
@@ -78,7 +95,8 @@ def _with_source(via: Via, row: str, flow: Flow) -> str:
         params["rport"] = str(flow.remote_port)
     if "rport" in params or via.host.strip("[]") != flow.remote_host:
         params["received"] = flow.remote_host
-    return ", ".join((str(Via(via.transport, via.host, via.port, params)), *split_list(row)[1:]))
+    rest = split_first(row)[1]
+    return f"{Via(via.transport, via.host, via.port, params)}{', ' if rest else ''}{rest}"
 
 
 def reply_port(request: Request, flow: Flow) -> int:
@@ -86,11 +104,14 @@ def reply_port(request: Request, flow: Flow) -> int:
 
     On UDP by RFC 3261 section 18.2.2 and RFC 3581; the address is always the source's own, so neither
     `maddr` nor a sent-by leads anywhere else (CHECKLIST T05). On a stream, where a new connection goes
-    if the request's is gone.
+    if the request's is gone. ParseError if the Via does not say.
     """
-    via = request.via
-    if not flow.reliable and "rport" in via.params:
+    via = _top(request)
+    wants_port = "rport" in via.params if isinstance(via, Via) else via.wants_port
+    if not flow.reliable and wants_port:
         return flow.remote_port
+    if not flow.reliable and not via.host:
+        raise ParseError("bad-via", "Bad Via")
     return via.port or PORTS.get(flow.transport, 5060)
 
 

@@ -22,6 +22,12 @@ _VIA = re.compile(
     rf"(?::{LWS}([0-9]{{1,5}}+){LWS})?+(;.*+)?+",
     re.DOTALL,
 )
+# The sent-by of a Via of any version, whatever stands behind it; and an rport without a value.
+_SENT_BY = re.compile(
+    rf"[Ss][Ii][Pp]{LWS}/{LWS}[0-9.]++{LWS}/{LWS}[A-Za-z0-9\-.!%*_+`'~]++[ \t]++({HOST}){LWS}"
+    rf"(?::{LWS}([0-9]{{1,5}}+){LWS})?+(?=[;,( \t]|$)"
+)
+_RPORT = re.compile(rf"(;{LWS}rport){LWS}(?=[;, \t]|$)", re.IGNORECASE)
 
 
 class Address:
@@ -148,3 +154,26 @@ def parse_via(text: str) -> Via:
         if branch is not None and branch.lower() == "z9hg4bk":
             raise ParseError("bad-branch", "Bad Branch")
     return Via(transport.upper(), host, port, params)
+
+
+class OddVia:
+    """What can be read of a top Via outside the grammar: enough to answer the request (RFC 3261 section 18.2.2)."""
+
+    __slots__ = ("_sent_by", "_text", "host", "port", "wants_port")
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._sent_by = _SENT_BY.match(text)
+        self.host = self._sent_by[1] if self._sent_by else ""
+        """As sent; "" if it cannot be read."""
+        self.port = uint(self._sent_by[2] or "", 65535) if self._sent_by else None
+        self.wants_port = _RPORT.search(text) is not None
+        """Whether the response goes to the source port (RFC 3581)."""
+
+    def with_source(self, host: str, port: int) -> str:
+        """The text with the source in it, wherever there is a place for it."""
+        text = self._text
+        if self._sent_by and "received" not in text.lower() and (self.wants_port or self.host.strip("[]") != host):
+            end = self._sent_by.end()
+            text = f"{text[:end].rstrip()};received={host}{text[end:]}"
+        return _RPORT.sub(rf"\1={port}", text, count=1)

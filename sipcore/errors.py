@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sipcore.message import Request
+    from sipcore.message import Request, Response
 
 
 class ParseError(ValueError):
@@ -20,5 +20,5 @@ class ParseError(ValueError):
         """The reason phrase to answer with."""
         self.status = status
         """The final response to give; None: none may be given (a response, an ACK, no SIP at all)."""
-        self.message: Request | None = None
-        """What could be read of a request, enough to build the response; its parts may raise ParseError again."""
+        self.message: Request | Response | None = None
+        """What could be read, of a request enough to build the response; its parts may raise ParseError again."""

@@ -85,6 +85,20 @@ def split_list(text: str) -> list[str]:
         start = stop + 1
 
 
+def split_first(text: str) -> tuple[str, str]:
+    """The first element of a comma-separated value, and what follows its comma as sent; ParseError as `split_list`.
+
+    What follows is not looked at.
+    """
+    if "," not in text:
+        return text, ""
+    match = _LIST_ELEMENT.match(text)
+    stop = match.end() if match else 0
+    if stop < len(text) and text[stop] != ",":
+        raise ParseError("unbalanced-quotes", "Unterminated Quoted String")
+    return text[:stop].strip(" \t"), text[stop + 1 :].strip(" \t")
+
+
 def uint(text: str, maximum: int) -> int | None:
     """A decimal number of any number of digits, up to `maximum` (below 10**18); None for any other text."""
     if not _DIGITS.fullmatch(text):

@@ -1,8 +1,8 @@
 """SIP messages as values: `Request`, `Response`, what is made of them, and their bytes.
 
 A message does not change: its rows are a tuple, and what is parsed out of them is kept.
-Those of `sipcore.parser` have been checked, so the typed properties of a parsed message raise
-nothing; those of other messages raise ParseError where a header is missing or malformed.
+The typed properties raise ParseError where a header is missing or malformed. `sipcore.parser` has read those of a
+request that whoever routes it needs, and of a response the top Via: these raise nothing there.
 """
 
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from sipcore.address import Address, Via, parse_address, parse_addresses, parse_via
 from sipcore.errors import ParseError
-from sipcore.grammar import MAX_UINT32, split_list, uint
+from sipcore.grammar import MAX_UINT32, split_first, split_list, uint
 from sipcore.headers import LISTS
 from sipcore.reasons import REASONS
 from sipcore.uri import Uri, ipv6, parse_uri
@@ -39,7 +39,7 @@ class CSeq(NamedTuple):
 class Message:
     """What requests and responses share: header rows and a body."""
 
-    __slots__ = ("_contacts", "_cseq", "_first", "_from", "_repeated", "_star", "_to", "_vias", "body", "rows")
+    __slots__ = ("_contacts", "_cseq", "_first", "_from", "_repeated", "_star", "_to", "_via", "body", "rows")
 
     def __init__(self, rows: Iterable[Row], body: bytes) -> None:
         self.rows = tuple(rows)
@@ -47,7 +47,7 @@ class Message:
         self._first: dict[str, str] | None = None
         self._repeated: list[str] = []
         """Names of second and further rows, as the parser found them."""
-        self._vias: list[Via] | None = None
+        self._via: Via | None = None
         self._from: Address | None = None
         self._to: Address | None = None
         self._cseq: CSeq | None = None
@@ -110,19 +110,21 @@ class Message:
 
     @property
     def vias(self) -> list[Via]:
-        """All Via values, the top one first."""
-        if self._vias is None:
-            rows = [row.value for row in self.rows if row.name == "via"]
-            self._vias = [parse_via(element) for value in rows for element in split_list(value)]
-        return self._vias
+        """The Via values that can be read, in order: those below the top one are for others to read."""
+        found: list[Via] = []
+        for value in self.values("via"):
+            try:
+                found.append(parse_via(value))
+            except ParseError:
+                continue
+        return found
 
     @property
     def via(self) -> Via:
-        """The top Via."""
-        vias = self.vias
-        if not vias:
-            raise ParseError("missing-via", "Missing Via")
-        return vias[0]
+        """The top Via; nothing behind it is looked at."""
+        if self._via is None:
+            self._via = parse_via(split_first(self._required("via"))[0])
+        return self._via
 
     @property
     def branch(self) -> str:
@@ -316,15 +318,15 @@ def with_received(request: Request, host: str, port: int) -> Request:
     changed = Via(top.transport, top.host, top.port, params)
     rows = list(request.rows)
     index = next(index for index, each in enumerate(rows) if each.name == "via")
-    values = split_list(rows[index].value)
-    values[0] = str(changed)
-    value = values[0] if len(values) == 1 else ", ".join(values)
+    value = str(changed)
+    if rest := split_first(rows[index].value)[1]:
+        value = f"{value}, {rest}"
     rows[index] = Row("via", rows[index].original, value)
     new = Request(request.method, request.uri, rows, request.body)
     # Everything but the top Via is as it was, and so is what was parsed of it.
     first = request._first  # noqa: SLF001  # its own class
     new._first = None if first is None else {**first, "via": value}  # noqa: SLF001
-    new._vias = [changed, *request.vias[1:]]  # noqa: SLF001
+    new._via = changed  # noqa: SLF001
     new._from, new._to, new._cseq = request._from, request._to, request._cseq  # noqa: SLF001
     new._contacts, new._star, new._uri = request._contacts, request._star, request._uri  # noqa: SLF001
     return new

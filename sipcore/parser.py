@@ -3,6 +3,8 @@
 Any bytes give messages or ParseErrors, in time linear in their number and memory bounded by
 `Limits`. Tolerant where RFC 4475 is tolerant and where the meaning is one; where two readers could
 read differently (bare CR or LF, repeated From, two Content-Lengths, one parameter twice) it refuses.
+What only passes through a proxy is not read: of a response all but the top Via, of a request Record-Route, Path, the
+lower values of Via and Route and, but in REGISTER, Contact (RFC 3261 section 16.3, step 1).
 
 Header text is UTF-8 with surrogateescape, so every octet comes out again as it came in.
 """
@@ -12,15 +14,15 @@ import re
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from sipcore.address import parse_address
 from sipcore.errors import ParseError
-from sipcore.grammar import uint
+from sipcore.grammar import split_first, uint
 from sipcore.headers import CANONICAL, SINGLE, canonical
 from sipcore.message import Request, Response, Row, has_bare_nul
 
 _METHODS = "ACK BYE CANCEL INFO INVITE MESSAGE NOTIFY OPTIONS PRACK PUBLISH REFER REGISTER SUBSCRIBE UPDATE"
 METHODS: Final = frozenset(_METHODS.split())
 """The methods of the RFCs; others are valid and known to nobody."""
-ROUTING: Final = ("route", "record-route", "path", "service-route")
 
 # Request-Line = Method SP Request-URI SP SIP-Version; one SP each, no <> around the URI.
 _REQUEST_LINE = re.compile(r"([A-Za-z0-9\-.!%*_+`'~]++) ([^\x00-\x20\x7f<>\"]++) ([Ss][Ii][Pp]/[0-9]++\.[0-9]++)")
@@ -186,13 +188,10 @@ class StreamParser:
 
 
 def _told(error: ParseError, message: Request | Response) -> ParseError:
-    """The error with what the response to it needs; without a status where nothing may be answered."""
-    if isinstance(message, Response):
+    """The error with what could be read; without a status where nothing may be answered."""
+    error.message = message
+    if isinstance(message, Response) or message.method == "ACK":
         error.status = None
-    else:
-        error.message = message
-        if message.method == "ACK":
-            error.status = None
     return error
 
 
@@ -238,6 +237,7 @@ def _structure(head: bytes, limits: Limits) -> Request | Response:
     rows: list[Row] = []
     first: dict[str, str] = {}
     repeated: list[str] = []
+    passes = lines[0][:4].lower() == "sip/"
     for index in range(1, len(lines)):
         original, colon, value = lines[index].partition(":")
         name = CANONICAL.get(original)
@@ -245,8 +245,12 @@ def _structure(head: bytes, limits: Limits) -> Request | Response:
             try:
                 original, name = _row_name(original, colon)
             except ParseError as error:
-                fault = fault or error
-                continue
+                if not passes:
+                    fault = fault or error
+                    continue
+                if not colon:
+                    continue  # of a response, no header at all
+                name = original.lower()
         value = value.strip(" \t")
         rows.append(Row(name, original, value))
         if name in first:
@@ -300,10 +304,10 @@ def _start_line(line: str, rows: list[Row], fault: ParseError | None) -> Request
         status = _STATUS_LINE.fullmatch(line)
         if status is None:
             raise ParseError("bad-status-line", "Bad Status-Line", None)
+        response = Response(int(status[1]), status[2] or "", rows)
         if fault is not None:
-            fault.status = None
-            raise fault
-        return Response(int(status[1]), status[2] or "", rows)
+            raise _told(fault, response)
+        return response
     if not rows:
         raise ParseError("not-sip", "Not SIP", None)
     words = [*line.split(" "), "", ""]
@@ -326,30 +330,34 @@ def _content_length(message: Request | Response) -> int | None:
 
 
 def _check(message: Request | Response, limits: Limits) -> None:
-    """What every message must have and may not have, each header once parsed and kept; raises ParseError."""
-    for name in message._repeated:  # noqa: SLF001
-        if name in SINGLE:
-            raise ParseError("repeated-header", "Repeated Header")
-    if isinstance(message, Request):
-        _check_request(message)
-    if len(message.vias) > limits.vias:
-        raise ParseError("too-many-vias", "Too Many Via Values")
+    """What a message must have and may not have, each header once parsed and kept; raises ParseError."""
     message.via  # noqa: B018  # raises when there is none
-    message.from_.parsed_uri  # noqa: B018
-    message.to.parsed_uri  # noqa: B018
-    if not _CALL_ID.fullmatch(message.call_id):
+    if isinstance(message, Request):
+        for name in message._repeated:  # noqa: SLF001
+            if name in SINGLE:
+                raise ParseError("repeated-header", "Repeated Header")
+        _check_request(message, limits)
+
+
+def _check_request(request: Request, limits: Limits) -> None:
+    """What is read of a request before it is known where it goes."""
+    if sum(row.value.count(",") + 1 for row in request.rows if row.name == "via") > limits.vias:
+        raise ParseError("too-many-vias", "Too Many Via Values")
+    _check_start(request)
+    request.from_.parsed_uri  # noqa: B018
+    request.to.parsed_uri  # noqa: B018
+    if not _CALL_ID.fullmatch(request.call_id):
         raise ParseError("bad-call-id", "Bad Call-ID")
-    message.cseq  # noqa: B018
-    for contact in message.contacts:
-        contact.parsed_uri  # noqa: B018
-    first = message._first  # noqa: SLF001
-    for name in ROUTING:
-        if first is not None and name in first:
-            for address in message.addresses(name):
-                address.parsed_uri  # noqa: B018
+    if request.method == "REGISTER":
+        for contact in request.contacts:
+            contact.parsed_uri  # noqa: B018
+    route = request.first("route")
+    if route is not None:  # the top value; what follows may be read by the next
+        parse_address(split_first(route)[0]).parsed_uri  # noqa: B018
 
 
-def _check_request(request: Request) -> None:
+def _check_start(request: Request) -> None:
+    """The Request-URI, and what says the method and the hops that are left."""
     if request.parsed_uri.headers:
         # RFC 3261 section 19.1.1: not allowed in a Request-URI.
         raise ParseError("bad-request-uri", "Headers in Request-URI")

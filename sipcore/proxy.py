@@ -11,7 +11,7 @@ from typing import Final
 from sipcore.address import parse_address
 from sipcore.digest import parse_credentials
 from sipcore.errors import ParseError
-from sipcore.grammar import split_list, uint
+from sipcore.grammar import split_first, split_list, uint
 from sipcore.message import Request, Response, Row
 from sipcore.uri import Uri
 
@@ -111,17 +111,44 @@ def _for_next_hop(uri: str, routes: Sequence[str]) -> tuple[str, Sequence[str]]:
 def without_top_via(response: Response) -> Response | None:
     """The response as it goes upstream; None if no Via is left: it was for us (section 16.7, step 3)."""
     rows = list(response.rows)
-    for index, row in enumerate(rows):
-        if row.name == "via":
-            rest = split_list(row.value)[1:]
-            if rest:
-                rows[index] = Row("via", row.original, ", ".join(rest))
-            else:
-                del rows[index]
-                if not any(each.name == "via" for each in rows[index:]):
-                    return None
-            return Response(response.status, response.reason, rows, response.body)
-    return None
+    index = next(index for index, row in enumerate(rows) if row.name == "via")
+    if rest := split_first(rows[index].value)[1]:
+        rows[index] = Row("via", rows[index].original, rest)
+    else:
+        del rows[index]
+        if not any(each.name == "via" and each.value for each in rows[index:]):
+            return None
+    return Response(response.status, response.reason, rows, response.body)
+
+
+def fits(response: Response, request: Request) -> bool:
+    """Whether the sender of a request can tell that this is a response to it (section 17.1.3)."""
+    try:
+        return response.via.branch.lower() == request.via.branch.lower() and is_of(response, request.method)
+    except ParseError:
+        return False
+
+
+def is_of(response: Response, method: str) -> bool:
+    """Whether a response says that it is one to a request of this method."""
+    try:
+        return response.cseq.method == method
+    except ParseError:
+        return False
+
+
+def unfit(response: Response) -> Response:
+    """What is left of a response that is not to be passed on: all but the Via values below the top one, and the body.
+
+    So it is still told whose it is, and that its branch has ended.
+    """
+    rows: list[Row] = []
+    for row in response.rows:
+        if row.name != "via":
+            rows.append(row)
+        elif not any(each.name == "via" for each in rows):
+            rows.append(Row("via", row.original, split_first(row.value)[0]))
+    return Response(response.status, response.reason, rows)
 
 
 def best(responses: Sequence[Response]) -> Response:

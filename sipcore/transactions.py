@@ -15,7 +15,8 @@ import enum
 from collections.abc import Iterable
 from typing import Any, Final
 
-from sipcore import hop_by_hop
+from sipcore import hop_by_hop, proxy
+from sipcore.errors import ParseError
 from sipcore.message import Request, Response, Row, respond
 from sipcore.parser import parse_datagram
 from sipcore.timers import Timers
@@ -231,11 +232,13 @@ class Transactions:
     def response(self, branch: str, response: Response, now: float) -> tuple[Heard, Client | None]:
         """What a received response with this branch is to us, and its client transaction (RFC 3261 section 17.1.3).
 
-        A final response to INVITE other than 2xx has then been acknowledged (CHECKLIST X11).
+        The branch is one request's, but for that of a CANCEL. A response to it whose CSeq names another method, or
+        cannot be read, is its result all the same: nothing else will come. Whether it is fit to be passed on is its
+        user's to judge. A final response to INVITE other than 2xx has then been acknowledged (CHECKLIST X11).
         """
-        method = response.cseq.method
-        client = (self._cancels if method == "CANCEL" else self._clients).get(branch.lower())
-        if client is None or client.method != method:
+        cancels = proxy.is_of(response, "CANCEL")
+        client = (self._cancels if cancels else self._clients).get(branch.lower())
+        if client is None:
             return Heard.UNMATCHED, None
         if client.table is INVITE_CLIENT:
             stimulus = _to_invite(response.status)
@@ -254,7 +257,7 @@ class Transactions:
                 self._proceeding(client, now)
         elif client.state is not before:
             self._final(client, action, response, now)
-        return (Heard.ABSORBED if method == "CANCEL" else Heard.PASS), client
+        return (Heard.ABSORBED if cancels else Heard.PASS), client
 
     def _proceeding(self, client: Client, now: float) -> None:
         if client.table is CLIENT:
@@ -415,4 +418,7 @@ def _is_of(ack: Request, response: bytes) -> bool:
     """Whether an ACK is that of its INVITE's final response: without the cookie, by the To tag (section 17.2.3)."""
     if ack.branch.lower().startswith(COOKIE):
         return True
-    return parse_datagram(response).to.tag == ack.to.tag
+    try:
+        return parse_datagram(response).to.tag == ack.to.tag
+    except ParseError:
+        return True  # a To that nobody can read tells nothing

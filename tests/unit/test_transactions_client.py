@@ -306,11 +306,12 @@ def test_a_forgotten_client_hears_nothing_more() -> None:
     assert is_empty(layer)
 
 
-def test_a_response_matches_by_branch_and_method() -> None:
-    layer, _ = calling()
+def test_a_response_matches_by_branch_and_one_to_a_cancel_by_that() -> None:
+    layer, client = calling()
     assert layer.response("z9hg4bkabd", response(request(), 200), 0.1) == (Heard.UNMATCHED, None)
-    assert ring(layer, 200, 0.1, "BYE") is Heard.UNMATCHED
     assert ring(layer, 200, 0.1, "CANCEL") is Heard.UNMATCHED
+    assert ring(layer, 180, 0.1, "BYE") is Heard.PASS
+    assert client.state is State.PROCEEDING
     assert ring(layer, 200, 0.1) is Heard.PASS
 
 
