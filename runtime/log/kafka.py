@@ -19,6 +19,7 @@ from runtime.errors import LogUnavailable
 from runtime.log.checks import check_record
 from runtime.log.kafka_append import Appender
 from runtime.log.kafka_closing import close_client
+from runtime.log.kafka_codes import LIST_OFFSETS, Then, meaning
 from runtime.log.kafka_fetch import Fetcher, NoSuchOffset
 from runtime.log.kafka_group import KafkaSubscription
 from runtime.log.kafka_topics import create_topics, topic_faults
@@ -26,6 +27,7 @@ from runtime.log.kafka_transactions import Transactions
 from runtime.log.port import END_SECONDS, Append, Bounds, OutOfRange, Position, Reading, Record, Subscription
 
 EARLIEST, LATEST = -2, -1
+LEADER_NOT_AVAILABLE, NETWORK_EXCEPTION = 5, 13
 ASK_SECONDS = 5.0
 RETRY_SECONDS = 0.2
 POLL_SECONDS = 0.5
@@ -200,21 +202,23 @@ class KafkaLog:
 
     async def _offset(self, topic: str, partition: int, timestamp: int) -> int:
         """ListOffsets of committed records; -1 where no record is as young."""
-        client, full = self._connected_client(), self._prefix + topic
+        client, there = self._connected_client(), TopicPartition(self._prefix + topic, partition)
+        why = ""
         try:
             async with asyncio.timeout(ASK_SECONDS):
                 while True:
-                    node = client.cluster.leader_for_partition(TopicPartition(full, partition))
-                    if node is not None and node >= 0:
-                        request = OffsetRequest(-1, 1, [(full, [(partition, timestamp)])])
-                        response = await client.send(node, request)
-                        [(_, [(_, code, *rest)])] = response.topics
-                        if code == 0:
-                            return int(rest[-1])
-                    client.force_metadata_update()
+                    code, why, offset = await _ask_offset(client, there, timestamp)
+                    if code == 0:
+                        return offset
+                    _, then, stale, _ = meaning(LIST_OFFSETS, code)
+                    if then is Then.REFUSE:
+                        break
+                    if stale:
+                        client.force_metadata_update()
                     await asyncio.sleep(0.1)
-        except (TimeoutError, errors.KafkaError, OSError) as error:
-            raise LogUnavailable(f"the log does not say its offsets of {topic}") from error
+        except (TimeoutError, OSError) as error:
+            raise LogUnavailable(f"the log does not say its offsets of {topic}: {why or 'no answer'}") from error
+        raise LogUnavailable(f"the log does not say its offsets of {topic}: {why}")
 
     # --- topics and groups -----------------------------------------------------
 
@@ -283,3 +287,16 @@ class KafkaLog:
         if self._client is None:
             raise LogUnavailable("the log is not connected")
         return self._client
+
+
+async def _ask_offset(client: AIOKafkaClient, there: TopicPartition, timestamp: int) -> tuple[int, str, int]:
+    """What a partition's leader answers to ListOffsets: error code, its name, offset."""
+    node = client.cluster.leader_for_partition(there)
+    if node is None or node < 0:
+        return LEADER_NOT_AVAILABLE, "nobody leads it", -1
+    try:
+        response = await client.send(node, OffsetRequest(-1, 1, [(there.topic, [(there.partition, timestamp)])]))
+    except errors.KafkaError as error:
+        return NETWORK_EXCEPTION, str(error), -1
+    [(_, [(_, code, *rest)])] = response.topics
+    return code, meaning(LIST_OFFSETS, code).name, int(rest[-1])

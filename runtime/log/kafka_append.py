@@ -4,89 +4,28 @@ aiokafka's producer is made for streams of single records: a future, a lock and 
 between tasks for each. Our services append whole batches and wait once: one future and one
 timer for each append, over connections of our own (docs/architecture.md, section "Kafka").
 
-No request is ever repeated when its outcome is unknown, so nothing is written twice and no
-producer id is needed: the caller hears LogUnavailable and knows what that means for it.
-Errors that say "not written, another broker leads" are tried again within the deadline.
-Since nothing outlives its request, a refused record breaks nothing for the next one.
+Writes are idempotent (`kafka_lane`): what has no certain outcome is sent again, until its callers give up, and stands
+once. A partition that has to wait for that, or for a leader, holds up no other.
 """
 
 import asyncio
 import functools
-from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
 
 from aiokafka import errors
 from aiokafka.client import AIOKafkaClient
-from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.structs import TopicPartition
 
 from runtime.errors import LogRefused, LogUnavailable
-from runtime.log.checks import check_record
+from runtime.log.kafka_codes import PRODUCE, Then, Written, meaning
+from runtime.log.kafka_lane import Key, Lane, Part, Producer, Whole, split
 from runtime.log.kafka_link import Links
-from runtime.log.kafka_wire import Malformed, Produced, Request, produce, produced
+from runtime.log.kafka_wire import Malformed, Produced, ask_producer_id, produce, produced, producer_id
 from runtime.log.port import Append, Position
 
-BATCH_BYTES = 900 * 1024
-"""Of one partition in one request; the broker's `message.max.bytes` is 1 MiB."""
 WAITING_BYTES = 32 * 1024 * 1024
 """All that may wait for acknowledgement; beyond it an append is refused at once with LogUnavailable."""
-RECORD_OVERHEAD = 192
 RETRY_SECONDS = 0.05
-
-_NOT_WRITTEN = (
-    errors.NotLeaderForPartitionError,
-    errors.LeaderNotAvailableError,
-    errors.UnknownTopicOrPartitionError,
-    errors.NotEnoughReplicasError,
-    errors.ReplicaNotAvailableError,
-)
-_REFUSED = (
-    errors.MessageSizeTooLargeError,
-    errors.InvalidMessageError,
-    errors.InvalidTimestampError,
-    errors.InvalidTopicError,
-    errors.RecordListTooLargeError,
-    errors.TopicAuthorizationFailedError,
-    errors.PolicyViolationError,
-)
-
-
-class _Part:
-    """The records of one append for one partition: sent whole, acknowledged whole."""
-
-    __slots__ = ("indexes", "key", "records", "size", "whole")
-
-    def __init__(self, whole: "_Whole", key: tuple[str, int]) -> None:
-        self.whole, self.key = whole, key
-        self.records: list[Append] = []
-        self.indexes: list[int] = []
-        self.size = 0
-
-
-class _Whole:
-    """One append: done when all its parts are."""
-
-    __slots__ = ("left", "outcome", "positions", "size")
-
-    def __init__(self, count: int, outcome: asyncio.Future[None]) -> None:
-        self.positions: list[Position | None] = [None] * count
-        self.outcome = outcome
-        self.left = 0
-        self.size = 0
-
-    def fail(self, error: Exception) -> None:
-        if not self.outcome.done():
-            self.outcome.set_exception(error)
-
-    def give_up(self, seconds: float) -> None:
-        """Its deadline has passed."""
-        self.fail(LogUnavailable(f"no acknowledgement within {seconds} s"))
-
-    def finish_part(self) -> None:
-        self.left -= 1
-        if not self.left and not self.outcome.done():
-            self.outcome.set_result(None)
 
 
 class Appender:
@@ -95,30 +34,34 @@ class Appender:
     def __init__(self, client: AIOKafkaClient, prefix: str, timeout: float) -> None:
         self._client, self._prefix, self._timeout = client, prefix, timeout
         self._links = Links(client, timeout)
-        self._lanes: dict[int, list[_Part]] = {}
-        """What waits for a broker."""
+        self._lanes: dict[Key, Lane] = {}
+        self._ready: dict[int, list[Lane]] = {}
+        """By broker, what waits for its turn."""
         self._busy: set[int] = set()
         """Brokers that owe us an answer, or are sent to at the end of this turn of the loop."""
-        self._again_tasks: set[asyncio.Task[None]] = set()
+        self._producer: Producer | None = None
         self._waiting_bytes = 0
+        self._stopped = False
 
     async def append(self, records: Sequence[Append]) -> list[Position]:
         """See `Log.append`."""
         if not records:
             return []
         loop = asyncio.get_running_loop()
-        whole = _Whole(len(records), loop.create_future())
-        parts = self._split(records, whole)
+        whole = Whole(len(records), loop.create_future())
+        parts = split(records, whole)
         if self._waiting_bytes + whole.size > WAITING_BYTES:
             raise LogUnavailable("too much already waits for the log")
         self._waiting_bytes += whole.size
         until = loop.time() + self._timeout
         try:
-            leaders = [self._links.leader(self._there(part)) for part in parts]
-            if None in leaders:
-                leaders = await self._wait_for_leaders(parts, until)
-            for part, node in zip(parts, leaders, strict=True):
-                self._enqueue(part, cast(int, node))
+            if any(part.key not in self._lanes for part in parts):
+                await self._open_lanes(parts, until)
+            for part in parts:
+                lane = self._lanes[part.key]
+                lane.waiting.append(part)
+                if not lane.busy:
+                    self._enqueue(lane)
             timer = loop.call_at(until, whole.give_up, self._timeout)
             try:
                 await whole.outcome
@@ -130,197 +73,177 @@ class Appender:
 
     async def stop(self) -> None:
         """Drops what waits and closes our connections; the client is closed by its owner."""
-        tasks = list(self._again_tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        waiting = [part for lane in self._lanes.values() for part in lane]
-        self._lanes.clear()
-        _fail(waiting, LogUnavailable("the log is being closed"))
+        self._stopped = True
+        self._ready.clear()
+        for lane in self._lanes.values():
+            lane.drop(LogUnavailable("the log is being closed"))
         await self._links.close()
 
-    def _split(self, records: Sequence[Append], whole: _Whole) -> list[_Part]:
-        """Parts by partition, each within BATCH_BYTES, which no record alone exceeds; raises LogRefused."""
-        parts: list[_Part] = []
-        filling: dict[tuple[str, int], _Part] = {}
-        for index, record in enumerate(records):
-            size = RECORD_OVERHEAD + check_record(record)
-            key = (record.topic, record.partition)
-            part = filling.get(key)
-            if part is None or part.size + size > BATCH_BYTES:
-                part = filling[key] = _Part(whole, key)
-                parts.append(part)
-            part.records.append(record)
-            part.indexes.append(index)
-            part.size += size
-            whole.size += size
-        whole.left = len(parts)
-        return parts
+    # --- partitions -----------------------------------------------------------
 
-    def _there(self, part: _Part) -> TopicPartition:
-        return TopicPartition(self._prefix + part.key[0], part.key[1])
-
-    async def _wait_for_leaders(self, parts: list[_Part], until: float) -> list[int | None]:
-        """The broker that leads each part's partition; raises LogRefused or LogUnavailable."""
+    async def _open_lanes(self, parts: list[Part], until: float) -> None:
+        """Makes sure that all partitions are there; raises LogRefused or LogUnavailable."""
         try:
             async with asyncio.timeout_at(until):
-                return [await self._leader(part) for part in parts]
+                lanes = {part.key: self._lanes.get(part.key) or await self._lane(part.key) for part in parts}
         except TimeoutError as error:
-            raise LogUnavailable(f"nobody leads all partitions within {self._timeout} s") from error
+            raise LogUnavailable(f"the log does not say what it has within {self._timeout} s") from error
+        if self._stopped:
+            raise LogUnavailable("the log is being closed")
+        for key, lane in lanes.items():
+            self._lanes.setdefault(key, lane)
 
-    async def _leader(self, part: _Part) -> int:
-        """The broker that leads a partition; waits (within the caller's deadline) until one does.
-
-        Raises LogRefused for a partition that its topic does not have.
-        """
-        there = self._there(part)
+    async def _lane(self, key: Key) -> Lane:
+        """Waits until its topic is known; raises LogRefused for a partition that the topic does not have."""
+        there = TopicPartition(self._prefix + key[0], key[1])
+        asked = False
         while True:
-            node = self._links.leader(there)
-            if node is not None:
-                return node
+            partitions = self._client.cluster.partitions_for_topic(there.topic) or ()
+            if there.partition in partitions:
+                return Lane(there)
+            if partitions and asked:
+                raise LogRefused(f"there is no partition {there.partition} of topic {key[0]}")
             # Metadata of all topics: to ask for one that is missing may make it, with the broker's defaults.
-            await self._refresh()
-            if there.partition not in (self._client.cluster.partitions_for_topic(there.topic) or {there.partition}):
-                raise LogRefused(f"there is no partition {there.partition} of topic {part.key[0]}")
+            self._client.force_metadata_update()
+            asked = True
+            await asyncio.sleep(RETRY_SECONDS)
 
-    async def _refresh(self) -> None:
-        self._client.force_metadata_update()
-        await asyncio.sleep(RETRY_SECONDS)
+    # --- sending --------------------------------------------------------------
 
-    def _enqueue(self, part: _Part, node: int) -> None:
-        self._lanes.setdefault(node, []).append(part)
+    def _enqueue(self, lane: Lane) -> None:
+        """Sends what a partition has to send in its leader's next turn."""
+        node = self._links.leader(lane.there)
+        if node is None:
+            self._later(lane, "nobody leads it", stale=True)
+            return
+        lane.busy = True
+        self._ready.setdefault(node, []).append(lane)
         if node not in self._busy:
             self._busy.add(node)
             # At the end of this turn: whoever else appends in it goes along.
-            asyncio.get_running_loop().call_soon(self._send_lane, node)
+            asyncio.get_running_loop().call_soon(self._send, node)
 
-    def _send_lane(self, node: int) -> None:
-        """Sends what waits for a broker that owes us no answer."""
-        lane = self._lanes.pop(node, None)
-        request: list[_Part] = []
-        if lane:
-            request, later = _take(lane)
-            if later:
-                self._lanes[node] = later
-        if request:
-            self._send(node, request, functools.partial(self._answered, node, request))
-        else:
-            self._busy.discard(node)
-
-    def _send(self, node: int, parts: list[_Part], answered: Callable[[bytes | Exception], None]) -> None:
-        """One ProduceRequest."""
-        try:
-            request = self._produce_request(parts)
-        except Exception as error:  # noqa: BLE001  # a bug of ours is the callers' to hear, not the loop's
-            answered(error)
-        else:
-            self._links.send(node, request, answered)
-
-    def _answered(self, node: int, parts: list[_Part], outcome: bytes | Exception) -> None:
-        self._settle(parts, outcome)
-        self._send_lane(node)
-
-    def _produce_request(self, request: list[_Part]) -> Request:
-        builders: dict[tuple[str, int], DefaultRecordBatchBuilder] = {}
-        counts: dict[tuple[str, int], int] = {}
-        for part in request:
-            builder = builders.get(part.key)
-            if builder is None:
-                builder = builders[part.key] = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, 2 * BATCH_BYTES)
-            first = counts.get(part.key, 0)
-            for number, record in enumerate(part.records, first):
-                builder.append(number, 0, record.key, record.value, list(record.headers))
-            counts[part.key] = first + len(part.records)
-        topics: dict[str, list[tuple[int, bytes]]] = {}
-        for (topic, partition), builder in builders.items():
-            topics.setdefault(self._prefix + topic, []).append((partition, bytes(builder.build())))
-        return produce(int(self._timeout * 1000), topics)
-
-    def _settle(self, request: list[_Part], outcome: bytes | Exception) -> None:
-        """Tells the parts' callers what became of a request."""
-        try:
-            if isinstance(outcome, Exception):
-                raise outcome
-            self._settle_each(request, produced(outcome))
-        except (errors.KafkaError, Malformed) as error:
-            unknown = LogUnavailable(f"the log did not acknowledge: {error or type(error).__name__}")
-            unknown.__cause__ = error
-            _fail(request, unknown)
+    def _later(self, lane: Lane, why: str, *, stale: bool) -> None:
+        """The same a moment later, if anybody still waits for it then."""
+        if self._stopped:
+            lane.busy = False
+            return
+        if stale:
             self._client.force_metadata_update()
-        except Exception as error:  # noqa: BLE001  # as above
-            _fail(request, error)
+        lane.note(f"{lane.there.topic} {lane.there.partition}: {why}")
+        lane.busy = True
+        lane.timer = asyncio.get_running_loop().call_later(RETRY_SECONDS, self._again, lane)
 
-    def _settle_each(self, request: list[_Part], response: list[Produced]) -> None:
-        """Gives each part its positions or its error."""
-        answers: dict[tuple[str, int], list[Any]] = {}
-        prefix = len(self._prefix)
-        for topic, partition, code, offset, timestamp in response:
-            answers[topic[prefix:], partition] = [code, offset, timestamp]
-        together = Counter(part.key for part in request)
-        for part in request:
-            code, offset, timestamp = answers[part.key]
-            if code == 0:
-                partition = part.key[1]
-                for index in part.indexes:
-                    part.whole.positions[index] = Position(partition, offset, timestamp)
-                    offset += 1
-                answers[part.key][1] = offset
-                part.whole.finish_part()
+    def _again(self, lane: Lane) -> None:
+        lane.timer = None
+        self._go_on(lane)
+
+    def _go_on(self, lane: Lane) -> None:
+        """What the partition has to send now, if there is anything."""
+        lane.busy = False
+        lane.let_go()
+        if (lane.batch is not None or lane.waiting) and not self._stopped:
+            self._enqueue(lane)
+
+    def _send(self, node: int) -> None:
+        """One request to a broker that owes us no answer: all that waits for it; or who we are, if nobody told us."""
+        lanes = self._ready.pop(node, None)
+        if not lanes:
+            self._busy.discard(node)
+            return
+        producer = self._producer
+        if producer is None:
+            self._ready[node] = lanes
+            self._links.send(node, ask_producer_id(), functools.partial(self._told, node))
+            return
+        topics: dict[str, list[tuple[int, bytes]]] = {}
+        sent: dict[tuple[str, int], Lane] = {}
+        for lane in lanes:
+            there = lane.there
+            if lane.worn_out(producer):
+                self._producer = None
+                self._go_on(lane)
                 continue
-            error = errors.for_code(code)
-            if issubclass(error, _NOT_WRITTEN) and part.whole.left == 1:
-                self._again(part)
-            elif issubclass(error, _REFUSED) and together[part.key] == 1:
-                part.whole.fail(LogRefused(f"the broker refuses a record for {part.key[0]}: {error.__name__}"))
-            elif issubclass(error, _REFUSED):
-                self._again(part, alone=True)
+            if self._links.leader(there) != node:  # since it began to wait
+                self._go_on(lane)
+                continue
+            batch = lane.to_send(producer)
+            if batch is None:
+                lane.busy = False
+                continue
+            topics.setdefault(there.topic, []).append((there.partition, batch.octets))
+            sent[there] = lane
+        if sent:
+            request = produce(int(self._timeout * 1000), topics)
+            self._links.send(node, request, functools.partial(self._answered, node, sent))
+        else:
+            self._send(node)
+
+    def _told(self, node: int, outcome: bytes | errors.KafkaError) -> None:
+        """A broker said who we are, or why not."""
+        why = str(outcome)
+        if isinstance(outcome, bytes):
+            try:
+                code, id_, epoch = producer_id(outcome)
+            except Malformed as error:
+                why = str(error)
             else:
-                part.whole.fail(LogUnavailable(f"the log did not acknowledge: {error.__name__}"))
+                why = meaning(PRODUCE, code).name
+                if code == 0 and self._producer is None:
+                    self._producer = Producer(id_, epoch)
+        if self._producer is None:
+            for lane in self._ready.pop(node, ()):
+                self._later(lane, f"no producer id: {why}", stale=True)
+        self._send(node)
 
-    def _again(self, part: _Part, *, alone: bool = False) -> None:
-        """Sends a part that was certainly not written once more, to whoever leads then.
+    # --- outcomes -------------------------------------------------------------
 
-        Only the last part of its append: another one of the same partition could have overtaken it.
-        """
-        task = asyncio.create_task(self._resend(part, alone), name="append again")
-        self._again_tasks.add(task)
-        task.add_done_callback(self._again_tasks.discard)
-
-    async def _resend(self, part: _Part, alone: bool) -> None:
+    def _answered(self, node: int, sent: dict[tuple[str, int], Lane], outcome: bytes | errors.KafkaError) -> None:
+        """Settles what was sent to a broker, which then gets the next request."""
+        parts: list[Produced] = []
+        why = str(outcome)
+        if isinstance(outcome, bytes):
+            why = "the broker does not tell of it"
+            try:
+                parts = produced(outcome)
+            except Malformed as error:
+                why = str(error)
         try:
-            async with asyncio.timeout(self._timeout):
-                if not alone:
-                    await self._refresh()
-                node = await self._leader(part)
-        except TimeoutError:
-            part.whole.fail(LogUnavailable(f"no broker leads {part.key[0]} {part.key[1]}"))
+            for topic, partition, code, offset, timestamp in parts:
+                lane = sent.pop((topic, partition), None)
+                if lane is None:
+                    continue
+                if code == 0:
+                    lane.written(offset, timestamp)
+                    lane.busy = False
+                    if lane.waiting:
+                        self._enqueue(lane)
+                else:
+                    self._refused(lane, code, offset, timestamp)
+            for lane in sent.values():
+                self._unsettled(lane, why, stale=True)
+        finally:
+            self._send(node)
+
+    def _refused(self, lane: Lane, code: int, offset: int, timestamp: int) -> None:
+        """Does as the table says; what was settled makes way for what waits behind it."""
+        name, then, stale, written = meaning(PRODUCE, code)
+        if then is Then.AGAIN:
+            self._unsettled(lane, name, stale=stale, doubt=written is not Written.NO)
             return
-        if part.whole.outcome.done():
+        if then is Then.DONE:
+            lane.written(offset, timestamp)
+        elif then is Then.REFUSE:
+            lane.refused(name)
+        else:
+            if then is Then.NEW_PRODUCER and self._producer is not None and self._producer.id == lane.producer:
+                self._producer = None
+            lane.out_of_sequence(name)
+            self._later(lane, name, stale=stale)
             return
-        if alone:  # the batch was refused for one record in it: find out whose
-            self._send(node, [part], functools.partial(self._settle, [part]))
-        else:
-            self._enqueue(part, node)
+        self._go_on(lane)
 
-
-def _fail(parts: list[_Part], error: Exception) -> None:
-    for part in parts:
-        part.whole.fail(error)
-
-
-def _take(lane: list[_Part]) -> tuple[list[_Part], list[_Part]]:
-    """What the next request carries, within BATCH_BYTES of each partition; and what has to wait."""
-    request: list[_Part] = []
-    later: list[_Part] = []
-    sizes: dict[tuple[str, int], int] = {}
-    for part in lane:
-        if part.whole.outcome.done():  # its caller has given up: it is not sent any more
-            continue
-        size = sizes.get(part.key, 0) + part.size
-        if size > BATCH_BYTES:
-            later.append(part)
-            sizes[part.key] = BATCH_BYTES + 1  # order: nothing of this partition overtakes it
-        else:
-            request.append(part)
-            sizes[part.key] = size
-    return request, later
+    def _unsettled(self, lane: Lane, why: str, *, stale: bool, doubt: bool = True) -> None:
+        if lane.batch is not None and doubt:
+            lane.batch.doubt = True
+        self._later(lane, why, stale=stale)

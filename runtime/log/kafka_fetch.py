@@ -5,6 +5,7 @@ readers of single records and costs half of a service's CPU at low rates, so bat
 fetched over connections of our own (docs/architecture.md, section "Kafka").
 Positions are the caller's: what arrives for a position that has changed meanwhile is
 thrown away, so a record from before a `begin` is never delivered after it.
+What is wrong with one partition, or with one broker, holds up no other: it rests and is asked again.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ import functools
 import logging
 import struct
 import zlib
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from aiokafka import errors
@@ -21,6 +23,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
 from runtime.errors import LogUnavailable
+from runtime.log.kafka_codes import FETCH, Then, meaning
 from runtime.log.kafka_link import Links
 from runtime.log.kafka_wire import FetchedPart, Malformed, fetch, fetched
 from runtime.log.port import Headers, Unreadable
@@ -34,12 +37,6 @@ log = logging.getLogger("ramal.log")
 
 _UNREADABLE = (errors.KafkaError, ValueError, LookupError, OSError, EOFError, struct.error, zlib.error, RuntimeError)
 """What aiokafka's readers raise on octets that make no batch, and on a codec that is unknown here."""
-_MOVED = (
-    errors.NotLeaderForPartitionError,
-    errors.LeaderNotAvailableError,
-    errors.ReplicaNotAvailableError,
-    errors.UnknownTopicOrPartitionError,
-)
 
 
 class Fetched(NamedTuple):
@@ -87,16 +84,22 @@ class Fetcher:
         """Whoever waits for the next answer."""
         self._suspect: dict[int, int] = {}
         """Positions whose octets could not be read once: perhaps it was the way here."""
+        self._resting: dict[int, float] = {}
+        """Partitions that are not asked for until this time of the loop."""
+        self._failing: dict[int, str] = {}
+        """Why the last answer about a partition was none."""
+        self._faults: dict[int, NoSuchOffset | Unreadable] = {}
+        """What `poll` has to raise about partitions that have ended."""
 
     def begin(self, partition: int, offset: int) -> None:
         """Delivery of this partition goes on at this offset."""
+        self.end(partition)
         self._positions[partition] = offset
-        self._held.pop(partition, None)
 
     def end(self, partition: int) -> None:
         """No more of this partition is delivered."""
-        self._positions.pop(partition, None)
-        self._held.pop(partition, None)
+        for about in (self._positions, self._held, self._resting, self._failing, self._faults):
+            about.pop(partition, None)
 
     @property
     def active(self) -> bool:
@@ -115,10 +118,13 @@ class Fetcher:
     async def poll(self, timeout: float, max_records: int) -> dict[int, list[Fetched]]:
         """Records as soon as there are any; empty after `timeout`.
 
-        Raises NoSuchOffset for one partition (which then has ended), or LogUnavailable.
+        Raises NoSuchOffset or Unreadable for one partition (which then has ended); LogUnavailable if nothing of any
+        partition can be fetched.
         """
-        if not self._held:
+        if not self._held and not self._faults:
             await self._wait(timeout)
+        if self._faults:
+            raise self._faults.pop(next(iter(self._faults)))
         batch = self._take(max_records)
         if batch and not self._held:
             # The broker gathers the next batch while this one is handled. Not before the end of this turn of the
@@ -151,17 +157,14 @@ class Fetcher:
     async def _wait(self, timeout: float) -> None:
         self._send()
         if not self._answers:
-            if not self._in_flight:  # nothing to fetch, or nobody leads
-                await asyncio.sleep(min(timeout, BACKOFF_SECONDS))
-                return
+            if self._resting or not self._in_flight:  # or nothing to fetch, or nobody leads
+                timeout = min(timeout, BACKOFF_SECONDS)
             await self._next_answer(timeout)
         answers, self._answers = self._answers, []
-        for number, answer in enumerate(answers):
-            try:
-                await self._receive(answer)
-            except BaseException:
-                self._answers[:0] = answers[number + 1 :]
-                raise
+        for answer in answers:
+            self._receive(answer)
+        if self._failing and not self._held and self._failing.keys() == self._positions.keys():
+            raise LogUnavailable(f"the log does not answer: {next(iter(self._failing.values()))}")
 
     async def _next_answer(self, timeout: float) -> None:
         loop = asyncio.get_running_loop()
@@ -176,7 +179,12 @@ class Fetcher:
     def _send(self) -> None:
         """One request to each broker that has none in flight, for the partitions it leads."""
         wanted: dict[int, dict[int, int]] = {}
+        if self._resting:
+            now = asyncio.get_running_loop().time()
+            self._resting = {partition: until for partition, until in self._resting.items() if until > now}
         for partition, position in self._positions.items():
+            if partition in self._resting:
+                continue
             node = self._links.leader(TopicPartition(self._topic, partition))
             if node is None:
                 self._client.force_metadata_update()
@@ -201,38 +209,55 @@ class Fetcher:
         if self._arrived is not None:
             _wake(self._arrived)
 
-    async def _receive(self, answer: _Answer) -> None:
-        positions, outcome = answer
+    def _receive(self, answer: _Answer) -> None:
+        # What has changed since it was asked for is not of interest any more.
+        asked = {p: position for p, position in answer.positions.items() if self._positions.get(p) == position}
         try:
-            if isinstance(outcome, errors.KafkaError):
-                raise outcome
-            parts = fetched(outcome)
+            if isinstance(answer.outcome, errors.KafkaError):
+                raise answer.outcome
+            parts = fetched(answer.outcome)
         except (errors.KafkaError, Malformed) as error:
             self._client.force_metadata_update()
-            await asyncio.sleep(BACKOFF_SECONDS)
-            raise LogUnavailable(f"the log does not answer: {error or type(error).__name__}") from error
+            self._rest(asked, str(error) or type(error).__name__)
+            return
         for part in parts:
-            partition = part.partition
-            position = positions.get(partition)
-            if position is None or self._positions.get(partition) != position:
+            position = asked.pop(part.partition, None)
+            if position is None:
                 continue
             if part.code == 0:
                 self._keep(part, position)
-                continue
-            kind = errors.for_code(part.code)
-            if issubclass(kind, errors.OffsetOutOfRangeError):
-                self.end(partition)
-                raise NoSuchOffset(partition, position)
-            if not issubclass(kind, _MOVED):
-                raise LogUnavailable(f"the log does not answer: {kind.__name__}")
+            else:
+                self._refused(part, position)
+
+    def _refused(self, part: FetchedPart, position: int) -> None:
+        """Does as the table says."""
+        name, then, stale, _ = meaning(FETCH, part.code)
+        if then is Then.MOVE:
+            self.end(part.partition)
+            self._faults[part.partition] = NoSuchOffset(part.partition, position)
+            return
+        if stale:  # that it has moved is no news: it will be found
             self._client.force_metadata_update()
-            await asyncio.sleep(BACKOFF_SECONDS)
+            self._resting[part.partition] = _soon()
+        else:
+            self._rest((part.partition,), name)
+
+    def _rest(self, partitions: Iterable[int], why: str) -> None:
+        """Asks for them a moment later."""
+        if new := sorted(partition for partition in partitions if partition not in self._failing):
+            log.warning("cannot be fetched; trying again", extra=self._extra(new, why))
+        for partition in partitions:
+            self._resting[partition], self._failing[partition] = _soon(), why
+
+    def _extra(self, partitions: list[int], cause: str) -> dict[str, object]:
+        return {"topic": self._topic, "partitions": partitions, "cause": cause}
 
     def _keep(self, part: FetchedPart, position: int) -> None:
         """Holds the records of a response from `position` on, and moves the position behind them."""
-        if not part.octets:
-            return
         partition = part.partition
+        if not part.octets:
+            self._failing.pop(partition, None)
+            return
         try:
             if self._committed:
                 records, behind = self._committed_records(partition, position, part.octets, part.aborted)
@@ -242,12 +267,16 @@ class Fetcher:
             self._cannot_read(partition, position, error)
             return
         self._suspect.pop(partition, None)
+        if behind <= position:
+            self._rest((partition,), "older records than those asked for")
+            return
+        self._failing.pop(partition, None)
         self._positions[partition] = behind
         if records:
             self._held.setdefault(partition, []).extend(records)
 
     def _cannot_read(self, partition: int, position: int, error: Exception) -> None:
-        """The first time it is fetched once more; the second time the partition has ended: raises Unreadable."""
+        """The first time it is fetched once more; the second time the partition has ended, and `poll` says so."""
         unreadable = Unreadable(partition, position, str(error) or type(error).__name__)
         if self._suspect.get(partition) != position:
             log.warning("fetching once more", extra={"topic": self._topic, "cause": str(unreadable)})
@@ -255,7 +284,8 @@ class Fetcher:
             return
         del self._suspect[partition]
         self.end(partition)
-        raise unreadable from error
+        unreadable.__cause__ = error
+        self._faults[partition] = unreadable
 
     def _committed_records(
         self, partition: int, position: int, octets: bytes, aborted: list[tuple[int, int]] | None
@@ -270,7 +300,14 @@ class Fetcher:
         except _UNREADABLE:
             if batches.next_fetch_offset == position:
                 raise
-        return records, _moved(position, batches.next_fetch_offset)
+        behind = int(batches.next_fetch_offset)
+        if behind <= position:
+            raise errors.CorruptRecordException("it is cut short")
+        return records, behind
+
+
+def _soon() -> float:
+    return asyncio.get_running_loop().time() + BACKOFF_SECONDS
 
 
 def _wake(waiter: "asyncio.Future[None]") -> None:
@@ -281,13 +318,16 @@ def _wake(waiter: "asyncio.Future[None]") -> None:
 def _records(partition: int, position: int, octets: bytes) -> tuple[list[Fetched], int]:
     """All records from `position` on, and the offset behind them; those before a batch that cannot be read.
 
-    Raises one of _UNREADABLE if that is the first one.
+    Raises one of _UNREADABLE if that is the first one. An offset that is no further than `position` means that only
+    older batches came.
     """
     records: list[Fetched] = []
     behind = position
+    batch = None
     try:
         batches = MemoryRecords(octets)
-        while (batch := batches.next_batch()) is not None:
+        while (following := batches.next_batch()) is not None:
+            batch = following
             if not batch.validate_crc():
                 raise errors.CorruptRecordException("its checksum is wrong")
             if not batch.is_control_batch:
@@ -300,11 +340,6 @@ def _records(partition: int, position: int, octets: bytes) -> tuple[list[Fetched
     except _UNREADABLE:
         if behind == position:
             raise
-    return records, _moved(position, behind)
-
-
-def _moved(position: int, behind: int) -> int:
-    """`behind`; raises CorruptRecordException where it is no further than `position`."""
-    if behind <= position:
+    if batch is None:
         raise errors.CorruptRecordException("it is cut short")
-    return behind
+    return records, behind
