@@ -20,8 +20,9 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Percent by which a granted time may be less than it would be, so that phones do not refresh at once."""
     max_contacts: int = 10
     """Bindings of one AOR."""
-    overflow: Literal["refuse", "replace-oldest"] = "refuse"
-    """One binding too many: 403, or the one that was not refreshed for longest leaves (`deactivated`)."""
+    overflow: Literal["refuse", "replace-oldest"] = "replace-oldest"
+    """One binding too many: 403, or one leaves (`deactivated`): of two with one Call-ID and User-Agent the older, else
+    the one that was not refreshed for longest."""
     grace: int = 2
     """How long a binding outlives its time, for a refresh that is under way."""
     snapshot_interval: float = 10.0

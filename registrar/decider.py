@@ -333,7 +333,16 @@ def _make_room(draft: _Draft, policy: Policy) -> Refusal | None:
     others = [binding for binding in draft.bindings.values() if binding.id not in draft.touched]
     if policy.overflow == "refuse" or len(others) < excess:
         return Refusal(403, "Too Many Contacts", "too-many-contacts")
-    others.sort(key=lambda binding: (binding.updated, binding.id))
+    # A phone that restarts from another port leaves its earlier flow behind: that goes before another phone's.
+    latest: dict[tuple[str, str], int] = {}
+    for binding in draft.bindings.values():
+        sender = binding.call_id, binding.user_agent
+        latest[sender] = max(binding.updated, latest.get(sender, 0))
+
+    def in_turn(binding: Binding) -> tuple[bool, int, int]:
+        return binding.updated == latest[binding.call_id, binding.user_agent], binding.updated, binding.id
+
+    others.sort(key=in_turn)
     for binding in others[:excess]:
         draft.end(binding, Kind.DEACTIVATED)
     return None

@@ -30,12 +30,13 @@ SETTLED = SESSION + 24.0
 
 ODD = {
     "RAMAL_REGISTRAR_MAX_CONTACTS": "1",
+    "RAMAL_REGISTRAR_OVERFLOW": "refuse",
     "RAMAL_REGISTRAR_MAX_EXPIRES": "120",
     "RAMAL_REGISTRAR_DEFAULT_EXPIRES": "120",
     # Else it closes its connections when it wakes, before it reads what came over them.
     "RAMAL_KAFKA_REQUEST_TIMEOUT": "60",
 }
-ODD_POLICY = Policy(min_expires=MIN_EXPIRES, max_contacts=1, max_expires=120, default_expires=120)
+ODD_POLICY = Policy(min_expires=MIN_EXPIRES, max_contacts=1, overflow="refuse", max_expires=120, default_expires=120)
 HELD = 40.0
 """A dead rebuild's hold on the positions is taken back after 30 s."""
 REBUILD_DEATHS = [0.8 + 0.07 * n for n in range(20)]

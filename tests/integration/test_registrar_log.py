@@ -215,7 +215,7 @@ async def test_a_poisoned_command_is_put_aside_and_the_rest_goes_on(site: Site):
 
 
 async def test_e18_a_registrar_that_slept_changes_nothing_and_is_told(site: Site):
-    zombie = await site.registrar(Policy(max_contacts=1)).start()
+    zombie = await site.registrar(Policy(max_contacts=1, overflow="refuse")).start()
     await site.send(site.register(DESK))
     await zombie.work()
     await site.send(site.register(MOBILE))
@@ -234,7 +234,7 @@ async def test_e18_a_registrar_that_slept_changes_nothing_and_is_told(site: Site
 
 
 async def test_e18_a_registrar_that_slept_refuses_nobody(site: Site):
-    zombie = await site.registrar(Policy(max_contacts=1)).start()
+    zombie = await site.registrar(Policy(max_contacts=1, overflow="refuse")).start()
     await site.send(site.register(DESK))
     await zombie.work()
     await site.send(site.register(MOBILE))
