@@ -83,6 +83,9 @@ class EdgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     connections_per_source: int = 2_000
     message_seconds: float = 10.0
     """A stream whose message is not whole this long after its first octet is closed."""
+    idle_seconds: float = 180.0
+    """A connection by which no SIP message has come yet is closed when it says nothing for this long, keep-alives
+    included (they come every 120 s at most, RFC 5626 section 4.4.1). A phone's flow may be silent."""
     lease_seconds: int = 5
     grace_seconds: int = 5
     """An ended binding is still routed by for this long: clocks and the log's way to the table."""

@@ -218,8 +218,13 @@ def _has_port(text: str) -> bool:
 
 def stream_settings(config: EdgeConfig) -> StreamSettings:
     """What connections need to know; raises ConfigError."""
+    for key, seconds in (("MESSAGE_SECONDS", config.message_seconds), ("IDLE_SECONDS", config.idle_seconds)):
+        if seconds <= 0:
+            raise ConfigError(f"RAMAL_EDGE_{key}: must be above 0")
     return StreamSettings(
-        StreamLimits(config.max_connections, config.connections_per_source, config.message_seconds),
+        StreamLimits(
+            config.max_connections, config.connections_per_source, config.message_seconds, config.idle_seconds
+        ),
         Certificates(config.certificate, config.private_key, config.trusted_authorities),
         config.origins,
         networks(config.proxy_protocol_from, "RAMAL_EDGE_PROXY_PROTOCOL_FROM"),

@@ -1,8 +1,8 @@
 """The connections of one edge on all its stream transports: their bounds, their deadlines, and what is sent by which.
 
-A connection is closed that has said nothing of meaning in time, keeps a message unfinished too long
-(slow-loris), does not read what it is sent, or breaks its framing. One that has spoken SIP may then be
-silent: it is a phone's flow. Those that we opened ourselves are closed once unused.
+A connection is closed that keeps a message unfinished too long (slow-loris), does not read what it is sent, or
+breaks its framing; and one by which no message has come yet, when it is silent for too long. One that has spoken
+SIP may then be silent: it is a phone's flow. Those that we opened ourselves are closed once unused.
 """
 
 import asyncio
@@ -43,7 +43,9 @@ class StreamLimits(msgspec.Struct, frozen=True):
     connections: int
     per_source: int
     message_seconds: float
-    """From a message's first octet to its last, and from a connection's beginning to its first message."""
+    """From a message's first octet to its last."""
+    idle_seconds: float
+    """How long a connection by which no message has come yet may say nothing at all."""
 
 
 class Receiver(Protocol):
@@ -161,8 +163,7 @@ class Connection(asyncio.Protocol):
     def begun(self) -> None:
         """Sets the first deadline."""
         if not self.dialled:
-            # Who opens a connection has something to say: one that does not holds its place no longer than a slow one.
-            self.streams.slow.keep(self)
+            self.streams.silent.keep(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forgets it, and tells what was lost with it."""
@@ -200,17 +201,19 @@ class Connection(asyncio.Protocol):
             return
         self.used = True
         self._unheard.clear()
-        if message:
+        if message and not self.heard:
             self.heard = True
+            self.streams.silent.end(self)
         self.streams.receiver.received(items, self.flow)
         self.streams.receiver.later()
 
     def wait(self, *, pending: bool, new: bool) -> None:
-        """Sets the deadline of what is `pending`; `new`: of a message that began just now."""
+        """Sets the deadline of what is `pending`, after octets came; `new`: of a message that began just now."""
+        if not self.heard:
+            self.streams.silent.begin(self)
         if not pending:
-            if self.heard:
-                self.streams.slow.end(self)
-        elif new and self.heard:
+            self.streams.slow.end(self)
+        elif new:
             self.streams.slow.begin(self)
         else:
             self.streams.slow.keep(self)
@@ -231,6 +234,11 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def cut(self, reason: str) -> None:
+        """Closes it because of what the peer did or did not do; `reason` is told where this transport can."""
+        del reason
+        self.abort()
+
     def look_alive(self) -> None:
         """Called every IDLE_SECONDS where that is asked for."""
         raise NotImplementedError
@@ -248,12 +256,14 @@ class Streams:
         self._sources: Tally[str] = Tally()
         self._places = 0
         self.slow: Deadlines[Connection] = Deadlines(limits.message_seconds, lambda late: _cut(late, "slow-message"))
+        self.silent: Deadlines[Connection] = Deadlines(limits.idle_seconds, lambda late: _cut(late, "idle-connection"))
         self.shaking: Deadlines[Connection] = Deadlines(HANDSHAKE_SECONDS, lambda late: _cut(late, "slow-handshake"))
         self.closing: Deadlines[Connection] = Deadlines(HANDSHAKE_SECONDS, lambda late: late.abort())
         self.idle: Deadlines[Connection] = Deadlines(IDLE_SECONDS, lambda silent: silent.look_alive())
         self._unused = Deadlines(UNUSED_SECONDS, self._close_unused)
         self._all: tuple[Deadlines[Connection], ...] = (
             self.slow,
+            self.silent,
             self.shaking,
             self.closing,
             self.idle,
@@ -363,4 +373,4 @@ def _addresses(connection: Connection) -> set[Address]:
 
 def _cut(connection: Connection, name: str) -> None:
     dropped(name)
-    connection.abort()
+    connection.cut(name.replace("-", " "))

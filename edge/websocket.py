@@ -21,7 +21,7 @@ from sipcore.errors import ParseError
 from sipcore.message import Request, Response
 from sipcore.parser import KEEPALIVE, Item, parse_datagram
 
-PATH = "/sip"
+PATHS = ("/sip", "/")
 SUBPROTOCOL = "sip"
 VERSION = "13"
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -30,8 +30,6 @@ REQUEST_LIMIT = 16 * 1024
 FRAMES_PER_SECOND = 500
 """Of one connection, with bursts of as many; a browser's calls are some ten messages each."""
 CRLF2 = b"\r\n\r\n"
-UNFRAMED = frozenset({"no-header-end", "short-body", "octets-behind-body"})
-"""Not one SIP message but a half or two (CHECKLIST W03)."""
 REASONS = {
     101: "Switching Protocols",
     400: "Bad Request",
@@ -77,7 +75,7 @@ class WebSocketConnection(Connection):
         head, rest = bytes(self._request[: end + 4]), bytes(self._request[end + 4 :])
         self._request = None
         if self._shake(head if 0 <= end <= REQUEST_LIMIT else b""):
-            self.streams.slow.keep(self)
+            self.streams.silent.keep(self)
             self.streams.idle.keep(self)
             if rest:
                 self._read(rest)
@@ -109,16 +107,18 @@ class WebSocketConnection(Connection):
                 return
             if (item := self._item(message)) is not None:
                 items.append(item)
-                if isinstance(item, ParseError) and item.name in UNFRAMED:
+                if isinstance(item, ParseError) and item.name == "second-message":  # W03
                     broken = Broken("websocket-not-one-message", Status.PROTOCOL_ERROR)
                     break
         self._deliver(items)
         if broken is not None:
             dropped(broken.name)
             self.streams.receiver.flush()  # the 400 comes before the Close
-            self._say_goodbye(closing(broken.status), at_once=False)
+            self._say_goodbye(closing(broken.status, broken.name), at_once=False)
         else:
-            self.wait(pending=self._frames.pending, new=bool(messages))
+            # A Ping within a fragmented message gives that no more time.
+            whole = any(message.opcode < Opcode.CLOSE for message in messages)
+            self.wait(pending=self._frames.pending, new=whole)
 
     def _allowance(self) -> int:
         """How many frames may come now."""
@@ -157,7 +157,14 @@ class WebSocketConnection(Connection):
 
     def end(self) -> None:
         """Says that we go away, and does."""
-        self._say_goodbye(closing(Status.GOING_AWAY), at_once=True)
+        self._say_goodbye(closing(Status.GOING_AWAY, "the edge ends"), at_once=True)
+
+    def cut(self, reason: str) -> None:
+        """Closes it and, once it is a WebSocket, says why."""
+        if self._request is not None or self._closing:
+            self.abort()
+        else:
+            self._say_goodbye(closing(Status.POLICY, reason), at_once=True)
 
     # --- out ------------------------------------------------------------------------------------------------------
 
@@ -178,7 +185,7 @@ class WebSocketConnection(Connection):
         """Pings a peer that was silent; closes one that did not answer the last ping (CHECKLIST W05)."""
         if self._pinged:
             dropped("websocket-silent")
-            self.abort()
+            self.cut("no Pong came")
             return
         self._pinged = True
         self._octets(frame(Opcode.PING, b""))
@@ -210,7 +217,7 @@ def _answer(request: RawRequestMessage | None, origins: Collection[str]) -> tupl
     refusal = {"Connection": "close", "Content-Length": "0"}
     if request is None or request.method != "GET" or request.version < HttpVersion11:
         return 400, refusal
-    if request.path.partition("?")[0] != PATH:
+    if request.path.partition("?")[0] not in PATHS:
         return 404, refusal
     rows = request.headers
     if "websocket" not in _tokens(rows.getall("Upgrade", [])) or "upgrade" not in _tokens(

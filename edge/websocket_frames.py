@@ -177,9 +177,9 @@ def frame(opcode: Opcode, data: bytes) -> bytes:
     return bytes((FIN | opcode, LENGTH64)) + size.to_bytes(8, "big") + data
 
 
-def closing(status: int | None) -> bytes:
-    """A Close frame; without a status where the peer's had none."""
-    return frame(Opcode.CLOSE, b"" if status is None else status.to_bytes(2, "big"))
+def closing(status: int | None, reason: str = "") -> bytes:
+    """A Close frame; without a status where the peer's had none. `reason` is for people, and short (section 5.5.1)."""
+    return frame(Opcode.CLOSE, b"" if status is None else status.to_bytes(2, "big") + reason.encode())
 
 
 def close_status(payload: bytes) -> int | None:

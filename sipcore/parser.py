@@ -28,6 +28,11 @@ METHODS: Final = frozenset(_METHODS.split())
 _REQUEST_LINE = re.compile(r"([A-Za-z0-9\-.!%*_+`'~]++) ([^\x00-\x20\x7f<>\"]++) ([Ss][Ii][Pp]/[0-9]++\.[0-9]++)")
 # Status-Line = SIP-Version SP Status-Code SP Reason-Phrase
 _STATUS_LINE = re.compile(r"[Ss][Ii][Pp]/2\.0 ([1-6][0-9]{2})(?: (.*+))?+", re.DOTALL)
+# The start line of another message, whatever line breaks, NULs or white space stand before it.
+_ANOTHER = re.compile(
+    rb"[\r\n\t \x00]*+(?:[A-Za-z0-9\-.!%*_+`'~]++ [^\x00-\x20\x7f<>\"]++ [Ss][Ii][Pp]/[0-9]"
+    rb"|[Ss][Ii][Pp]/2\.0 [1-6][0-9]{2})"
+)
 # callid = word [ "@" word ]; wider: any text without white space.
 _CALL_ID = re.compile(r"[^\x00-\x20\x7f]++")
 
@@ -59,8 +64,8 @@ Item = Request | Response | ParseError | Keepalive
 def parse_datagram(data: bytes, limits: Limits = DEFAULT_LIMITS, *, alone: bool = False) -> Request | Response:
     """The one message of a datagram or WebSocket message (RFC 3261 section 18.3); raises ParseError.
 
-    CRLFs in front are ignored. Without Content-Length the body is the rest; octets behind the body are dropped,
-    or an error where the message must be `alone` (RFC 7118 section 4.2).
+    CRLFs in front are ignored. Without Content-Length the body is the rest; octets behind the body are dropped.
+    Where the message must be `alone` (RFC 7118 section 5), another one behind it is an error.
     """
     if data[:1] in (b"\r", b"\n"):
         data = data.lstrip(b"\r\n")
@@ -78,8 +83,8 @@ def parse_datagram(data: bytes, limits: Limits = DEFAULT_LIMITS, *, alone: bool 
         if length is not None and length != len(body):
             if length > len(body):
                 raise ParseError("short-body", "Content-Length Larger Than Message")
-            if alone:
-                raise ParseError("octets-behind-body", "More Than One Message")
+            if alone and _ANOTHER.match(body, length):
+                raise ParseError("second-message", "More Than One Message")
             body = body[:length]
         message.body = body
         _check(message, limits)

@@ -140,13 +140,14 @@ async def running(
     connections: int = 100,
     per_source: int = 100,
     message_seconds: float = 10.0,
+    idle_seconds: float = 180.0,
     certificates: Certificates | None = None,
     origins: tuple[str, ...] = (),
     proxies: tuple[str, ...] = (),
 ) -> AsyncIterator[TestEdge]:
     """An edge that listens by these transports."""
     settings = StreamSettings(
-        StreamLimits(connections, per_source, message_seconds),
+        StreamLimits(connections, per_source, message_seconds, idle_seconds),
         certificates or Certificates("", ""),
         origins,
         networks(proxies, "PROXIES"),

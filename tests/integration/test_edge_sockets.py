@@ -145,6 +145,7 @@ def settings(**changes: str) -> Sources:
         "RAMAL_EDGE_UDP": "0.0.0.0:0",
         "RAMAL_EDGE_TCP": "127.0.0.1:0",
         "RAMAL_EDGE_MESSAGE_SECONDS": "0.3",
+        "RAMAL_EDGE_IDLE_SECONDS": "0.6",
         **{f"RAMAL_EDGE_{name.upper()}": value for name, value in changes.items()},
     }
     return Sources(environ, {})
@@ -332,11 +333,11 @@ async def test_t12_a_message_that_does_not_end_closes_the_connection_and_an_idle
 
 
 async def test_t12_a_connection_that_says_nothing_is_closed(edge: EdgeService) -> None:
-    before = drops("slow-message")
+    before = drops("idle-connection")
     reader, writer = await asyncio.open_connection("127.0.0.1", tcp_port(edge))
     with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
         await asyncio.wait_for(reader.readexactly(1), DEADLINE)
-    assert drops("slow-message") == before + 1
+    assert drops("idle-connection") == before + 1
     writer.close()
 
 

@@ -146,7 +146,7 @@ def test_a_bug_with_a_batch_of_replies_does_not_end_the_reading_of_them(monkeypa
         raise ZeroDivisionError
 
     edge = core()
-    transports = Transports(edge, list.clear, StreamSettings(StreamLimits(1, 1, 1.0), Certificates("", "")))
+    transports = Transports(edge, list.clear, StreamSettings(StreamLimits(1, 1, 1.0, 1.0), Certificates("", "")))
     monkeypatch.setattr(edge, "replied", broken)
     before = drops("bug")
     transports.replied([Registered("1", "edge-1", "b00t", 0, ())])

@@ -337,19 +337,38 @@ async def test_t12_a_tls_handshake_that_does_not_end_is_closed_and_holds_a_place
             each.close()
 
 
-async def test_t12_keep_alives_alone_do_not_hold_a_place_for_ever() -> None:
-    async with running("tcp", message_seconds=0.2) as edge:
+async def test_t12_who_says_nothing_is_closed_and_who_keeps_alive_is_not() -> None:
+    async with running("tcp", message_seconds=0.05, idle_seconds=0.4) as edge:
+        before = drops("idle-connection")
+        reader, writer = await asyncio.open_connection("127.0.0.1", edge.port("tcp"))
+        for _ in range(8):
+            writer.write(b"\r\n\r\n")
+            assert await octets(reader, 2) == b"\r\n"
+            await asyncio.sleep(0.1)
+        assert drops("idle-connection") == before
+        assert await ended(reader)
+        assert drops("idle-connection") == before + 1
+        writer.close()
+
+
+async def test_t12_a_flow_by_which_a_message_has_come_may_be_silent() -> None:
+    async with running("tcp", message_seconds=0.05, idle_seconds=0.05) as edge:
+        reader, writer = await asyncio.open_connection("127.0.0.1", edge.port("tcp"))
+        writer.write(options())
+        assert await octets(reader, len(ok())) == ok()
+        await asyncio.sleep(0.3)
+        writer.write(options())
+        assert await octets(reader, len(ok())) == ok()
+        writer.close()
+
+
+async def test_t12_the_first_message_too_has_its_time_from_its_first_octet() -> None:
+    async with running("tcp", message_seconds=0.1) as edge:
         before = drops("slow-message")
-        _reader, writer = await asyncio.open_connection("127.0.0.1", edge.port("tcp"))
-
-        async def keep_alive() -> None:
-            while True:
-                writer.write(b"\r\n\r\n")
-                await writer.drain()
-                await asyncio.sleep(0.02)
-
-        with pytest.raises((ConnectionError, BrokenPipeError)):
-            await asyncio.wait_for(keep_alive(), DEADLINE)
+        reader, writer = await asyncio.open_connection("127.0.0.1", edge.port("tcp"))
+        await asyncio.sleep(0.3)
+        writer.write(options()[:20])
+        assert await ended(reader)
         assert drops("slow-message") == before + 1
         writer.close()
 

@@ -128,6 +128,14 @@ async def test_a_handshake_that_breaks_a_rule_is_refused_and_closed(changes: dic
         assert await client.ended()
 
 
+@pytest.mark.parametrize("path", ["/", "/sip", "/sip?x=1", "/?x=1"])
+async def test_a_websocket_opens_at_the_root_and_at_sip(path: str) -> None:
+    async with running("ws") as edge:
+        client = await RawClient.connect(edge)
+        assert (await client.shake(f"GET {path} HTTP/1.1"))[0] == 101
+        client.writer.close()
+
+
 @pytest.mark.parametrize("origin", ["https://phone.example.test", "HTTPS://Phone.Example.Test", None])
 async def test_w09_a_listed_page_and_what_is_no_browser_may_connect(origin: str | None) -> None:
     async with running("ws", origins=("https://Phone.example.test",)) as edge:
@@ -245,20 +253,15 @@ async def test_w03_a_message_in_fragments_and_one_with_octets_that_are_no_text()
 
 
 @pytest.mark.parametrize(
-    ("data", "name"),
-    [
-        (options(1) + options(2), "octets-behind-body"),
-        (options(body="a body")[:-3], "short-body"),
-        (options()[:60], "no-header-end"),
-    ],
+    "behind", [options(2), b"\r\n" + options(2), ok(), b"\0\r\n" + ok()], ids=["request", "CRLF", "response", "NUL"]
 )
-async def test_w03_two_messages_in_one_or_a_half_get_400_and_the_end(data: bytes, name: str) -> None:
+async def test_w03_two_messages_in_one_get_400_and_the_end(behind: bytes) -> None:
     async with running("ws") as edge:
         client = await RawClient.shaken(edge)
-        client.send(Opcode.TEXT, data)
+        client.send(Opcode.TEXT, options(1) + behind)
         error, _ = await edge.core.message()
         assert isinstance(error, ParseError)
-        assert error.name == name
+        assert error.name == "second-message"
         assert (await client.frame())[1].startswith(b"SIP/2.0 400")
         assert await client.close_status() == 1002
         client.send(Opcode.TEXT, options())  # counts for nothing any more
@@ -266,6 +269,54 @@ async def test_w03_two_messages_in_one_or_a_half_get_400_and_the_end(data: bytes
         client.writer.close()
         await edge.core.closed_flow()
         assert edge.core.heard.empty()
+
+
+@pytest.mark.parametrize("opcode", [Opcode.TEXT, Opcode.BINARY])
+@pytest.mark.parametrize("fragments", [1, 3])
+@pytest.mark.parametrize(
+    ("before", "behind"),
+    [
+        (b"", b"\r\n"),
+        (b"", b"\0"),
+        (b"", b"\r\n\r\n\0 rest"),
+        (b"", "ção".encode()),
+        (b"", b"OPTIONS is a word"),
+        (b"\r\n\r\n\r\n", b"\r\n"),
+    ],
+)
+async def test_w03_octets_behind_the_body_are_discarded(
+    opcode: Opcode, fragments: int, before: bytes, behind: bytes
+) -> None:
+    async with running("ws") as edge:
+        client = await RawClient.shaken(edge)
+        data = before + options(1, body="a body") + behind
+        at = [len(data) * n // fragments for n in range(fragments + 1)]
+        for n in range(fragments):
+            part = data[at[n] : at[n + 1]]
+            client.send(opcode if not n else Opcode.CONTINUATION, part, fin=n == fragments - 1)
+        request, _ = await edge.core.request()
+        assert request.body == b"a body"
+        assert (await client.frame())[1] == ok()
+        client.send(Opcode.TEXT, options())
+        assert (await client.frame())[1] == ok()
+        client.writer.close()
+
+
+@pytest.mark.parametrize(
+    ("data", "name"), [(options(body="a body")[:-3], "short-body"), (options()[:60], "no-header-end")]
+)
+async def test_w03_a_half_gets_400_and_the_connection_stays(data: bytes, name: str) -> None:
+    """RFC 3261 section 18.3; where the next message begins, the frames tell."""
+    async with running("ws") as edge:
+        client = await RawClient.shaken(edge)
+        client.send(Opcode.TEXT, data)
+        error, _ = await edge.core.message()
+        assert isinstance(error, ParseError)
+        assert error.name == name
+        assert (await client.frame())[1].startswith(b"SIP/2.0 400")
+        client.send(Opcode.TEXT, options())
+        assert (await client.frame())[1] == ok()
+        client.writer.close()
 
 
 async def test_w03_a_message_that_is_bad_otherwise_does_not_end_the_connection() -> None:
@@ -321,6 +372,7 @@ async def test_w05_an_idle_flow_is_pinged_and_closed_when_it_does_not_answer(mon
             assert await client.frame() == (Opcode.PING, b"")
             client.send(Opcode.PONG, b"")
         assert await client.frame() == (Opcode.PING, b"")
+        assert await client.frame() == (Opcode.CLOSE, (1008).to_bytes(2, "big") + b"no Pong came")
         assert await client.ended()
         assert drops("websocket-silent") == before + 1
 
@@ -346,21 +398,20 @@ async def test_w10_a_flood_of_frames_closes_with_1008() -> None:
 
 
 @pytest.mark.parametrize("opcode", [Opcode.PING, Opcode.TEXT])
-async def test_t12_a_websocket_that_never_says_a_message_does_not_keep_its_place(opcode: Opcode) -> None:
-    async with running("ws", message_seconds=0.2) as edge:
-        before = drops("slow-message")
+async def test_t12_a_websocket_that_says_nothing_is_told_why_it_is_closed_and_who_keeps_alive_stays(
+    opcode: Opcode,
+) -> None:
+    async with running("ws", message_seconds=0.05, idle_seconds=0.4) as edge:
+        before = drops("idle-connection")
         client = await RawClient.shaken(edge)
-
-        async def keep_alive() -> None:
-            while True:
-                client.send(opcode, b"\r\n\r\n")
-                await client.writer.drain()
-                await asyncio.sleep(0.02)
-
-        with pytest.raises((ConnectionError, BrokenPipeError)):
-            await asyncio.wait_for(keep_alive(), DEADLINE)
-        assert drops("slow-message") == before + 1
-        client.writer.close()
+        for _ in range(8):
+            client.send(opcode, b"\r\n\r\n")
+            await client.frame()
+            await asyncio.sleep(0.1)
+        assert drops("idle-connection") == before
+        assert await client.frame() == (Opcode.CLOSE, (1008).to_bytes(2, "big") + b"idle connection")
+        assert await client.ended()
+        assert drops("idle-connection") == before + 1
 
 
 async def test_t12_a_fragmented_message_that_does_not_end_closes_it() -> None:
@@ -369,7 +420,24 @@ async def test_t12_a_fragmented_message_that_does_not_end_closes_it() -> None:
         client.send(Opcode.TEXT, options())
         await client.frame()
         client.send(Opcode.TEXT, options(), fin=False)
+        assert await client.frame() == (Opcode.CLOSE, (1008).to_bytes(2, "big") + b"slow message")
         assert await client.ended()
+
+
+async def test_t12_pings_within_a_fragmented_message_give_it_no_more_time() -> None:
+    async with running("ws", message_seconds=0.4) as edge:
+        client = await RawClient.shaken(edge)
+        client.send(Opcode.TEXT, options(), fin=False)
+        seen = []
+        with contextlib.suppress(ConnectionError):
+            for _ in range(100):
+                client.send(Opcode.PING, b"")
+                seen.append((await client.frame())[0])
+                if seen[-1] == Opcode.CLOSE:
+                    break
+                await asyncio.sleep(0.05)
+        assert seen[-1] == Opcode.CLOSE
+        client.writer.close()
 
 
 async def test_when_the_edge_ends_it_says_so() -> None:
