@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import shlex
 import signal
 import sys
 import urllib.parse
@@ -23,9 +22,9 @@ from ramal.certificate import self_signed
 from ramal.directory import generated_keys, only_one
 from ramal.processes import StartFailed, free_port, port_is_free, spawn
 from ramal.supervisor import Part, Supervisor
-from ramal.system import distributed, with_settings
+from ramal.system import distributed, exported, with_settings
 from ramal.warmup import FOR_PEOPLE, SETTLE, warm_up
-from runtime.config import PREFIX, Common, MySQL, Sources
+from runtime.config import Common, MySQL, Sources
 from runtime.service import wake_in_turn
 
 S = TypeVar("S", bound=Server)
@@ -254,14 +253,8 @@ class Stack:
                 (self._directory / f"{name}.pid").write_text(f"{part.child.pid}\n")
 
     def _write_environment(self) -> None:
-        """`env`: what a shell needs for `ramal show` and the like to ask this system."""
-        before = os.environ
-        lines = [
-            f"export {name}={shlex.quote(value)}\n"
-            for name, value in self._sources.environ.items()
-            if name.startswith(PREFIX) and before.get(name) != value
-        ]
-        self._secret("env", "".join(lines))
+        """`env`: what a shell needs for `ramal show` and the like to ask this system, whatever that shell has set."""
+        self._secret("env", exported(self._sources))
 
     def _tell(self) -> None:
         described = self._description()

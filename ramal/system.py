@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import importlib
 import logging
+import shlex
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import msgspec
 
 from ramal.directory import DATABASE, started_with
-from runtime.config import Common, Kafka, MySQL, Sources
+from runtime.config import PREFIX, Common, Kafka, MySQL, Sources
 from runtime.database.port import Database
 from runtime.embedded import EmbeddedStore
 from runtime.errors import ConfigError, Unavailable
@@ -152,6 +153,17 @@ def with_settings(sources: Sources, defaults: Mapping[str, Any], options: Mappin
             file.setdefault(key, value)
     environ = {**sources.environ, **{name: text for name, text in options.items() if text is not None}}
     return Sources(environ, file, sources.path)
+
+
+def exported(sources: Sources) -> str:
+    """Lines for a shell: every RAMAL_… variable in force, and the file if there is one, good in any directory."""
+    variables = {name: value for name, value in sources.environ.items() if name.startswith(PREFIX)}
+    if sources.file:
+        variables["RAMAL_CONFIG"] = sources.path
+    for name, value in variables.items():
+        if value and (name == "RAMAL_CONFIG" or name.endswith("_FILE")):
+            variables[name] = str(Path(value).resolve())
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
 
 
 def sections(sources: Sources) -> dict[str, msgspec.Struct]:

@@ -1,6 +1,7 @@
 """What an operator types, and what settings count."""
 
 import io
+import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from ramal.directory import generated_keys
-from ramal.system import with_settings
+from ramal.system import exported, with_settings
 from ramal.users import readable_password
 from ramal.wording import aor, duration, listing, name_and_domain, point_in_time
 from runtime.config import Common, Sources, hmac_keys
@@ -54,6 +55,24 @@ def test_what_is_no_time_is_said(text: str) -> None:
 
 def test_durations_are_coarse() -> None:
     assert [duration(seconds) for seconds in (7.9, 250, 7500)] == ["7 s", "4 min 10 s", "2 h 5 min"]
+
+
+def test_a_shell_is_given_every_setting_in_force_wherever_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAMAL_DOMAIN", "ufsc.example")  # set before, so the stack runs with it too
+    (tmp_path / "ramal.toml").write_text("[edge]\nrelay = false\n[registrar]\nmax_contacts = 3\n")
+    (tmp_path / "secret").write_text("x")
+    sources = with_settings(Sources.read(), {}, {"RAMAL_KEYS_FILE": "secret", "RAMAL_LDAP_BASE": "ou=a b,o='x'"})
+    text = ["sh", "-c", f"cd /; {exported(sources)}env"]
+    shell = subprocess.run(text, capture_output=True, text=True, check=True, env={})
+    environ = dict(line.split("=", 1) for line in shell.stdout.splitlines())
+    there = Sources.read(environ)
+    assert there.section(Common).domain == "ufsc.example"
+    assert there.file == sources.file
+    assert environ["RAMAL_KEYS_FILE"] == str(tmp_path / "secret")
+    assert environ["RAMAL_LDAP_BASE"] == "ou=a b,o='x'"
 
 
 def test_options_win_over_the_environment_and_that_over_the_file_and_that_over_our_defaults() -> None:
