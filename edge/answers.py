@@ -21,6 +21,7 @@ from sipcore.uri import parse_uri
 
 AMPLIFICATION = 2
 """A UDP response to an unauthenticated request is at most this many times as large (CHECKLIST S02)."""
+CHALLENGES = (401, 407)
 SALT = 6
 
 METHODS = "REGISTER, INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, MESSAGE, REFER, NOTIFY"
@@ -88,19 +89,23 @@ class Answers:
         reason: str = "",
         *,
         rows: str = "",
-        least: str | None = None,
+        least: str = "",
         edge: str = "",
         boot: str = "",
     ) -> None:
-        """Answers and forgets. On UDP never with much more than came: then with the `least` rows, or not at all.
+        """Answers and forgets. On UDP never with much more than came: then with the `least` rows, or with none.
+
+        A challenge without its row would say nothing: that is not sent at all.
 
         `edge` and `boot` say whose flow it is, where another edge handed the request over.
         """
         head = response.head(request, flow, self.tag_key)
         reason = reason or response.reason_phrase(status)
         data = response.encode(status, reason, head, rows)
-        if amplifies(data, flow, size) and least is not None:
+        if amplifies(data, flow, size) and least:
             data = response.encode(status, reason, head, least)
+        if amplifies(data, flow, size) and status not in CHALLENGES:
+            data = response.encode(status, reason, head)
         if amplifies(data, flow, size):
             self.drop("amplification")
             return
@@ -115,7 +120,7 @@ class Answers:
         reason: str = "",
         *,
         rows: str = "",
-        least: str | None = None,
+        least: str = "",
     ) -> None:
         """The same by a hop, which may be another edge's flow."""
         edge, boot = ("", "") if caller.edge == self.edge else (caller.edge, caller.boot)

@@ -24,6 +24,7 @@ from edge.token import FlowTokens
 from edge.ways import Target, Way
 from events.replies import Authenticated, Found, Refused
 from sipcore import proxy
+from sipcore.address import parse_address
 from sipcore.errors import ParseError
 from sipcore.message import Request, with_received
 from sipcore.transactions import Known, Transactions
@@ -299,9 +300,8 @@ class Calls:
 
 
 def _inner(route: str) -> str:
-    """The URI of a Route value."""
-    start, end = route.find("<"), route.find(">")
-    return route[start + 1 : end] if 0 <= start < end else route.partition(";")[0].strip()
+    """The URI of a Route value, as sent; a display name may hold any character (RFC 3261 section 25.1)."""
+    return parse_address(route).uri
 
 
 def _port(hop: Hop) -> int:

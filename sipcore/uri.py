@@ -15,11 +15,11 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*+")
 # userinfo = ( user / telephone-subscriber ) [ ":" password ] "@"; wider: `#` and the like, which phones dial.
 _WHO = rf'(?:[^\x00-\x20\x7f%:@<>"]++|{_ESCAPED})'
 _USERINFO = re.compile(rf"({_WHO}++)(?::({_WHO}*+))?+")
-# hostport = host [ ":" port ], then uri-parameters and headers
+# hostport = host [ ":" port ], then uri-parameters and headers; wider: a `;` behind the last parameter, or behind none.
 HOST: Final = r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,254}+|\[[0-9A-Fa-f:.]{2,45}\]"
 _PCHAR = r"[^\x00-\x20\x7f%;?=<>\"@,]"
 _HOSTPORT = re.compile(
-    rf"({HOST})(?::([0-9]{{1,5}}+))?+((?:;[^\x00-\x20\x7f;?<>\"@]++)*+)(?:\?((?:[^\x00-\x20\x7f%<>\"@]++|{_ESCAPED})++))?+"
+    rf"({HOST})(?::([0-9]{{1,5}}+))?+((?:;[^\x00-\x20\x7f;?<>\"@]++)*+);?+(?:\?((?:[^\x00-\x20\x7f%<>\"@]++|{_ESCAPED})++))?+"
 )
 _URI_PARAM = re.compile(rf";((?:{_PCHAR}++|{_ESCAPED})++)(?:=((?:[^\x00-\x20\x7f%;?<>\"@]++|{_ESCAPED})*+))?+")
 _OPAQUE = re.compile(r'[^\x00-\x20\x7f<>"]++')

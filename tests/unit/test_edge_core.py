@@ -59,6 +59,29 @@ def test_options_with_unknown_require_is_420() -> None:
     assert answer(core(), request("OPTIONS", "sip:example.test", "Require: nothing", contact=None)).status == 420
 
 
+SMALL = b"OPTIONS sip:example.test SIP/2.0\r\nv:SIP/2.0/UDP a;rport\r\nf:sip:a\r\nt:sip:b\r\ni:1\r\nCSeq:1 OPTIONS\r\n"
+
+
+@pytest.mark.parametrize(
+    ("rows", "status"), [(b"", 200), (b"Require:a\r\n", 420), (b"Require:" + b",".join([b"a"] * 300) + b"\r\n", 420)]
+)
+def test_s02_an_answer_that_would_be_too_large_for_udp_goes_shortened(rows: bytes, status: int) -> None:
+    data = SMALL + rows + b"\r\n"
+    (send,) = receive(core(), data).sends
+    assert len(send.data) <= 2 * len(data)
+    assert send.data.startswith(b"SIP/2.0 %d " % status)
+
+
+def test_p15_a_request_uri_may_end_in_a_semicolon() -> None:
+    assert answer(core(), request("OPTIONS", "sip:example.test;", contact=None)).status == 200
+
+
+@pytest.mark.parametrize("display", ['"a<b"', '"a<b>c"', '"\\"<sip:x@y>, "', '"a;b"', "a b"])
+def test_y06_the_display_name_of_a_route_may_hold_anything(display: str) -> None:
+    route = f"Route: {display} <sip:192.0.2.1:5060;lr>"
+    assert answer(core(), request("OPTIONS", "sip:example.test", route, contact=None)).status == 200
+
+
 def test_ack_is_dropped_by_name_and_cancel_of_nothing_is_481_after_half_a_second() -> None:
     edge = core()
     actions = receive(edge, request("ACK", "sip:bob@example.test", contact=None))

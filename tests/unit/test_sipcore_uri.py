@@ -81,6 +81,20 @@ def test_p15_the_rules_of_the_section(a: str, b: str, result: bool) -> None:
     assert same(a, b) is result
 
 
+@pytest.mark.parametrize(
+    "text", ["sip:b;", "sip:a@b;", "sip:a@b:5060;", "sip:a@b;lr;", "sips:a@b;lr;x=1;", "sip:b;?x=1"]
+)
+def test_p15_a_semicolon_behind_the_last_parameter_means_nothing(text: str) -> None:
+    at, _, headers = text.partition("?")
+    assert same(text, at[:-1] + (f"?{headers}" if headers else ""))
+
+
+@pytest.mark.parametrize("text", ["sip:a@b;;lr", "sip:a@b;;", "sip:a@b;=1", "sip:;", "sip:a@;", "sip:a@b:;"])
+def test_p15_a_parameter_without_a_name_is_none(text: str) -> None:
+    with pytest.raises(ParseError):
+        parse_uri(text)
+
+
 def test_r16_equality_is_not_transitive() -> None:
     plain, on, off = "sip:c@d", "sip:c@d;security=on", "sip:c@d;security=off"
     assert same(plain, on)
