@@ -300,8 +300,11 @@ class Calls:
 
 
 def _inner(route: str) -> str:
-    """The URI of a Route value, as sent; a display name may hold any character (RFC 3261 section 25.1)."""
-    return parse_address(route).uri
+    """The URI of a Route value, as sent; "" where there is none. A display name may hold anything (section 25.1)."""
+    try:
+        return parse_address(route).uri
+    except ParseError:
+        return ""
 
 
 def _port(hop: Hop) -> int:
