@@ -82,12 +82,12 @@ class Softphone:
         """Fills the form in and sends it."""
         self.page.get_by_label("User").fill(name)
         self.page.get_by_label("Password").fill(password)
-        self.click("Register")
+        self.click("Sign in")
 
     def register(self, name: str, password: str) -> None:
         """Registers, and waits until it is done."""
         self.type_credentials(name, password)
-        self.sees("Registered")
+        self.sees("Signed in")
 
     def call(self, callee: str, *, video: bool = False) -> None:
         """Dials."""

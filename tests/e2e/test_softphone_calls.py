@@ -1,11 +1,12 @@
 """The softphone of `ramal up` in two tabs of a real browser (CHECKLIST W11), screenshots kept in .run/softphone."""
 
+import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Dialog, expect
 
 from authsvc.users_file import add_user
 from ramal.processes import PackageMissing
@@ -16,12 +17,14 @@ pytestmark = pytest.mark.e2e
 
 PICTURES = Path(__file__).parents[2] / ".run" / "softphone"
 USERS = ("alice", "bob")
+GUESSED = "carol"
+"""Whom the test of lock-outs shuts out."""
 
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     directory = tmp_path_factory.mktemp("softphone")
-    for name in USERS:
+    for name in (*USERS, GUESSED):
         add_user(directory / "data" / "users.htdigest", name, DOMAIN, f"secret-{name}")
     running, found = start_up(directory / "data")
     yield found
@@ -163,8 +166,8 @@ def test_who_is_not_there_is_said_so(tabs: tuple[Softphone, Softphone]) -> None:
     alice.call("nobody")
     alice.is_warned("There is nobody called nobody.")
     bob.click("Sign out")
-    bob.has_button("Register")
-    expect(bob.page.get_by_role("status").filter(has_text="Not registered")).to_be_visible()
+    bob.has_button("Sign in")
+    expect(bob.page.get_by_role("status").filter(has_text="Signed out")).to_be_visible()
 
 
 def test_a_wrong_password_is_said_and_the_form_is_there_again(system: System, browser: Browser) -> None:
@@ -174,6 +177,174 @@ def test_a_wrong_password_is_said_and_the_form_is_there_again(system: System, br
     expect(tab.page.get_by_label("Password")).to_have_value("")
     tab.register("alice", "secret-alice")
     tab.click("Sign out")
+    tab.close()
+
+
+def test_who_is_locked_out_is_told_so_and_for_how_long(system: System, browser: Browser) -> None:
+    tab = Softphone(browser, system.http[0])
+    for _ in range(10):
+        tab.type_credentials(GUESSED, "not it")
+        tab.is_warned("The name or the password is wrong.")
+    tab.type_credentials(GUESSED, f"secret-{GUESSED}")
+    expect(tab.page.get_by_role("alert")).to_have_text(
+        re.compile(r"Too many attempts\. Try again in \d+ seconds\."), timeout=SECONDS
+    )
+    tab.close()
+
+
+def test_ones_own_name_is_not_called(tabs: tuple[Softphone, Softphone]) -> None:
+    alice, _ = tabs
+    alice.call("alice")
+    alice.is_warned("That is you yourself.")
+    alice.can_dial()
+
+
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [
+        (500, "The call did not come about: a server on the way failed. Try again."),
+        (503, "The server is busy. Try again in a moment."),
+        (408, "bob did not answer."),
+        (430, "bob is not reachable."),
+        (420, "The call to bob was not accepted."),
+    ],
+)
+def test_a_failed_call_is_told_in_words(tabs: tuple[Softphone, Softphone], status: int, says: str) -> None:
+    alice, _ = tabs
+    answer = "\\r\\n".join((f"SIP/2.0 {status} Other", "$1", "Content-Length: 0", "", ""))
+    # The server's answer in the place of an INVITE's: what it says is the page's to tell.
+    alice.page.evaluate(
+        """(answer) => {
+          const send = WebSocket.prototype.send;
+          WebSocket.prototype.send = function (text) {
+            if (!/^INVITE /.test(text)) return /^ACK /.test(text) ? undefined : send.call(this, text);
+            WebSocket.prototype.send = send;
+            const rows = text.split("\\r\\n").filter((row) => /^(Via|From|To|Call-ID|CSeq):/.test(row));
+            const made = answer.replace("$1", rows.join("\\r\\n").replace(/^(To:.*)$/m, "$1;tag=other"));
+            this.onmessage({ data: made });
+          };
+        }""",
+        answer.replace("\\r\\n", "\r\n"),
+    )
+    alice.call("bob")
+    alice.is_warned(says)
+    alice.can_dial()
+
+
+def test_missed_calls_are_a_list_from_which_one_calls_back(tabs: tuple[Softphone, Softphone]) -> None:
+    alice, bob = tabs
+    for _ in range(2):
+        alice.call("bob")
+        bob.has_button("Answer")
+        alice.click("Hang up")
+        bob.can_dial()
+    expect(bob.page.get_by_role("listitem")).to_have_count(2, timeout=SECONDS)
+    expect(bob.page.get_by_role("listitem").first).to_contain_text(re.compile(r"alice\s*\d+:\d\d"))
+    bob.picture(PICTURES / "5-missed.png")
+    bob.page.get_by_role("button", name="Call alice back").first.click()
+    alice.click("Answer")
+    bob.sees("Connected")
+    bob.click("Hang up")
+    alice.can_dial()
+
+
+def test_the_keyboard_follows_the_call(tabs: tuple[Softphone, Softphone]) -> None:
+    alice, bob = tabs
+    alice.call("bob")
+    expect(bob.page.get_by_role("button", name="Answer", exact=True)).to_be_focused(timeout=SECONDS)
+    bob.page.keyboard.press("Enter")
+    bob.sees("Connected")
+    expect(bob.page.get_by_role("button", name="Hang up")).to_be_focused()
+    bob.page.keyboard.press("Enter")
+    alice.can_dial()
+
+
+def test_who_is_muted_sees_it_in_words(tabs: tuple[Softphone, Softphone]) -> None:
+    alice, bob = tabs
+    alice.call("bob")
+    bob.click("Answer")
+    alice.sees("Connected")
+    alice.click("Mute")
+    alice.sees("Your microphone is off")
+    alice.picture(PICTURES / "6-muted.png")
+    alice.click("Mute")
+    expect(alice.page.get_by_text("Your microphone is off")).to_be_hidden()
+    alice.click("Hang up")
+    bob.can_dial()
+
+
+def test_a_call_whose_connection_has_failed_ends_on_both_sides(tabs: tuple[Softphone, Softphone]) -> None:
+    alice, bob = tabs
+    alice.call("bob")
+    bob.click("Answer")
+    for tab in tabs:
+        tab.sees("Connected")
+    alice.page.evaluate(
+        """() => {
+          const connection = window.connections.at(-1);
+          Object.defineProperty(connection, "connectionState", { get: () => "failed" });
+          connection.dispatchEvent(new Event("connectionstatechange"));
+        }"""
+    )
+    alice.is_warned("The connection of the call was lost.")
+    alice.can_dial()
+    bob.can_dial()
+
+
+def test_a_reload_during_a_call_asks_before(tabs: tuple[Softphone, Softphone]) -> None:
+    alice, bob = tabs
+    alice.call("bob")
+    bob.click("Answer")
+    alice.sees("Connected")
+    asked: list[str] = []
+
+    def stay(dialog: Dialog) -> None:
+        asked.append(dialog.type)
+        dialog.dismiss()
+
+    alice.page.on("dialog", stay)
+    with alice.page.expect_event("dialog", timeout=SECONDS):
+        alice.page.close(run_before_unload=True)
+    assert asked == ["beforeunload"]
+    alice.hears("audio")
+    alice.click("Hang up")
+    bob.can_dial()
+
+
+def test_the_picture_fills_the_window(tabs: tuple[Softphone, Softphone]) -> None:
+    alice, bob = tabs
+    alice.call("bob", video=True)
+    bob.click("With video")
+    stage = alice.page.locator("#stage")
+    expect(stage).to_have_attribute("data-picture", "true", timeout=SECONDS)
+    assert stage.bounding_box() == {"x": 0, "y": 0, "width": 1280, "height": 720}
+    alice.picture(PICTURES / "7-picture.png")
+    alice.page.set_viewport_size({"width": 390, "height": 844})
+    assert stage.bounding_box() == {"x": 0, "y": 0, "width": 390, "height": 844}
+    alice.picture(PICTURES / "8-picture-390.png")
+    tops = alice.page.locator("#controls button").evaluate_all("(all) => all.map((one) => one.offsetTop)")
+    assert len(set(tops)) == 1
+    alice.click("Hang up")
+    bob.can_dial()
+
+
+@pytest.mark.parametrize("language", ["en-US", "pt-BR"])
+def test_every_button_is_on_one_line_on_a_telephone(system: System, browser: Browser, language: str) -> None:
+    tab = Softphone(browser, system.http[0], language)
+    tab.page.set_viewport_size({"width": 390, "height": 844})
+    tab.page.evaluate("for (const hidden of document.querySelectorAll('[hidden]')) hidden.hidden = false;")
+    rows = tab.page.evaluate(
+        """() => [...document.querySelectorAll("main button")].map((button) => {
+          const texts = document.createRange();
+          texts.selectNodeContents(button.querySelector("span") ?? button);
+          return [button.id || button.textContent, texts.getClientRects().length, button.getBoundingClientRect().right];
+        })"""
+    )
+    assert [row for row in rows if row[1] != 1 or row[2] > 390] == []
+    for group in ("#dial .row", "#controls"):
+        tops = tab.page.locator(f"{group} button").evaluate_all("(all) => all.map((one) => one.offsetTop)")
+        assert len(set(tops)) == 1, group
+    tab.picture(PICTURES / f"9-telephone-{language}.png")
     tab.close()
 
 
@@ -220,7 +391,7 @@ def test_a_server_that_is_away_is_said_and_tried_again(browser: Browser, tmp_pat
     tab.is_warned("The server is not reachable. Trying again …")
     tab.sees("Not connected")
     running, _ = start_up(tmp_path / "data", "--ws-port", str(port))
-    tab.sees("Registered")
+    tab.sees("Signed in")
     tab.close()
     assert running.end(signal.SIGINT) == 0
 

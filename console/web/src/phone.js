@@ -4,7 +4,8 @@
 //   line     "off" | "connecting" | "ready" | "away"
 //   user     the address of who is registering or registered, "" otherwise
 //   problem  null, or [key in words.json, detail]
-//   call     null, or { peer, phase, video, since, muted, cameraOff, local, remote }
+//   missed   calls that nobody here answered, the newest first: { peer, address, at }; at: ms
+//   call     null, or { peer, address, phase, video, since, muted, cameraOff, local, remote }
 //            phase: "asking" | "calling" | "ringing" | "incoming" | "connecting" | "talking"; since: ms, when talking
 import JsSIP from "jssip";
 import { capture, NoMedia, release } from "./media.js";
@@ -12,6 +13,7 @@ import { capture, NoMedia, release } from "./media.js";
 const AGAIN = 5000; // ms until a registration that the server could not do is tried again
 const GATHERING = 1000; // ms from the first address of ours that is found until the others are not waited for
 const WRONG = [401, 403, 404, 407];
+const MISSED = 20; // missed calls that are remembered
 const REFUSALS = {
   401: "notAllowed",
   403: "notAllowed",
@@ -22,8 +24,11 @@ const REFUSALS = {
   415: "noMediaInCommon",
   430: "unavailable",
   480: "unavailable",
+  484: "badCallee",
   486: "busy",
+  487: "unavailable",
   488: "noMediaInCommon",
+  503: "serverBusy",
   600: "busy",
   603: "rejected",
   604: "notFound",
@@ -37,7 +42,7 @@ export class Phone {
   #session = null;
   #stream = null;
   #again = 0;
-  state = { line: "off", user: "", problem: null, call: null };
+  state = { line: "off", user: "", problem: null, missed: [], call: null };
 
   constructor(changed) {
     this.#changed = changed;
@@ -71,17 +76,19 @@ export class Phone {
       if (this.#ua === ua) handle(event);
     };
     ua.on("registered", ours(() => this.#set({ line: "ready", problem: null })));
-    ua.on("registrationFailed", ours((event) => this.#notRegistered(event.response?.status_code)));
+    ua.on("registrationFailed", ours((event) => this.#notRegistered(event.response)));
     ua.on("disconnected", ours(() => this.#set({ line: "away", problem: ["notReachable"] })));
     ua.on("newRTCSession", ours((event) => event.originator === "remote" && this.#incoming(event)));
     this.#set({ line: "connecting", user: `${uri.user}@${uri.host}`, problem: null });
     ua.start();
   }
 
-  #notRegistered(status) {
+  #notRegistered(response) {
+    const status = response?.status_code;
     if (WRONG.includes(status)) {
+      const wait = status === 403 && parseInt(response.getHeader("Retry-After"), 10);
       this.signOut();
-      this.#set({ problem: ["wrongPassword"] });
+      this.#set({ problem: wait ? ["lockedOut", String(wait)] : ["wrongPassword"] });
     } else if (status || this.#ua.isConnected()) {
       this.#set({ line: "away", problem: ["busyServer"] });
       clearTimeout(this.#again);
@@ -95,7 +102,7 @@ export class Phone {
     this.#ua = null;
     ua?.stop();
     this.#ended();
-    this.#set({ line: "off", user: "", problem: null });
+    this.#set({ line: "off", user: "", problem: null, missed: [] });
   }
 
   // --- calls --------------------------------------------------------------------
@@ -103,7 +110,8 @@ export class Phone {
   async call(callee, video) {
     const target = this.#ua.normalizeTarget(callee.trim());
     if (!target) return this.#set({ problem: ["badCallee"] });
-    this.#begin(this.#known(target), "asking", video);
+    if (`${target.user}@${target.host}` === this.state.user) return this.#set({ problem: ["yourself"] });
+    this.#begin(this.#known(target), target, "asking", video);
     const stream = await this.#capture(video);
     if (!stream) return;
     this.#setCall({ phase: "calling" });
@@ -117,7 +125,7 @@ export class Phone {
   #incoming({ session, request }) {
     if (this.state.call) return session.terminate({ status_code: 486 });
     const { display_name: name, uri } = session.remote_identity;
-    this.#begin(name || this.#known(uri), "incoming", /^m=video [1-9]/m.test(request.body ?? ""));
+    this.#begin(name || this.#known(uri), uri, "incoming", /^m=video [1-9]/m.test(request.body ?? ""));
     for (const [event, handle] of Object.entries(this.#handlers())) session.on(event, handle);
     this.#session = session;
   }
@@ -135,9 +143,9 @@ export class Phone {
     return uri.host === this.#ua.configuration.uri.host && uri.user ? uri.user : `${uri.user ?? ""}@${uri.host}`;
   }
 
-  #begin(peer, phase, video) {
-    const remote = new MediaStream();
-    this.#set({ problem: null, call: { peer, phase, video, since: 0, muted: false, cameraOff: false, local: null, remote } });
+  #begin(peer, uri, phase, video) {
+    const call = { peer, address: `${uri.user ?? ""}@${uri.host}`, phase, video, since: 0, muted: false, cameraOff: false };
+    this.#set({ problem: null, call: { ...call, local: null, remote: new MediaStream() } });
   }
 
   /** The user's media; null if there is none (the problem is said) or the call has ended meanwhile. */
@@ -166,7 +174,7 @@ export class Phone {
   }
 
   #handlers() {
-    const { peer, remote } = this.state.call;
+    const { peer, address, remote } = this.state.call;
     const ours = (handle) => (event) => {
       if (this.state.call?.remote === remote) handle(event);
     };
@@ -174,6 +182,11 @@ export class Phone {
     let gathering = 0;
     return {
       peerconnection: ours(({ peerconnection }) => {
+        peerconnection.addEventListener("connectionstatechange", ours(() => {
+          if (peerconnection.connectionState !== "failed") return;
+          this.hangUp();
+          this.#set({ problem: ["lost"] });
+        }));
         peerconnection.addEventListener("track", ours(({ track }) => {
           remote.addTrack(track);
           for (const event of ["mute", "unmute", "ended"]) track.addEventListener(event, ours(() => this.#setCall({})));
@@ -186,8 +199,16 @@ export class Phone {
       accepted: ours(({ originator }) => originator === "remote" && talking()),
       confirmed: talking,
       ended: ours(({ cause }) => this.#over(cause === causes.BYE ? null : ["lost"])),
-      failed: ours((event) => this.#over(failure(event, peer))),
+      failed: ours((event) => {
+        const problem = failure(event, peer);
+        if (problem?.[0] === "missed") this.#missed(peer, address);
+        this.#over(problem);
+      }),
     };
+  }
+
+  #missed(peer, address) {
+    this.#set({ missed: [{ peer, address, at: Date.now() }, ...this.state.missed].slice(0, MISSED) });
   }
 
   #over(problem) {
@@ -238,7 +259,8 @@ function failure({ originator, message, cause }, peer) {
   if (originator === "local") return cause === causes.NO_ANSWER ? ["missed", peer] : null;
   const status = message?.status_code;
   if (status in REFUSALS) return [REFUSALS[status], peer];
+  if (status >= 500 && status < 600) return ["serverFault"];
   if (cause === causes.CONNECTION_ERROR) return ["lost"];
   if (cause === causes.REQUEST_TIMEOUT || cause === causes.RTP_TIMEOUT) return ["unavailable", peer];
-  return ["failed", String(status ?? cause)];
+  return ["failed", peer];
 }

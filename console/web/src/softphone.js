@@ -5,7 +5,7 @@ import { say, translate } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const phone = new Phone(show);
-let shown = { line: "off", call: null };
+let shown = { line: "off", call: null, missed: phone.state.missed };
 let settings = null;
 
 // --- what was clicked -----------------------------------------------------------
@@ -43,6 +43,9 @@ for (const key of "123456789*0#") {
   $("keypad").append(button);
 }
 
+// A reload would end the call: the browser asks before.
+addEventListener("beforeunload", (event) => phone.state.call && event.preventDefault());
+
 // A closed page is not left registered, nor in a call.
 addEventListener("pagehide", () => phone.signOut());
 
@@ -70,15 +73,37 @@ function show(state) {
   $("sign-in").hidden = line !== "off";
   $("ready").hidden = line === "off" || Boolean(call);
   text($("who"), say("you", user));
+  if (state.missed !== shown.missed) showMissed(state.missed);
   $("dial").inert = line !== "ready";
   if (line !== "off") $("password").value = "";
   showCall(call);
   focus(state);
-  shown = { line, call };
+  shown = { line, call, missed: state.missed };
+}
+
+function showMissed(missed) {
+  $("missed").hidden = !missed.length;
+  $("missed-calls").replaceChildren(...missed.map(({ peer, address, at }) => {
+    const row = document.createElement("li");
+    const who = document.createElement("span");
+    const when = document.createElement("time");
+    const back = document.createElement("button");
+    who.textContent = peer;
+    when.dateTime = new Date(at).toISOString();
+    when.textContent = new Date(at).toLocaleTimeString(document.documentElement.lang, { timeStyle: "short" });
+    back.type = "button";
+    back.className = "plain";
+    back.textContent = say("callBack");
+    back.setAttribute("aria-label", say("callBackTo", peer));
+    back.addEventListener("click", () => phone.call(address, false));
+    row.append(who, when, back);
+    return row;
+  }));
 }
 
 function showCall(call) {
   $("call").hidden = !call;
+  if (!call) delete document.body.dataset.picture;
   document.title = call ? `${call.peer} – Ramal` : "Ramal";
   if (call?.phase !== shown.call?.phase) {
     silence();
@@ -102,9 +127,10 @@ function showCall(call) {
   $("camera-off").hidden ||= !call.local?.getVideoTracks().length;
   $("mute").setAttribute("aria-pressed", call.muted);
   $("camera-off").setAttribute("aria-pressed", call.cameraOff);
+  $("muted").hidden = !call.muted;
   stream($("remote"), call.remote);
   stream($("local"), call.local);
-  $("stage").dataset.picture = call.remote.getVideoTracks().some((track) => track.readyState === "live" && !track.muted);
+  document.body.dataset.picture = $("stage").dataset.picture = call.remote.getVideoTracks().some((track) => track.readyState === "live" && !track.muted);
   $("local").hidden = call.cameraOff || !call.local?.getVideoTracks().length;
   time(call);
 }
@@ -140,7 +166,7 @@ setInterval(() => time(phone.state.call), 1000);
 function focus({ line, call }) {
   if (line === "off" && shown.line !== "off") $("password").focus();
   else if (call?.phase === "incoming" && shown.call?.phase !== "incoming") $("answer").focus();
-  else if (call && !shown.call) $("hang-up").focus();
+  else if (call && call.phase !== "incoming" && (!shown.call || shown.call.phase === "incoming")) $("hang-up").focus();
   else if (line === "ready" && !call && (shown.line !== "ready" || shown.call)) $("callee").focus();
 }
 
