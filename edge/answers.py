@@ -13,6 +13,7 @@ from edge.dialog import Hop
 from edge.flow import Flow
 from edge.rate import SourceRate
 from edge.settings import CoreSettings
+from edge.us import Us
 from sipcore import nonce
 from sipcore.errors import ParseError
 from sipcore.message import Request
@@ -52,6 +53,7 @@ class Answers:
         self.edge, self.boot = edge, boot
         self.clock = clock
         self.entropy = entropy
+        self.us = Us(settings.algorithms, settings.own_hosts)
         self.rate = SourceRate(settings.challenges_per_second)
         self.actions = Actions()
         self.parse_uri = lru_cache(maxsize=4096)(parse_uri)
@@ -157,19 +159,12 @@ class Answers:
             self._date = (seconds, response.http_date(seconds))
         return self._date[1]
 
-    def is_ours(self, host: str, flow: Flow) -> bool:
-        """Whether a host is this edge: the address that was written to, or one that it is known by."""
-        host = host.lower().strip("[]")
-        return host == flow.local_host or host in self.settings.own_hosts
-
-    def served(self, host: str, flow: Flow) -> str | None:
-        """The served domain that a host means; None if it means none."""
-        domain = host.lower()
-        if domain in self.settings.algorithms:
-            return domain
-        if self.settings.own_addresses and self.is_ours(domain, flow):
+    def served(self, host: str, flow: Flow, port: int | None = None) -> str | None:
+        """The served domain that a host means, at a port if one is asked for; None if it means none."""
+        domain = self.us.domain(host)
+        if domain is None and self.settings.own_addresses and self.us.has(host, flow, port):
             return self.settings.default_domain
-        return None
+        return domain
 
 
 def amplifies(data: bytes, flow: Flow, size: int) -> bool:

@@ -17,15 +17,13 @@ from edge.call import Asked, opened, rows_that_go_on, shed
 from edge.cancels import Cancels
 from edge.destinations import Destinations
 from edge.dialog import Dialog, DialogTokens, Hop
-from edge.flow import Flow
 from edge.proxy import Proxy
 from edge.relaying import Leg, leg_of
+from edge.routes import Routed, Routes
 from edge.token import FlowTokens
 from edge.ways import Target, Way
 from events.replies import Authenticated, Found, Refused
 from sipcore import proxy
-from sipcore.address import parse_address
-from sipcore.errors import ParseError
 from sipcore.message import Request, with_received
 from sipcore.transactions import Known, Transactions
 from sipcore.uri import Uri
@@ -35,21 +33,6 @@ NOT_SERVED = frozenset({"SUBSCRIBE", "PUBLISH"})
 ABSORBED = (Known.RETRANSMISSION, Known.ACKED)
 ALLOW_EVENTS = "Allow-Events: refer\r\n"
 """The one package whose NOTIFYs pass here: within the dialog of a REFER."""
-
-
-class Routed:
-    """What is left of Request-URI and Route when ours has been taken off (RFC 3261 section 16.4)."""
-
-    __slots__ = ("dialog", "foreign_token", "routes", "to_callee", "uri")
-
-    def __init__(self, uri: str, routes: list[str]) -> None:
-        self.uri = uri
-        self.routes = routes
-        self.dialog: Dialog | None = None
-        """What a token says that fits the request; then nothing more is asked of its sender."""
-        self.to_callee = False
-        self.foreign_token = False
-        """Whether there was a token that is another call's, or nobody's."""
 
 
 class Calls:
@@ -67,7 +50,7 @@ class Calls:
         self._answers = answers
         self._settings = answers.settings
         self._branches = branches
-        self._dialogs = dialogs
+        self._routes = Routes(answers, dialogs, tokens)
         self._layer = layer
         self._proxy = proxy_
         self._realms = tuple(answers.settings.algorithms)
@@ -101,9 +84,9 @@ class Calls:
     def _new(self, request: Request, caller: Hop, now: float, size: int, *, serving: bool) -> None:
         """Validation (section 16.3), and what needs no target."""
         answers, flow = self._answers, caller.flow
-        routed = self._routed(request, flow, now)
+        routed = self._routes.taken_off(request, flow, now)
         target = answers.parse_uri(routed.uri)
-        to_us = target.is_sip and target.user is None and self._means_us(target, flow) and not routed.routes
+        to_us = target.user is None and answers.us.named_by(target, flow) and not routed.routes
         if exhausted(request) and not (to_us and request.method == "OPTIONS"):
             answers.stateless_to(request, caller, size, 483)
         elif missing := proxy.unsupported(request, "proxy-require", ()):
@@ -125,7 +108,7 @@ class Calls:
         """Outside a dialog, or within one that nobody can prove (CHECKLIST Y35)."""
         answers = self._answers
         peer = self._settings.is_peer(caller.flow.remote_host)
-        served = answers.served(target.host, caller.flow) if target.is_sip else None
+        served = answers.served(target.host, caller.flow, target.port) if target.is_sip else None
         if routed.foreign_token and not proxy.has_to_tag(request):
             answers.stateless_to(request, caller, size, 403, "Route Not Allowed")  # N05
         elif routed.routes and not peer and not proxy.has_to_tag(request):
@@ -136,10 +119,6 @@ class Calls:
             answers.stateless_to(request, caller, size, 403)
         else:
             self._admission.request(request, caller, target, served, now, size, peer=peer, serving=serving)
-
-    def _means_us(self, target: Uri, flow: Flow) -> bool:
-        host = target.host.lower()
-        return host in self._settings.algorithms or self._answers.is_ours(host, flow)
 
     def _to_us(self, request: Request, caller: Hop, size: int) -> None:
         """What is asked of the edge itself (RFC 3261 section 11.2, 8.2.1; CHECKLIST R28, Y01)."""
@@ -154,42 +133,6 @@ class Calls:
             answers.stateless_to(request, caller, size, 489, rows=ALLOW_EVENTS)
         else:
             answers.stateless_to(request, caller, size, 405, rows=ALLOW)
-
-    # --- Route (section 16.4) -------------------------------------------------------------------------------------
-
-    def _routed(self, request: Request, flow: Flow, now: float) -> Routed:
-        routed = Routed(request.uri, proxy.route_values(request))
-        routes = routed.routes
-        token = self._user_of_ours(request.uri, flow) or ""
-        if token and routes and self._dialogs.is_ours(token):
-            # A strict router put the next hop into the Request-URI, and the target behind the routes (Y06).
-            routed.uri = _inner(routes.pop())
-        else:
-            token = ""
-        while routes and (mine := self._user_of_ours(_inner(routes[0]), flow)) is not None:
-            if mine and token and mine != token:
-                break
-            token = mine or token
-            del routes[0]
-        if token:
-            tags = request.from_.tag or "", request.to.tag or ""
-            found = self._dialogs.open(token, request.call_id, tags, self._answers.clock.at(now))
-            if found is None or not request.to.tag:
-                routed.foreign_token = True
-            else:
-                routed.dialog, routed.to_callee = found
-        return routed
-
-    def _user_of_ours(self, text: str, flow: Flow) -> str | None:
-        """The user part of a URI that leads to us; None if it is somebody else's."""
-        try:
-            uri = self._answers.parse_uri(text)
-        except ParseError:
-            return None  # a lower Route value is for the next to read
-        user = uri.user or ""
-        if uri.is_sip and (self._answers.is_ours(uri.host, flow) or (user and self._dialogs.is_ours(user))):
-            return user
-        return None
 
     def _loops(self, request: Request) -> bool:
         """Whether the request has been here with the same target (RFC 5393 section 4.2; Y03)."""
@@ -227,7 +170,7 @@ class Calls:
         if exhausted(request):
             self._answers.drop("ack-exhausted")
             return
-        routed = self._routed(request, caller.flow, now)
+        routed = self._routes.taken_off(request, caller.flow, now)
         if routed.dialog is None:
             # Of a failure that another edge answered, or of a dialog that never was.
             self.cancels.ack(request, caller)
@@ -297,14 +240,6 @@ class Calls:
         for gone in dead:
             self.cancels.edge_died(gone, now)
             self._proxy.edge_lost(gone[0], now)
-
-
-def _inner(route: str) -> str:
-    """The URI of a Route value, as sent; "" where there is none. A display name may hold anything (section 25.1)."""
-    try:
-        return parse_address(route).uri
-    except ParseError:
-        return ""
 
 
 def _port(hop: Hop) -> int:

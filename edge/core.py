@@ -29,6 +29,7 @@ from edge.registering import Registering
 from edge.settings import CoreSettings
 from edge.token import FlowTokens
 from edge.transactions import Transaction
+from edge.us import Us
 from edge.ways import Way
 from events.commands import FlowLost, ReplyTo
 from events.replies import Authenticated, Found, Refused, Registered, Reply
@@ -82,6 +83,11 @@ class EdgeCore:
         """Whether REGISTERs can be answered: the log's time is known and replies are read. Else they get 503."""
         self.log_away = False
         """Whether the log did not take the last record: calls are then believed by their binding."""
+
+    @property
+    def us(self) -> Us:
+        """Who we are, which the shell tells: where it hears, and where other edges do."""
+        return self._answers.us
 
     # --- what the shell calls -------------------------------------------------------------------------------------
 
@@ -288,7 +294,7 @@ class EdgeCore:
             return
         ours = self._branches.verify(via.branch)
         if ours is None:
-            foreign = not answers.is_ours(via.host, caller.flow)
+            foreign = not answers.us.has(via.host, caller.flow, via.port)
             answers.drop("foreign-response" if foreign else "unexpected-response")
             return
         if ours.loop == "ping":

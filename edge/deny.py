@@ -9,6 +9,8 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from runtime.errors import ConfigError
+from sipcore.errors import ParseError
+from sipcore.uri import ipv6
 
 Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
@@ -116,6 +118,15 @@ def plain(address: Address) -> Address:
     if within is None and IPv6Address(int(address)) in _NAT64:
         within = IPv4Address(int(address) & 0xFFFFFFFF)
     return within or IPv6Address(int(address))
+
+
+@lru_cache(_REMEMBERED)
+def spelled(host: str) -> str:
+    """The one spelling of a host: no brackets, case or last dot, IPv6 in its shortest form, IPv4 out of IPv6."""
+    try:
+        return str(plain(ipv6(host) if ":" in host else IPv4Address(host)))
+    except (ParseError, ValueError):
+        return host.lower().removesuffix(".")
 
 
 def _overlap(one: Network, other: Network) -> bool:

@@ -85,7 +85,7 @@ class Destinations:
             domain = call.user.rpartition("@")[2] or self._settings.default_domain
             number = self._settings.number(target.opaque, domain)
             return None if number is None else f"{number}@{domain}"
-        served = self._answers.served(target.host, call.flow)
+        served = self._answers.served(target.host, call.flow, target.port)
         if served is None or target.user is None:
             return None
         return aor(Uri("sip", target.user, None, served))
@@ -245,7 +245,7 @@ class Destinations:
         """Another domain: for our users only (Y08)."""
         if not call.user or not self._settings.relay or self.gateways.is_at(call.target.host):
             self._proxy.answer(call.context, 403, now, "Relaying Denied")
-        elif call.target.is_sip and self._answers.is_ours(call.target.host, call.flow):
+        elif call.target.is_sip and self._answers.us.has(call.target.host, call.flow, call.target.port):
             self._proxy.answer(call.context, 404, now)  # an address of ours is no domain
         elif call.target.is_sip:
             self._resolve(Resolving(call, [str(call.target)]), now)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from edge.deny import parsed, plain
+from edge.deny import parsed, spelled
 from runtime.errors import ConfigError
 from sipcore.errors import ParseError
 from sipcore.telephone import NO_RULE, NumberRule, dialled, digits, normal
@@ -74,7 +74,7 @@ class Gateways:
         """`rules` of numbers by served domain; raises ConfigError."""
         self._gateways = {name: (gateway, _uri(name, gateway)) for name, gateway in config.gateways.items()}
         self._states = {name: _State() for name in config.gateways}
-        self._hosts = {_host(uri.param("maddr") or uri.host) for _, uri in self._gateways.values()}
+        self._hosts = {spelled(uri.param("maddr") or uri.host) for _, uri in self._gateways.values()}
         self._emergency = frozenset(config.emergency)
         self._rules = rules or {}
 
@@ -84,12 +84,12 @@ class Gateways:
 
     def is_at(self, host: str) -> bool:
         """Whether a gateway is at this name or address, which then is nobody's to call but by a number (S10)."""
-        return _host(host) in self._hosts
+        return spelled(host) in self._hosts
 
     def learn(self, hosts: Iterable[str]) -> None:
         """To these addresses a gateway's name leads."""
         if len(self._hosts) < MOST_HOSTS:
-            self._hosts.update(map(_host, hosts))
+            self._hosts.update(map(spelled, hosts))
 
     def ways(self, text: str, domain: str) -> list[ByGateway]:
         """By which gateways a caller of this domain reaches a number, in the order to be tried; none if by none.
@@ -167,11 +167,6 @@ class Gateways:
         uri = self._gateways[name][1]
         # `#` is no character of a user part (RFC 3261 section 25.1).
         return str(Uri(uri.scheme, number.replace("#", "%23"), None, uri.host, uri.port, uri.params))
-
-
-def _host(host: str) -> str:
-    address = parsed(host)
-    return host.lower().removesuffix(".") if address is None else str(plain(address))
 
 
 def _length(match: tuple[int, str, str]) -> int:

@@ -22,7 +22,7 @@ from edge.location import location_page
 from edge.publisher import Publisher
 from edge.replies import Replies
 from edge.streams import StreamLimits
-from edge.surroundings import Surroundings, host_addresses, outgoing_address
+from edge.surroundings import WILDCARDS, Surroundings, heard_at, host_addresses, outgoing_address
 from edge.tls import Certificates
 from edge.token import TRANSPORTS, FlowTokens
 from edge.transport import StreamSettings, Transports
@@ -35,9 +35,10 @@ from runtime.log.port import Log
 
 log = logging.getLogger("ramal.edge")
 
+HOSTS = 100
+"""Addresses and ports that a lease tells."""
 RETRY = 0.3
 """Seconds between two attempts to become ready."""
-WILDCARDS = ("0.0.0.0", "::")  # noqa: S104  # compared, not bound
 
 TRANSACTIONS = Gauge("ramal_edge_transactions", "Transactions of calls, with those that only absorb repetitions.")
 NEIGHBOURS = Gauge("ramal_edge_neighbours", "Other edges that are known to live.")
@@ -93,10 +94,16 @@ class EdgeService:
         await self.transports.start(self._endpoints)
         await self._surroundings.start()
         self.core.proxy.forwarding.addresses = self._reached_at()
-        addresses = self.addresses() | self._surroundings.address()
-        self._lease = Lease(
-            self._log, self._clock, EdgeLease(self.edge, self.boot, self._config.lease_seconds, addresses)
+        heard = self._heard_at()
+        self.core.us.hears_at(heard)
+        lease = EdgeLease(
+            self.edge,
+            self.boot,
+            self._config.lease_seconds,
+            self.addresses() | self._surroundings.address(),
+            hosts=tuple(host_port(*each) if each[1] else each[0] for each in heard[:HOSTS]),
         )
+        self._lease = Lease(self._log, self._clock, lease)
         self._reading = asyncio.create_task(self._replies.run(), name="edge replies")
         self._staying = asyncio.create_task(self._stay_ready(), name="edge lease")
 
@@ -148,6 +155,10 @@ class EdgeService:
                 reached = outgoing_address(ipv6=ipv6) if host in WILDCARDS else host
                 found.setdefault((transport, ipv6), (reached, port))
         return found
+
+    def _heard_at(self) -> list[tuple[str, int]]:
+        bound = {transport: self.transports.bound(transport) for transport in TRANSPORTS}
+        return heard_at(bound, self._config.advertised, host_addresses())
 
     def _known_by(self, transport: str, host: str, port: int) -> str:
         advertised = self._config.advertised.get(transport)

@@ -21,6 +21,7 @@ from edge.peers import Peers
 from edge.resolver import Resolver
 from edge.rtpengine import Rtpengine
 from edge.transport import Outside, Transports
+from events.leases import EdgeLease
 from runtime.config import Common
 from runtime.database.port import Database
 from runtime.log.port import Log
@@ -28,6 +29,7 @@ from sipcore.errors import ParseError
 from sipcore.uri import parse_uri
 
 LOOPBACK = ("127.0.0.1", "::1")
+WILDCARDS = ("0.0.0.0", "::")  # noqa: S104  # compared, not bound
 
 
 class Surroundings:
@@ -52,7 +54,7 @@ class Surroundings:
         self._core, self._transports = core, transports
         core.probes.gateways = core.calls.destinations.gateways = Gateways(gateways, rules)
         self.peers = Peers(edge, boot, keys, core, self._deliver, transports.flush)
-        self._neighbours = Neighbours(log, edge, boot, self.peers.learn)
+        self._neighbours = Neighbours(log, edge, boot, self._learn)
         self._locations = Locations(database, config.grace_seconds, self._located, rules)
         bound_texts = (*config.udp, *config.tcp, *config.tls, *config.ws, *config.wss)
         bound = [endpoint(text, "RAMAL_EDGE_UDP")[0] for text in bound_texts]
@@ -105,6 +107,12 @@ class Surroundings:
         host, port = self.peers.address
         return {"edges": self._config.edges_advertised or (f"[{host}]:{port}" if ":" in host else f"{host}:{port}")}
 
+    def _learn(self, leases: Sequence[EdgeLease], ended: Sequence[tuple[str, str]]) -> None:
+        """What the log says of other edges (see `edge.neighbours`)."""
+        heard = [(lease.edge, [_endpoint(text) for text in lease.hosts]) for lease in leases]
+        self._core.us.others(heard, gone=[edge for edge, _ in ended])
+        self.peers.learn(leases, ended)
+
     # --- what comes back ------------------------------------------------------------------------------------------
 
     def _deliver(self, send: Send) -> None:
@@ -126,6 +134,29 @@ class Surroundings:
     def _relayed(self, number: int, reply: dict[str, object] | None) -> None:
         self._core.relayed(number, reply, time.monotonic())
         self._transports.flush()
+
+
+def heard_at(
+    bound: Mapping[str, Sequence[tuple[str, int]]], advertised: Mapping[str, str], addresses: Sequence[str]
+) -> list[tuple[str, int]]:
+    """By which hosts and ports (0: any) an edge is reached, given what it has bound by transport, the names that
+    phones know it by, and the addresses of its host, of which it hears at all where it has bound a wildcard."""
+    found = {}
+    for transport, sockets in bound.items():
+        for host, port in sockets:
+            hosts = [a for a in addresses if (":" in a) == (":" in host)] if host in WILDCARDS else [host]
+            found.update(dict.fromkeys((each, port) for each in hosts))
+        if transport in advertised:
+            found[_endpoint(advertised[transport])] = None
+    return list(found)
+
+
+def _endpoint(text: str) -> tuple[str, int]:
+    """Host and port of `host:port`; 0 for `host`."""
+    host, colon, port = text.rpartition(":")
+    if colon and port.isdecimal() and (":" not in host or host.endswith("]")):
+        return host.strip("[]"), int(port)
+    return text.strip("[]"), 0
 
 
 def allowed(config: EdgeConfig, gateways: GatewaysConfig) -> list[str]:
