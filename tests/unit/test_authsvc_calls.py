@@ -282,7 +282,7 @@ class Service:
         self.clock = 1000.0
         settings = AuthSettings(parked=parked)
         there = self.directory
-        users = Users(settings, DOMAINS, None, [there], there, there, clock=lambda: self.clock)
+        self.users = users = Users(settings, DOMAINS, None, [there], there, there, clock=lambda: self.clock)
         self.handler = AuthHandler(
             self.log,  # type: ignore[arg-type]  # the calls it makes
             users,
@@ -294,6 +294,11 @@ class Service:
             clock=lambda: self.clock,
         )
         self.offset = 0
+
+    async def stop(self) -> None:
+        """Ends the handler, and the look-ups that it asked for."""
+        await self.handler.stop()
+        await self.users.stop()
 
     async def give(self, *given: AuthCommand, timestamp: int = AT) -> dict[int, int]:
         """Hands a batch over; returns what may be committed."""
@@ -332,7 +337,7 @@ async def service() -> AsyncIterator[Service]:
     await made.handler.restore(0)
     made.handler.start()
     yield made
-    await made.handler.stop()
+    await made.stop()
 
 
 async def test_a28_the_reply_to_a_caller_goes_to_the_edges_partition(service: Service) -> None:
@@ -457,7 +462,7 @@ async def test_n11_bindings_of_a_closed_connection_may_be_kept_till_they_expire(
     await service.handler.restore(0)
     assert await service.give(lost()) == {0: 1}
     assert service.log.appended == []
-    await service.handler.stop()
+    await service.stop()
 
 
 async def test_n11_where_nothing_more_may_wait_a_closed_connection_is_told_at_once() -> None:
@@ -466,7 +471,7 @@ async def test_n11_where_nothing_more_may_wait_a_closed_connection_is_told_at_on
     service.directory.gate.clear()
     await service.give(register(), lost())
     assert [type(command) for command in service.log.commands()] == [RemoveFlow]
-    await service.handler.stop()
+    await service.stop()
 
 
 @pytest.mark.parametrize("waiting", [False, True], ids=["at once", "after a look-up"])

@@ -124,7 +124,8 @@ class Service:
         self.dead: list[tuple[int, str]] = []
         self.clock = 1000.0
         settings = AuthSettings(parked=parked)
-        users = Users(settings, {REALM: Domain()}, None, [self.source], self.source, clock=lambda: self.clock)
+        sources = [self.source]
+        self.users = users = Users(settings, {REALM: Domain()}, None, sources, self.source, clock=lambda: self.clock)
         self.handler = AuthHandler(
             self.log,  # type: ignore[arg-type]  # the calls it makes
             users,
@@ -135,6 +136,11 @@ class Service:
             clock=lambda: self.clock,
         )
         self.offset = 0
+
+    async def stop(self) -> None:
+        """Ends the handler, and the look-ups that it asked for."""
+        await self.handler.stop()
+        await self.users.stop()
 
     async def _dead(self, record: Any, cause: str) -> None:
         self.dead.append((record.offset, cause))
@@ -155,7 +161,7 @@ async def service() -> AsyncIterator[Service]:
     await made.handler.restore(0)
     made.handler.start()
     yield made
-    await made.handler.stop()
+    await made.stop()
 
 
 def command(
@@ -284,7 +290,7 @@ async def test_what_waits_is_bounded_and_beyond_it_is_503_at_once() -> None:
         ("u0-2", 503),
     ]
     assert drops("parking-full") == before + 4
-    await service.handler.stop()
+    await service.stop()
 
 
 async def test_e22_a_command_past_its_deadline_is_dropped_by_name(service: Service) -> None:
@@ -391,7 +397,7 @@ async def test_a09_after_a_reassignment_a_nonce_is_stale_if_it_was_used_or_may_h
     await service.log.until(1)
     assert [refused.stale for refused in service.log.refused()] == [True] * stale
     assert len(service.log.of(REGISTRAR_COMMANDS)) == (not stale)
-    await service.handler.stop()
+    await service.stop()
 
 
 async def test_a_position_that_the_log_does_not_have_is_left_to_the_worker() -> None:
