@@ -7,7 +7,7 @@ latest when its granted time is over, so that history says what `location` showe
 """
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -30,6 +30,14 @@ class Truth(NamedTuple):
     claim: int
     """Its header `c`; of a Claimed, its own offset."""
     event: RegistrationEvent
+
+
+class Told(NamedTuple):
+    """By what a truth is known again: a command changes an AOR once, at one time."""
+
+    command: str
+    aor: str
+    at: int
 
 
 class Known(NamedTuple):
@@ -115,8 +123,12 @@ class Decision(msgspec.Struct):
     """By binding id: of the interval that was open before the batch."""
     answered: list[BindingsRecorded] = []
     """In order; those whose commands want a reply."""
+    told: dict[Told, None] = {}
+    """What was applied and changed something, in order."""
     void: int = 0
     """Records of an older claim."""
+    repeated: int = 0
+    """Records that stand on the log a second time."""
 
 
 def place(contact: str, received: str | None, path: str | None) -> int:
@@ -138,9 +150,14 @@ def unsure(truths: Sequence[Truth]) -> set[int]:
     return wanted
 
 
-def decide(partition: int, truths: Sequence[Truth], claim: int, known: Mapping[int, Known]) -> Decision:
-    """What the records change, given the highest claim before them and what is known of `unsure` bindings."""
-    batch = _Batch(partition, claim, known)
+def decide(
+    partition: int, truths: Sequence[Truth], claim: int, known: Mapping[int, Known], told: Container[Told] = ()
+) -> Decision:
+    """What the records change, given the highest claim before them and what is known of `unsure` bindings.
+
+    `told` are truths applied lately: one that stands on the log twice is applied once.
+    """
+    batch = _Batch(partition, claim, known, told)
     for truth in truths:
         batch.apply(truth)
     return batch.decision
@@ -149,8 +166,9 @@ def decide(partition: int, truths: Sequence[Truth], claim: int, known: Mapping[i
 class _Batch:
     """Applies records one after the other to a Decision."""
 
-    def __init__(self, partition: int, claim: int, known: Mapping[int, Known]) -> None:
+    def __init__(self, partition: int, claim: int, known: Mapping[int, Known], told: Container[Told]) -> None:
         self.decision = Decision(claim)
+        self._told = told
         self._partition = partition
         self._before = known
         self._open: dict[int, Interval] = {}
@@ -164,6 +182,12 @@ class _Batch:
         event = truth.event
         if isinstance(event, Claimed):
             return
+        if event.changes:
+            told = Told(event.id, event.aor, event.state.at)
+            if told in decision.told or told in self._told:
+                decision.repeated += 1
+                return
+            decision.told[told] = None
         for change in event.changes:
             binding = None
             if change.kind not in _ENDS:

@@ -200,6 +200,8 @@ class LocatorHandler:
         work.answered += decision.answered
         if decision.void:
             dropped("older_claim", decision.void)
+        if decision.repeated:
+            dropped("repeated_truth", decision.repeated)
 
     def _read(self, records: Sequence[Record], dead: list[Append]) -> list[Truth]:
         truths = []

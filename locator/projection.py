@@ -4,12 +4,17 @@ The handler writes the tables that are read with it, a rebuild their shadows.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from itertools import islice
 from typing import NamedTuple
 
-from locator.decider import Decision, Known, Truth, decide, unsure
+from locator.decider import Decision, Known, Told, Truth, decide, unsure
 from locator.tables import Position, Tables, known, statements
 from runtime.database.port import Advance, Database
+
+REPEATS = 4096
+"""Truths of a partition by which a repetition is known. One that was written twice is written in one batch of Kafka's,
+which is at most 1 MiB: some 2,000 truths."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -20,13 +25,18 @@ class Partition:
     at: Position
     known: dict[int, Known] = dataclasses.field(default_factory=dict)
     """Those not used for longest first."""
+    told: dict[Told, None] = dataclasses.field(default_factory=dict)
+    """What was applied last, in order."""
 
-    def learn(self, changes: Mapping[int, Known | None]) -> None:
+    def learn(self, decision: Decision) -> None:
         """Takes over what a committed transaction changed."""
-        for id_, value in changes.items():
+        for id_, value in decision.known.items():
             self.known.pop(id_, None)
             if value is not None:
                 self.known[id_] = value
+        self.told |= decision.told
+        for oldest in list(islice(self.told, max(0, len(self.told) - REPEATS))):
+            del self.told[oldest]
 
     def forget(self, limit: int) -> None:
         """Keeps this many bindings; never in the middle of a batch, which has looked them up."""
@@ -60,7 +70,7 @@ class Projection:
 
         Raises PositionConflict, DatabaseRefused or DatabaseUnavailable; then nothing has changed here either.
         """
-        decisions = [decide(p.number, truths, p.at.claim, p.known) for p, truths, _ in parts]
+        decisions = [decide(p.number, truths, p.at.claim, p.known, p.told) for p, truths, _ in parts]
         advances = [
             Advance(self._tables.projection, partition.number, partition.at.next, end, decision.claim)
             for (partition, _, end), decision in zip(parts, decisions, strict=True)
@@ -68,5 +78,5 @@ class Projection:
         await self._database.transact(statements(self._database, self._tables, decisions), *advances)
         for (partition, _, end), decision in zip(parts, decisions, strict=True):
             partition.at = Position(end, decision.claim)
-            partition.learn(decision.known)
+            partition.learn(decision)
         return decisions

@@ -6,6 +6,7 @@ import pytest
 from aiokafka.protocol.admin import ApiVersionResponse_v0
 from aiokafka.protocol.fetch import FetchRequest, FetchResponse_v4
 from aiokafka.protocol.produce import ProduceRequest, ProduceResponse_v3
+from aiokafka.protocol.transaction import InitProducerIdRequest, InitProducerIdResponse_v0
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +16,7 @@ from runtime.log.kafka_wire import (
     Malformed,
     Produced,
     Request,
+    ask_producer_id,
     fetch,
     fetched,
     frame,
@@ -22,6 +24,7 @@ from runtime.log.kafka_wire import (
     numbered,
     produce,
     produced,
+    producer_id,
     versions,
 )
 
@@ -108,7 +111,7 @@ def test_a_frame_of_an_impossible_size_is_malformed(size: int) -> None:
 
 @given(st.binary(max_size=120))
 def test_any_octets_are_an_answer_or_malformed(octets: bytes) -> None:
-    for read in (produced, fetched, versions):
+    for read in (produced, fetched, versions, producer_id):
         try:
             read(octets)
         except Malformed:
@@ -127,3 +130,14 @@ def test_what_was_cut_short_is_malformed() -> None:
 def test_a_request_names_its_version() -> None:
     assert (produce(1, {}).api, produce(1, {}).version) == (0, 3)
     assert isinstance(produce(1, {}), Request)
+
+
+def test_the_request_for_a_producer_id_is_written_as_aiokafka_writes_it() -> None:
+    theirs = InitProducerIdRequest(None, 0).prepare({22: (0, 0)})
+
+    assert frame(ask_producer_id(), 5, b"me") == sent(theirs, 5, "me")
+
+
+@given(CODES, INT64, CODES)
+def test_a_producer_id_is_read_as_aiokafka_writes_it(code: int, id_: int, epoch: int) -> None:
+    assert producer_id(InitProducerIdResponse_v0(0, code, id_, epoch).encode()) == (code, id_, epoch)

@@ -5,6 +5,8 @@ import pytest
 from events.commands import ReplyTo
 from events.registrations import AorState, Binding, BindingsRecorded, Change, Claimed, Kind
 from locator.decider import LAPSED, Decision, Interval, Known, Location, decide, place, unsure
+from locator.projection import REPEATS, Partition
+from locator.tables import Position
 from tests.locator_kit import START, Scribe, truths
 
 ALICE = "alice@example.test"
@@ -185,3 +187,28 @@ def test_who_ended_it_fits_its_column(scribe: Scribe) -> None:
     long = BindingsRecorded("i", ALICE, "operator:" + "x" * 300, event.changes, event.state)
     began: list[Interval] = decide(0, truths([long]), 0, {}).began
     assert [len(interval.began_by) for interval in began] == [255]
+
+
+def test_truths_that_stand_on_the_log_twice_are_applied_and_answered_once(scribe: Scribe) -> None:
+    events = [scribe.register(ALICE, DESK, reply=REPLY), scribe.end(ALICE, DESK)]  # all at one time
+    decision = decide(0, truths([*events, *events]), 0, {})
+    assert _spans(decision) == [("created", 0, 0, "unregistered")]
+    assert (decision.repeated, decision.answered) == (2, [events[0]])
+    again = decide(0, truths(events, begin=9), 0, {}, decision.told)
+    assert (again.repeated, again.began, again.rows, again.answered) == (2, [], {}, [])
+
+
+def test_a_command_that_changes_nothing_is_answered_as_often_as_it_stands_there(scribe: Scribe) -> None:
+    event = scribe.end(ALICE, DESK, reply=REPLY)
+    decision = decide(0, truths([event, event]), 0, {})
+    assert (decision.repeated, decision.answered) == (0, [event, event])
+
+
+def test_what_is_remembered_to_know_repetitions_is_bounded(scribe: Scribe) -> None:
+    partition = Partition(0, Position(0, -1))
+    events = [scribe.register(ALICE, DESK) for _ in range(REPEATS + 10)]
+    for event in events:
+        partition.learn(decide(0, truths([event]), 0, {}))
+    assert len(partition.told) == REPEATS
+    assert decide(0, truths([events[-1]]), 0, {}, partition.told).repeated == 1
+    assert decide(0, truths([events[0]]), 0, {}, partition.told).repeated == 0
