@@ -90,7 +90,7 @@ class Publish(NamedTuple):
 class Actions:
     """What is to be done, in order."""
 
-    __slots__ = ("drops", "forwards", "lookups", "media", "publishes", "resolves", "seeks", "sends", "statuses")
+    __slots__ = ("drops", "forwards", "gone", "lookups", "media", "publishes", "resolves", "seeks", "sends", "statuses")
 
     def __init__(self) -> None:
         self.sends: list[Send] = []
@@ -100,6 +100,8 @@ class Actions:
         self.lookups: list[LookUp] = []
         self.resolves: list[Resolve] = []
         self.media: list[Media] = []
+        self.gone: list[str] = []
+        """Ids of what other edges have sent by connections of ours that have closed since."""
         self.drops: dict[str, int] = {}
         """How many messages were dropped or refused, by name."""
         self.statuses: dict[int, int] = {}

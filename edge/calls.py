@@ -17,6 +17,7 @@ from edge.call import Asked, opened, rows_that_go_on, shed
 from edge.cancels import Cancels
 from edge.destinations import Destinations
 from edge.dialog import Dialog, DialogTokens, Hop
+from edge.failures import Failures
 from edge.proxy import Proxy
 from edge.relaying import Leg, leg_of
 from edge.routes import Routed, Routes
@@ -56,6 +57,7 @@ class Calls:
         self._realms = tuple(answers.settings.algorithms)
         self.asked = Asked(answers.settings.reply_seconds)
         self.destinations = Destinations(answers, tokens, proxy_, self.asked)
+        self.failures = Failures(answers, layer, proxy_)
         self.cancels = Cancels(answers, layer, proxy_, self.asked.forget)
         self._admission = Admission(answers, layer, proxy_, self.asked, self.destinations)
 
@@ -153,6 +155,7 @@ class Calls:
             return
         context = opened(request, caller, self._answers, self._layer, now)
         context.route_token = False
+        context.secure = routed.uri[:5].lower() == "sips:"
         context.rows = rows_that_go_on(context.request, "", self._realms)
         hop = dialog.callee if routed.to_callee else dialog.caller
         context.leg = self._leg(request, dialog, to_callee=routed.to_callee)
@@ -218,7 +221,7 @@ class Calls:
 
     def next_timer(self) -> float | None:
         """When `on_time` is next of use."""
-        look = self._proxy.next_look() if self._proxy.ringing else None
+        look = self.failures.next_look()
         times = (self.asked.next_timer(), self.cancels.next_timer(), self.destinations.next_timer(), look)
         return min((time for time in times if time is not None), default=None)
 
@@ -229,17 +232,20 @@ class Calls:
             self._proxy.unavailable(call.context, now)
         self.cancels.on_time(now)
         self.destinations.on_time(now)
-        if self._proxy.ringing and self._proxy.next_look() <= now:
-            self._proxy.on_time(now)
+        look = self.failures.next_look()
+        if look is not None and look <= now:
+            self.failures.on_time(now)
             self.destinations.look_again(self._proxy.ringing, now)
 
     def edges(self, live: frozenset[tuple[str, str]], now: float) -> None:
         """Which other edges live."""
-        dead = self._proxy.forwarding.neighbours - live
+        before = self._proxy.forwarding.neighbours
         self._proxy.forwarding.neighbours = live
-        for gone in dead:
+        for gone in before - live:
             self.cancels.edge_died(gone, now)
-            self._proxy.edge_lost(gone[0], now)
+            self.failures.edge_lost(gone[0], now)
+        for edge, boot in live - before:
+            self.failures.edge_began(edge, boot, now)
 
 
 def _port(hop: Hop) -> int:

@@ -5,7 +5,7 @@ edges, waits half a second for its INVITE, and then is answered by what is known
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from edge.actions import Seek, Send
 from edge.answers import Answers
@@ -15,8 +15,9 @@ from edge.flow import Flow
 from edge.proxy import Proxy
 from sipcore import hop_by_hop
 from sipcore.errors import ParseError
-from sipcore.message import Request
+from sipcore.message import Request, Row
 from sipcore.parser import parse_datagram
+from sipcore.proxy import has_to_tag
 from sipcore.transactions import Known, Server, Transactions
 
 HELD = 0.5
@@ -46,8 +47,10 @@ class Cancels:
         self._told = cancelled
         self._waiting: dict[str, tuple[Request, Hop]] = {}
         self._held: deque[tuple[float, str]] = deque()
-        self._carried: deque[tuple[float, tuple[str, str], Flow, bytes]] = deque()
+        self._carried: deque[tuple[float, tuple[str, str], Flow, bytes, str]] = deque()
         self._carried_bytes = 0
+        self._by_connection: dict[Flow, dict[str, None]] = {}
+        """The ids of those that went by a connection."""
         self._dead: dict[tuple[str, str], float] = {}
         """Edges that died, and when: their INVITEs are nobody's."""
 
@@ -74,12 +77,14 @@ class Cancels:
             self._answers.actions.seeks.append(Seek(self._answers.command_id(), caller.flow, request.encode()))
 
     def _cancelled(self, invite: Server, request: Request, caller: Hop, now: float) -> None:
-        """200 to the CANCEL; then what rings is cancelled, and the INVITE ends with 487."""
-        self._answer(request, caller, 200)
+        """200 to the CANCEL, with the To tag of its INVITE's answer (section 9.2); then what rings is cancelled."""
         context = invite.user
         if isinstance(context, Context):
+            self._answer(_tagged(request, self._proxy.to_tag(context)), caller, 200)
             self._told(context)
             self._proxy.cancel(context, now, [row for row in request.rows if row.name == "reason"])
+        else:
+            self._answer(request, caller, 200)
 
     def _answer(self, request: Request, caller: Hop, status: int) -> None:
         self._answers.stateless_to(request, caller, TRUSTED, status)
@@ -100,23 +105,37 @@ class Cancels:
         """Another edge has taken what was sought."""
         self._waiting.pop(id_, None)
 
-    def carried(self, data: bytes, flow: Flow, edge: str, boot: str, now: float) -> None:
-        """We send an INVITE to a phone of ours for another edge: if that dies, we alone can cancel it."""
-        self._carried.append((now, (edge, boot), flow, data))
+    def carried(self, data: bytes, flow: Flow, edge: tuple[str, str], id_: str, now: float) -> None:
+        """We send an INVITE to a phone of ours for another edge: if that dies, we alone can cancel it.
+
+        And if the connection that it went by closes, we alone know.
+        """
+        self._carried.append((now, edge, flow, data, id_))
         self._carried_bytes += len(data)
+        if flow.connection and id_:
+            self._by_connection.setdefault(flow, {})[id_] = None
         while self._carried and (
             self._carried[0][0] + CARRIED_SECONDS < now
             or len(self._carried) > CARRIED
             or self._carried_bytes > CARRIED_BYTES
         ):
-            self._carried_bytes -= len(self._carried.popleft()[3])
+            _, _, old, octets, old_id = self._carried.popleft()
+            self._carried_bytes -= len(octets)
+            if old_id and (ids := self._by_connection.get(old)) is not None:
+                ids.pop(old_id, None)
+                if not ids:
+                    del self._by_connection[old]
+
+    def closed(self, flow: Flow) -> Iterable[str]:
+        """A connection of ours is closed: the ids of what other edges have sent by it."""
+        return self._by_connection.pop(flow, ())
 
     def _cancel_carried(self, request: Request, now: float) -> None:
         """Cancels what we sent for an edge that died, if it is this CANCEL's call (Y38)."""
         if not self._has_dead(now):
             return
         call_id, number, tag = request.call_id, request.cseq.number, request.from_.tag
-        for _, edge, flow, data in self._carried:
+        for _, edge, flow, data, _ in self._carried:
             if edge not in self._dead or call_id.encode("utf-8", "surrogateescape") not in data:
                 continue
             try:
@@ -171,3 +190,11 @@ class Cancels:
         number = f"{request.cseq.number} INVITE"
         rows = [row._replace(value=number) if row.name == "cseq" else row for row in request.rows]
         self._answer(Request("INVITE", request.uri, rows), caller, 487)
+
+
+def _tagged(request: Request, tag: str) -> Request:
+    """The request as it would be answered with this To tag; one that has a tag keeps it."""
+    if has_to_tag(request):
+        return request
+    rows = [Row(*row[:2], f"{row.value};tag={tag}") if row.name == "to" else row for row in request.rows]
+    return Request(request.method, request.uri, rows)

@@ -17,9 +17,11 @@ class Context:
     """A response context: one received request, its attempts, and the final responses that came (section 16.7)."""
 
     __slots__ = (
+        "answer_by",
         "aor",
         "call_id",
         "caller",
+        "caller_gone",
         "cancelled",
         "domain",
         "final",
@@ -32,9 +34,11 @@ class Context:
         "request",
         "route_token",
         "rows",
+        "secure",
         "seen",
         "server",
         "tag",
+        "to_tag",
         "waiting",
     )
 
@@ -43,10 +47,16 @@ class Context:
         self.server = server
         self.caller = caller
         """Whence it came, with the edge whose flow it is."""
+        self.caller_gone = False
+        """Whether that was a connection that has closed since."""
         self.rows: Sequence[Row] = request.rows
         """The rows that go on."""
         self.call_id = request.call_id
         self.tag = request.from_.tag or ""
+        self.to_tag = ""
+        """Of the responses that the caller has had, the first with one; those of our own have it too."""
+        self.secure = request.uri[:5].lower() == "sips:"
+        """Whether what it asks for is a sips: URI (RFC 5630 section 5.3)."""
         self.route_token = True
         """Whether the dialog that it begins keeps us on its way."""
         self.domain = ""
@@ -67,6 +77,8 @@ class Context:
         self.finals: list[Response] = []
         self.final = 0
         self.cancelled = False
+        self.answer_by = 0.0
+        """Until when the answers of those that were cancelled are waited for; monotonic seconds."""
         self.no_more = False
         """No new attempt is made: it was answered, declined by 6xx, or cancelled."""
 
@@ -84,6 +96,7 @@ class Attempt:
         "client",
         "context",
         "gives_up",
+        "gone",
         "hop",
         "index",
         "leg",
@@ -101,7 +114,9 @@ class Attempt:
         self.branch = branch
         self.client: Client | None = None
         self.gives_up = 0.0
-        """Timer C, or the end of what is tried without an owner; monotonic seconds, 0: never."""
+        """Timer C, or the end of what is tried in spite of a loss; monotonic seconds, 0: never."""
+        self.gone = False
+        """Whether the connection that it went by has closed since."""
         self.provisional = False
         self.leg = context.leg
         """How rtpengine knows it, if its media is relayed."""

@@ -145,12 +145,15 @@ class EdgeCore:
         """Another edge has taken what was sought."""
         self.calls.cancels.found_elsewhere(id_)
 
-    def carried(self, data: bytes, flow: Flow, now: float) -> None:
-        """An INVITE that another edge sends by a flow of ours; its branch tells whose it is."""
+    def carried(self, data: bytes, flow: Flow, now: float, id_: str = "") -> None:
+        """An INVITE that another edge sends by a flow of ours; its branch tells whose it is.
+
+        It is told by `id_` if the flow is a connection that closes later.
+        """
         branch = BRANCH.search(data, 0, TOP)
         ours = None if branch is None else self._branches.verify(branch[1].decode("ascii", "replace"))
         if ours is not None:
-            self.calls.cancels.carried(data, flow, ours.edge, ours.boot, now)
+            self.calls.cancels.carried(data, flow, (ours.edge, ours.boot), id_, now)
 
     def relayed(self, number: int, reply: dict[str, object] | None, now: float) -> None:
         """rtpengine's answer to a `Media`; None: there was none."""
@@ -192,12 +195,14 @@ class EdgeCore:
 
     def unsent(self, failures: Iterable[tuple[str, int]], now: float) -> None:
         """What was sent with these ids (branches) did not leave: 430, its connection is gone; 503, anything else."""
-        for branch, status in failures:
-            client = self._layer.failed(branch, now)
+        for id_, status in failures:
+            if self.calls.failures.only_lost(id_, status, now):
+                continue
+            client = self._layer.failed(id_, now)
             if client is not None:
                 self._answers.drop(f"unsent-{status}")
                 if not self.probes.lost(client.user, now):
-                    self.proxy.unsent(client, status, now)
+                    self.calls.failures.unsent(client, status, now)
 
     def located(self, number: int, found: Located, now: float) -> None:
         """The answer to a `LookUp`."""
@@ -211,6 +216,8 @@ class EdgeCore:
     def closed(self, flow: Flow, now: float) -> None:
         """A connection is closed: if a phone had registered by it, the log is told (CHECKLIST N11, W08)."""
         answers = self._answers
+        self.calls.failures.closed(flow, now)
+        answers.actions.gone += self.calls.cancels.closed(flow)
         deadline = answers.clock.at(now) + int(answers.settings.reply_seconds * 1000)
         for aor, user in self._flows.pop(flow, {}).items():
             answers.drop("flow-lost")
@@ -242,7 +249,7 @@ class EdgeCore:
         self._registering.on_time(now)
         for client in self._layer.on_time(now):
             if not self.probes.lost(client.user, now):
-                self.proxy.timed_out(client, now)
+                self.calls.failures.timed_out(client, now)
         self.calls.on_time(now)
         self.probes.on_time(now)
         for flow in self._keepalives.due(now):

@@ -17,6 +17,8 @@ RECORDED = frozenset({"INVITE", "SUBSCRIBE", "REFER"})
 """Methods that begin a dialog: we stay on its way (CHECKLIST Y12)."""
 LOST_OWNER_SECONDS = 4.0
 """How long a phone on UDP is tried without its owner (DESIGN section 8)."""
+SECURE = ("tls", "wss")
+"""What a sips: request may go by (RFC 3261 section 26.2.2; RFC 5630 section 5; T18)."""
 NAMED = {"udp": 5060, "tcp": 5060, "tls": 5061}
 """By what a server that names itself is reached, and its port where it names none (RFC 3261 section 19.1.2)."""
 
@@ -67,7 +69,8 @@ class Forwarding:
         if context.route_token and context.request.method in RECORDED:
             dialog = Dialog(self._back(context), hop, 0 if leg is None else leg.octet)
             token = self._dialogs.make(dialog, context.call_id, context.tag, self._answers.clock.at(now))
-            records = self.record_routes(token, context.caller.flow, flow, uri.startswith("sips:"))
+            onward = _is_secure(uri) or bool(routes and _is_secure(routes[0].partition("<")[2]))
+            records = self.record_routes(token, context.caller.flow, flow, (context.secure, onward))
         return proxy.proxied(context.request, uri, via, record_routes=records, routes=routes, rows=context.rows)
 
     def _back(self, context: Context) -> Hop:
@@ -106,14 +109,25 @@ class Forwarding:
             return advertised
         return host_port(flow.local_host, flow.local_port) if flow.local_host else self._settings.default_domain
 
-    def record_routes(self, token: str, caller: Flow, callee: Flow, secure: bool) -> list[str]:
-        """Our Record-Route values, the topmost first; two where transport, family or address change (RFC 5658)."""
-        near, far = (_address(flow.transport, self.sent_by(flow)) for flow in (callee, caller))
-        scheme = "sips" if secure else "sip"
-        if near == far:
-            return [f"<{scheme}:{token}@{near};lr>"]
-        return [f"<{scheme}:{token}@{near};lr;r2=on>", f"<{scheme}:{token}@{far};lr;r2=on>"]
+    def record_routes(self, token: str, caller: Flow, callee: Flow, secure: tuple[bool, bool]) -> list[str]:
+        """Our Record-Route values, the topmost first; two where scheme, transport, family or address change (RFC 5658).
+
+        `secure`: whether a sips: URI was asked for, and whether one, or a Route of sips:, goes on. Each side gets what
+        it can follow (RFC 3261 section 16.6, step 4; RFC 5630 section 5.3).
+        """
+        near = _record(secure[1], token, callee.transport, self.sent_by(callee))
+        secure_caller = caller if caller.transport in SECURE else self.outward("tls", caller.remote_host, 0).flow
+        if secure[0] and secure_caller.local_port:
+            far = _record(True, token, secure_caller.transport, self.sent_by(secure_caller))
+        else:
+            far = _record(False, token, caller.transport, self.sent_by(caller))
+        return [f"<{near};lr>"] if near == far else [f"<{near};lr;r2=on>", f"<{far};lr;r2=on>"]
 
 
-def _address(transport: str, sent_by: str) -> str:
-    return sent_by if transport == "udp" else f"{sent_by};transport={transport}"
+def _record(secure: bool, token: str, transport: str, sent_by: str) -> str:
+    by = "" if transport == "udp" else f";transport={transport}"
+    return f"{'sips' if secure else 'sip'}:{token}@{sent_by}{by}"
+
+
+def _is_secure(uri: str) -> bool:
+    return uri[:5].lower() == "sips:"

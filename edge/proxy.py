@@ -11,7 +11,7 @@ from edge.answers import Answers
 from edge.branch import Branches
 from edge.context import Attempt, Context
 from edge.dialog import Hop
-from edge.forwarding import Forwarding
+from edge.forwarding import SECURE, Forwarding
 from edge.relaying import Leg, Relaying, has_sdp, response_with_body, with_body
 from edge.ways import Target, Way
 from sipcore import proxy
@@ -23,10 +23,8 @@ IDENTITIES = frozenset({"p-asserted-identity", "p-preferred-identity", "remote-p
 """What phones may claim to nobody (RFC 3325 section 5; CHECKLIST S07); the last is what came before RFC 3325."""
 CONGESTED = 1300
 """Octets above which a request does not go by UDP to a next hop found by URI (RFC 3261 section 18.1.1)."""
-SECURE = ("tls", "wss")
-"""What a sips: request may go by (RFC 3261 section 26.2.2; RFC 5630 section 5; T18)."""
-LOOK_AGAIN = 1.0
-"""Seconds between two looks at ringing calls: Timer C, late forks."""
+CANCELLED_SECONDS = 5.0
+"""How long the answers of those that the caller has cancelled are waited for: T4, as long as anything is on its way."""
 ELSEWHERE = Row("reason", "Reason", 'SIP;cause=200;text="Call completed elsewhere"')
 BUSY_ELSEWHERE = Row("reason", "Reason", 'SIP;cause=600;text="Busy Everywhere"')
 
@@ -46,7 +44,6 @@ class Proxy:
         self.relaying = Relaying(answers)
         self.ringing: dict[Context, None] = {}
         """INVITEs without a final response, in the order they came."""
-        self._looked = 0.0
 
     # --- begin ----------------------------------------------------------------------------------------------------
 
@@ -61,11 +58,18 @@ class Proxy:
         self._next_group(context, now)
 
     def join(self, context: Context, targets: Iterable[Target], now: float) -> None:
-        """Adds targets that have come while the others ring (Y10); a phone that comes by another way rings already."""
+        """Adds targets that have come while the others ring (Y10); a phone that comes by another way rings already.
+
+        But where its connection went while it rang, it hears the same INVITE again.
+        """
         if context.no_more or context.final:
             return
         for target in targets:
             uri = parse_uri(target.uri)
+            lost = (each for each in context.live.values() if each.gone and equal(uri, parse_uri(each.target.uri)))
+            if (attempt := next(lost, None)) is not None:
+                self._resume(attempt, target, now)
+                continue
             waiting = (parse_uri(each.uri) for group in context.waiting for each in group)
             if any(equal(uri, known) for known in (*(seen for seen, _ in context.seen), *waiting)):
                 continue
@@ -95,32 +99,47 @@ class Proxy:
             if any(hop == way.hop and equal(uri, seen) for seen, hop in context.seen):
                 return
             context.seen.append((uri, way.hop))
+        branch = self._branches.make(proxy.loop_digest(context.request))
+        self._launch(Attempt(context, target, index, way.hop, branch), now)
+
+    def _resume(self, attempt: Attempt, target: Target, now: float) -> None:
+        """The INVITE of an attempt whose connection is gone, by another to the same Contact and in the same branch.
+
+        A phone that remembers it takes it for a retransmission, one that has begun anew for a call.
+        """
+        hop, _ = self.forwarding.reachable(target.ways[0].hop, attempt.context.caller.flow, now)
+        if hop is None or hop == attempt.hop or attempt.client is None:
+            return
+        self._answers.drop("flow-replaced")
+        self._layer.forget_client(attempt.client)
+        attempt.target, attempt.index = target, 0
+        attempt.gone = attempt.provisional = False
+        self._launch(attempt, now)
+
+    def _launch(self, attempt: Attempt, now: float) -> None:
+        context, target, index, branch = attempt.context, attempt.target, attempt.index, attempt.branch
+        way = target.ways[index]
         hop, gives_up = self.forwarding.reachable(way.hop, context.caller.flow, now)
         if hop is None:
             self._answers.drop("flow-gone")
             context.finals.append(self._made(context, 430))
             return
-        uri_sent = way.uri or target.uri
-        if context.request.uri[:5].lower() == "sips:" and hop.flow.transport not in SECURE:
+        uri = proxy.by_scheme(way.uri or target.uri, secure=context.secure)
+        if uri is None or (context.secure and hop.flow.transport not in SECURE):
             context.finals.append(self._made(context, 480, None, [("Warning", '380 ramal "SIPS Not Allowed"')]))
             return
-        branch = self._branches.make(proxy.loop_digest(context.request))
-        leg = self._leg(context, hop, branch)
-        request = self.forwarding.request(context, uri_sent, target.routes, hop, branch, leg, now)
+        leg = attempt.leg = attempt.leg or self._leg(context, hop, branch)
+        request = self.forwarding.request(context, uri, target.routes, hop, branch, leg, now)
         if not hop.edge and hop.flow.transport == "udp" and way.may_grow and len(request.encode()) > CONGESTED:
             # By TCP to the same place; if that cannot be reached, by UDP after all (section 18.1.1).
-            target = Target(target.uri, (*target.ways[:index], way.by_tcp(), *_small(target.ways[index:])), target.q,
-                            target.routes)  # fmt: skip
+            ways = (*target.ways[:index], way.by_tcp(), *_small(target.ways[index:]))
+            target = attempt.target = Target(target.uri, ways, target.q, target.routes)
             way = target.ways[index]
             hop = way.hop
-            request = self.forwarding.request(context, uri_sent, target.routes, hop, branch, leg, now)
-        attempt = Attempt(context, target, index, hop, branch)
-        if context.is_invite:
-            attempt.gives_up = gives_up or now + self._settings.timer_c
-        else:
-            attempt.gives_up = gives_up
+            request = self.forwarding.request(context, uri, target.routes, hop, branch, leg, now)
+        attempt.hop = hop
+        attempt.gives_up = gives_up or (now + self._settings.timer_c if context.is_invite else 0.0)
         context.live[branch] = attempt
-        attempt.leg = leg
         if leg is None or not has_sdp(context.request):
             self._open(attempt, request, way, now)
         else:
@@ -139,9 +158,9 @@ class Proxy:
                 self.relaying.end_branch(leg)  # given up meanwhile
             elif body is None:
                 self._answers.drop("not-relayed")
-                self._gone(attempt, 503, now)
+                self.gone(attempt, 503, now)
             elif attempt.context.no_more:
-                self._gone(attempt, 487, now)
+                self.gone(attempt, 487, now)
             else:
                 self._open(attempt, with_body(request, body), way, now)
 
@@ -176,8 +195,8 @@ class Proxy:
     def _send_stateless(self, request: Request, target: Target, caller: Hop) -> None:
         way = target.ways[0]
         hop, _ = self.forwarding.reachable(way.hop, caller.flow, 0.0)
-        if hop is None:
-            self._answers.drop("flow-gone")
+        if hop is None or (target.uri[:5].lower() == "sips:" and hop.flow.transport not in SECURE):
+            self._answers.drop("flow-gone" if hop is None else "sips-in-clear")
             return
         branch = self._branches.make(proxy.loop_digest(request))
         sent = proxy.proxied(request, target.uri, self.forwarding.via(hop.flow, branch), routes=target.routes)
@@ -207,7 +226,7 @@ class Proxy:
         """A response that nobody above could know as his: it is not passed on, but a final one has ended its branch."""
         self._answers.drop("response-without-via")
         if status >= 200:
-            self._gone(attempt, 502, now)
+            self.gone(attempt, 502, now)
         else:
             self._rings(attempt, now)
 
@@ -258,6 +277,8 @@ class Proxy:
             attempt.gives_up = now + self._settings.timer_c
 
     def _up(self, context: Context, response: Response, now: float) -> None:
+        if not context.to_tag and response.status > 100:
+            context.to_tag = proxy.to_tag(response)
         if self._layer.respond(context.server, response, now):
             statuses = self._answers.actions.statuses
             statuses[response.status] = statuses.get(response.status, 0) + 1
@@ -295,13 +316,13 @@ class Proxy:
             self.ringing.pop(context, None)
         if context.final:
             return
-        if context.cancelled:
-            self.answer(context, 487, now)
-            return
         if not context.finals:
-            self.answer(context, 480, now)
+            self.answer(context, 487 if context.cancelled else 480, now)
             return
-        chosen = proxy.best(context.finals)
+        finals = context.finals
+        if context.cancelled:  # of several, the one whose tag the caller has had
+            finals = sorted(finals, key=lambda final: proxy.to_tag(final) != context.to_tag)
+        chosen = proxy.best(finals, cancelled=context.cancelled)
         if chosen.status == 430:  # the flow is gone, and no other was there (CHECKLIST N06)
             chosen = self._made(context, 480)
         if chosen.status == 408 and not context.is_invite:
@@ -321,8 +342,12 @@ class Proxy:
     def _made(
         self, context: Context, status: int, reason: str | None = None, headers: Iterable[tuple[str, str]] = ()
     ) -> Response:
-        tag = self._answers.entropy(8).hex()
-        return respond(context.request, status, reason, to_tag=tag, headers=headers)
+        return respond(context.request, status, reason, to_tag=self.to_tag(context), headers=headers)
+
+    def to_tag(self, context: Context) -> str:
+        """The tag of responses of our own: one for all of them, and that of the phone if the caller knows it."""
+        context.to_tag = context.to_tag or self._answers.entropy(8).hex()
+        return context.to_tag
 
     def unavailable(self, context: Context, now: float) -> None:
         """Something that is needed is away: 503, and when to come again."""
@@ -331,80 +356,34 @@ class Proxy:
     # --- ends -----------------------------------------------------------------------------------------------------
 
     def cancel(self, context: Context, now: float, reasons: Sequence[Row] = ()) -> None:
-        """The caller's CANCEL: all attempts are cancelled, and the INVITE ends with 487 (section 16.10)."""
+        """The caller's CANCEL: all attempts are cancelled (section 16.10).
+
+        What they answer goes up as any other answer (section 16.7, step 6), a 487 of our own only where none comes.
+        """
         if context.final:
             return
         context.cancelled = context.no_more = True
+        context.answer_by = now + CANCELLED_SECONDS
         context.waiting.clear()
         for attempt in context.live.values():
             if attempt.client is not None:
                 self._layer.cancel(attempt.client, now, tuple(reasons))
         self._settle(context, now)
 
-    def timed_out(self, client: Client, now: float) -> None:
-        """No final response came: as if it had been 408 (section 16.7; Timer B or F)."""
-        self._gone(client.user, 408, now)
+    def gone(self, attempt: Attempt, status: int, now: float) -> None:
+        """An attempt has failed without a response: as if this had been answered (sections 16.8 and 16.9)."""
+        context = attempt.context
+        if context.live.pop(attempt.branch, None) is not None:
+            self._failed(attempt, self._made(context, 487 if context.cancelled else status), now)
 
-    def unsent(self, client: Client, status: int, now: float) -> None:
-        """The request could not be sent: as if this had been answered, 503 or 430 (section 16.9)."""
-        attempt = client.user
-        if not (isinstance(attempt, Attempt) and self._alone(attempt, client, now)):
-            self._gone(attempt, status, now)
-
-    def _gone(self, attempt: object, status: int, now: float) -> None:
-        if isinstance(attempt, Attempt) and attempt.context.live.pop(attempt.branch, None) is not None:
-            self._failed(attempt, self._made(attempt.context, status), now)
-
-    def edge_lost(self, edge: str, now: float) -> None:
-        """Another edge is gone: its phones on UDP are reached without it; what its connections had not taken fails.
-
-        What rings at one of those may still be answered: silence is no proof of death (CHECKLIST N12).
-        """
-        for client in self._layer.open_clients():
-            attempt = client.user
-            if not isinstance(attempt, Attempt) or attempt.hop.edge != edge:
-                continue
-            if attempt.provisional and not attempt.hop.flow.reliable:
-                client.destination = self._by_us(attempt)  # its CANCEL, if there is to be one
-            elif not attempt.provisional and not self._alone(attempt, client, now):
-                self._layer.forget_client(client)
-                self._gone(attempt, 430, now)
-
-    def _by_us(self, attempt: Attempt) -> Way:
-        """The way to a phone on UDP from our own address."""
-        flow = attempt.target.ways[attempt.index].hop.flow
-        caller = attempt.context.caller.flow
-        return Way(self.forwarding.outward("udp", flow.remote_host, flow.remote_port, caller), flow.remote_port)
-
-    def _alone(self, attempt: Attempt, client: Client, now: float) -> bool:
-        """Tries a phone on UDP once more whose owner has died; False if that is of no use."""
-        context, hop = attempt.context, attempt.target.ways[attempt.index].hop
-        owned = hop.edge not in ("", self._edge) and not hop.flow.reliable
-        if not owned or context.no_more or any(edge == hop.edge for edge, _ in self.forwarding.neighbours):
+    def again(self, attempt: Attempt, now: float) -> bool:
+        """Tries an attempt's way once more, in a new branch; False if it has ended."""
+        if attempt.context.live.pop(attempt.branch, None) is None:
             return False
-        if attempt.hop is not hop or context.live.pop(attempt.branch, None) is None:
-            return False
-        self._layer.forget_client(client)
-        self._attempt(context, attempt.target, now, attempt.index, again=True)
+        if attempt.client is not None:
+            self._layer.forget_client(attempt.client)
+        self._attempt(attempt.context, attempt.target, now, attempt.index, again=True)
         return True
-
-    def next_look(self) -> float:
-        """When ringing calls are looked at next."""
-        return self._looked + LOOK_AGAIN
-
-    def on_time(self, now: float) -> None:
-        """Timer C, and the end of what is tried without an owner (section 16.8)."""
-        self._looked = now
-        late = [a for context in self.ringing for a in context.live.values() if a.gives_up and a.gives_up <= now]
-        for attempt in late:
-            attempt.gives_up = 0.0
-            if attempt.provisional and attempt.client is not None:
-                self._answers.drop("timer-c")
-                self._layer.cancel(attempt.client, now, ())
-            else:
-                if attempt.client is not None:
-                    self._layer.forget_client(attempt.client)
-                self._gone(attempt, 408 if attempt.hop.edge else 430, now)
 
 
 def claims_identity(message: Message) -> bool:

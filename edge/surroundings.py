@@ -118,7 +118,7 @@ class Surroundings:
     def _deliver(self, send: Send) -> None:
         """Another edge sends by a flow of ours."""
         if send.data.startswith(b"INVITE "):
-            self._core.carried(send.data, send.flow, time.monotonic())
+            self._core.carried(send.data, send.flow, time.monotonic(), send.id)
         self._transports.deliver(send)
 
     def _located(self, answers: Sequence[tuple[int, Located]]) -> None:

@@ -238,6 +238,8 @@ class Transports:
                 self._send_away(send)
             else:
                 self.deliver(send)
+        for id_ in actions.gone:
+            self.unsent(id_, GONE)
         if actions.publishes:
             self._publish(actions.publishes)
         if actions.forwards or actions.seeks or actions.lookups or actions.resolves or actions.media:

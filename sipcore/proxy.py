@@ -37,6 +37,16 @@ def request_uri(contact: Uri) -> str:
     return str(Uri(contact.scheme, contact.user, contact.password, contact.host, contact.port, params, ""))
 
 
+def by_scheme(uri: str, *, secure: bool) -> str | None:
+    """The Request-URI for a target; None where what asks for a sips: URI (`secure`) would go on to another.
+
+    Whether it is sips: is the request's to say, not the binding's (RFC 5630 section 5.3).
+    """
+    if uri[:5].lower() == "sips:":
+        return uri if secure else f"sip:{uri[5:]}"
+    return None if secure else uri
+
+
 def loop_digest(request: Request) -> str:
     """All that decides where a request goes next, as 8 hex digits (section 16.6, step 8; RFC 5393 section 4.2).
 
@@ -151,13 +161,14 @@ def unfit(response: Response) -> Response:
     return Response(response.status, response.reason, rows)
 
 
-def best(responses: Sequence[Response]) -> Response:
+def best(responses: Sequence[Response], *, cancelled: bool = False) -> Response:
     """The final response to be forwarded of all that came; there is at least one (section 16.7, steps 6 and 7).
 
-    Any 6xx, else the lowest class, within 4xx one by which the client can do better; a 503 goes on as 500.
-    Challenges of all 401 and 407 are gathered into it (CHECKLIST A13, Y21, Y22).
+    Any 6xx, else the lowest class, within 4xx one by which the client can do better; a 503 goes on as 500. Once it is
+    `cancelled` by the client a 487 comes before all but 6xx. Challenges of all 401 and 407 are gathered into it
+    (CHECKLIST A13, Y21, Y22).
     """
-    chosen = min(enumerate(responses), key=lambda each: (*_rank(each[1].status), each[0]))[1]
+    chosen = min(enumerate(responses), key=lambda each: (*_rank(each[1].status, cancelled), each[0]))[1]
     if chosen.status in (401, 407):
         chosen = _with_challenges(chosen, responses)
     if chosen.status == 503:
@@ -165,9 +176,11 @@ def best(responses: Sequence[Response]) -> Response:
     return chosen
 
 
-def _rank(status: int) -> tuple[int, int]:
+def _rank(status: int, cancelled: bool) -> tuple[int, int]:
     if status >= 600:
         return (0, 0)
+    if cancelled and status == 487:
+        return (0, 1)
     if status in CHOSEN_FIRST:
         return (status // 100, 0)
     # 503 would tell the client to leave us alone; 408 and 430 say least of why nobody answered.
@@ -192,6 +205,14 @@ def unsupported(request: Request, name: str, known: Iterable[str]) -> list[str]:
     if request.first(name) is None:
         return []
     return [tag for tag in request.values(name) if tag.lower() not in known]
+
+
+def to_tag(response: Response) -> str:
+    """The tag in To; "" where there is none that can be read."""
+    try:
+        return response.to.tag or ""
+    except ParseError:
+        return ""
 
 
 def has_to_tag(request: Request) -> bool:

@@ -318,6 +318,11 @@ class Transactions:
         self._end(client)
         return client if unanswered else None
 
+    def client(self, branch: str) -> Client | None:
+        """The client transaction of a branch, while it has no final response; not that of a CANCEL."""
+        client = self._clients.get(branch)
+        return client if client is not None and client.state in OPEN else None
+
     def open_clients(self) -> list[Client]:
         """Those that have no final response yet, CANCELs left out."""
         return [client for client in self._clients.values() if client.state in OPEN]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from edge.actions import NextHop, Send
+from edge.actions import Actions, NextHop, Send
 from edge.clock import LogClock
 from edge.core import EdgeCore
 from edge.flow import Flow
@@ -35,7 +35,8 @@ class Phone:
 
     def __init__(self, cluster: "Cluster", name: str, edge: str, transport: str = "udp") -> None:
         self.cluster, self.name, self.edge = cluster, name, edge
-        number = len(cluster.phones) + 1
+        cluster.made += 1
+        number = cluster.made
         connection = 0 if transport == "udp" else number
         self.flow = Flow(transport, cluster.host(edge), PORTS[transport], f"198.51.100.{number}", 5062, connection)
         self.inbox: deque[Message] = deque()
@@ -163,6 +164,8 @@ class Cluster:
         self.keys, self.network = keys, network
         self.now = NOW
         self.phones: dict[Flow, Phone] = {}
+        self.made = 0
+        """Phones, those that are gone included."""
         self.bindings: dict[str, list[Binding]] = {}
         self.users: set[str] = set()
         self.numbers: dict[str, str] = {}
@@ -260,6 +263,24 @@ class Cluster:
             assert isinstance(sdp, bytes)
             reply = {"result": b"ok", "sdp": str(media.command["command"]).encode() + b" " + sdp}
             core.relayed(media.id, None if self.relay_away else reply, self.now)
+        self._between(name, core, actions)
+        return bool(
+            actions.sends
+            or actions.publishes
+            or actions.lookups
+            or actions.resolves
+            or actions.forwards
+            or actions.media
+            or actions.seeks
+            or actions.gone
+        )
+
+    def _between(self, name: str, core: EdgeCore, actions: Actions) -> None:
+        """What edges say to each other."""
+        for id_ in actions.gone:
+            asker, _, theirs = id_.partition(" ")
+            if asker in self.edges:
+                self.edges[asker].unsent([(theirs, 430)], self.now)
         for forward in actions.forwards:
             if forward.edge in self.edges:
                 self.edges[forward.edge].handed(forward.data, name, "b00t", forward.flow, self.now)
@@ -270,15 +291,6 @@ class Cluster:
                 core.found_elsewhere(seek.id)
             else:
                 core.unfound(seek.id, self.now)
-        return bool(
-            actions.sends
-            or actions.publishes
-            or actions.lookups
-            or actions.resolves
-            or actions.forwards
-            or actions.media
-            or actions.seeks
-        )
 
     def locate(self, aor: str) -> Located:
         """What the tables say."""
@@ -301,7 +313,7 @@ class Cluster:
                 core.unsent([(send.id, 430 if send.flow.connection else 503)], self.now)
             return
         if owner != name and send.data.startswith(b"INVITE "):
-            self.edges[owner].carried(send.data, send.flow, self.now)
+            self.edges[owner].carried(send.data, send.flow, self.now, f"{name} {send.id}")
         message = parse_datagram(send.data)
         phone.inbox.append(message)
 
@@ -314,6 +326,17 @@ class Cluster:
             for core in self.edges.values():
                 core.on_time(self.now)
             self.pump()
+
+    def close(self, phone: Phone) -> None:
+        """A phone's connection is closed."""
+        del self.phones[phone.flow]
+        for rows in self.bindings.values():  # as the log is told
+            rows[:] = [row for row in rows if row.received != self._received(phone)]
+        self.edges[phone.edge].closed(phone.flow, self.now)
+        self.pump()
+
+    def _received(self, phone: Phone) -> str:
+        return FlowTokens(self.keys, phone.edge, "b00t", "sip.example.test").names(phone.flow).received
 
     def kill(self, name: str) -> None:
         """An edge dies, and the others notice."""

@@ -182,24 +182,6 @@ def test_a29_privacy_id_is_understood_however_it_is_spelled(privacy: str) -> Non
 # --- sips -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("transport", "secure"), [("udp", False), ("tcp", False), ("ws", False), ("tls", True), ("wss", True)]
-)
-def test_t18_a_sips_call_goes_by_tls_alone(transport: str, secure: bool) -> None:
-    cluster = Cluster()
-    alice, bob = cluster.phone("alice", transport="tls"), cluster.phone("bob", "edge-2", transport)
-    invite(alice, f"sips:bob@{DOMAIN}")
-    if secure:
-        bob.respond(bob.got_request("INVITE"), 200)
-        alice.got_response(200)
-    else:
-        refused = alice.got_response(480)
-        assert refused.first(
-            "warning",
-        )
-        assert not bob.inbox
-
-
 def test_t18_a_sips_call_to_a_number_does_not_go_to_a_gateway_in_clear() -> None:
     cluster = Cluster()
     by_gateway(cluster)

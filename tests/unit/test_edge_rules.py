@@ -1,6 +1,5 @@
 """Rules of a proxy that are about one step each: who is a target, what a request and a response carry on."""
 
-import msgspec
 import pytest
 
 from edge.actions import NextHop
@@ -123,19 +122,6 @@ def test_y13_where_transport_or_address_changes_there_are_two_record_routes_ours
             "udp" if ";transport=" not in value else value.split("transport=")[1].split(";")[0] for value in values
         ]
         assert [name.rstrip(">") for name in named] == [callee_by, caller_by]
-
-
-def test_y14_a_call_to_a_sips_uri_has_record_routes_of_sips() -> None:
-    cluster = Cluster()
-    alice, bob = cluster.phone("alice", "edge-1", "tls"), cluster.phone("bob", "edge-2", "tls", register=False)
-    cluster.register(bob)
-    (binding,) = cluster.bindings[f"bob@{DOMAIN}"]
-    cluster.bindings[f"bob@{DOMAIN}"] = [msgspec.structs.replace(binding, contact="sips:bob@198.51.100.2:5062")]
-    alice.request("INVITE", f"sips:bob@{DOMAIN}", authorized=True, body=OFFER)
-    alice.got_response(100)
-    received = bob.got_request("INVITE")
-    assert received.uri.startswith("sips:")
-    assert all(value.startswith("<sips:") for value in received.values("record-route"))
 
 
 def test_y22_the_to_tag_of_the_response_that_was_chosen_is_kept() -> None:
