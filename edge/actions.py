@@ -44,10 +44,11 @@ class Seek(NamedTuple):
 
 
 class LookUp(NamedTuple):
-    """Bindings of an AOR (aliases followed) are asked for; answered by `EdgeCore.located`."""
+    """Bindings of an AOR (aliases followed), or of a Contact, are asked for; answered by `EdgeCore.located`."""
 
     id: int
     aor: str
+    """Or a Contact URI, which is told by its scheme."""
 
 
 class Resolve(NamedTuple):

@@ -18,7 +18,7 @@ from events import limits
 from runtime.database.port import Database, Row
 from runtime.errors import DatabaseUnavailable
 from sipcore.telephone import NO_RULE, NumberRule, digits, spellings
-from sipcore.uri import canonical_escapes
+from sipcore.uri import Uri, canonical_escapes, parse_uri
 
 Name = tuple[str, str]
 """User part and domain. In `location` the user part is canonical (`jos%C3%A9`), in the users' tables unescaped."""
@@ -35,6 +35,10 @@ _ALIASES = (
 )
 _USERS = "SELECT 0, username, domain FROM subscriber WHERE "
 _REGISTERED = "SELECT 1, username, domain FROM registration_history WHERE "
+# A spelling itself, or with what follows `;` or `?`: those, and no character of a host, are between ";" and "@".
+_OF_CONTACT = "contact = %s OR (contact >= %s AND contact < %s)"
+_SPELLINGS = 200
+"""Spellings in one query: SQLite takes no deeper expression than 1,000."""
 _RESERVED = "&=+$,;?/"
 """What a user part may have plain; escaped it is another user part."""
 
@@ -65,6 +69,8 @@ class Located(msgspec.Struct, frozen=True, gc=False):
     """Whether there is a row of this AOR: a binding (ended ones too), an alias or a user."""
     away: bool = False
     """The database is away: the targets are the last known; none means never looked up here."""
+    owners: tuple[str, ...] = ()
+    """Of a look-up by Contact: the AOR of each target; `aor` then is the Contact."""
 
 
 class _Row(msgspec.Struct, array_like=True, gc=False):
@@ -129,6 +135,58 @@ async def find(
     if spelled := reading.unjoined() - direct.keys() - gone.keys():
         reading.take(await _query(database, spelled, ()))
     return {aor: reading.located(aor, whole) for aor, whole in names.items()}, reading.now
+
+
+def is_contact(name: str) -> bool:
+    """Whether what is looked up is a Contact URI and no AOR, which has no scheme."""
+    return name.startswith(("sip:", "sips:"))
+
+
+def bases(contact: Uri) -> list[str]:
+    """The spellings of a Contact, without parameters and headers, by which its bindings are found.
+
+    The scheme is that of the request, not of the binding (RFC 5630 section 5.3), and hosts have no case. What is
+    found may still be another one by its parameters: `sipcore.uri.equal` tells.
+    """
+    users = dict.fromkeys((contact.user, None if contact.user is None else canonical_escapes(contact.user)))
+    hosts = dict.fromkeys((contact.host, contact.host.lower()))
+    found = [Uri(s, u, contact.password, h, contact.port) for s in ("sip", "sips") for u in users for h in hosts]
+    return [str(uri) for uri in found]
+
+
+async def find_contacts(
+    database: Database, contacts: Collection[str], grace: int = 5
+) -> tuple[dict[str, Located], float]:
+    """By Contact URI, the live bindings that may be meant by it, of any AOR, by age; and the database's time.
+
+    An index serves it: texts that are a spelling's, or begin with it before a parameter. Raises DatabaseUnavailable.
+    """
+    wanted = {contact: bases(parse_uri(contact)) if len(contact) <= limits.CONTACT else [] for contact in contacts}
+    spellings = list(dict.fromkeys(base for each in wanted.values() for base in each))
+    now, by_base = 0.0, dict[str, list[_Row]]()
+    for start in range(0, len(spellings), _SPELLINGS):
+        some = spellings[start : start + _SPELLINGS]
+        arms = " OR ".join([_OF_CONTACT] * len(some))
+        values = [text for base in some for text in (base, f"{base};", f"{base}@")]
+        for (text,) in await database.query(_BINDINGS + arms, values):
+            row = _decode(text)
+            now = _unix(row.now)
+            if row.contact is not None and row.expires is not None and row.expires > now - grace:
+                by_base.setdefault(_base(row.contact), []).append(row)
+    found = {}
+    for contact, mine in wanted.items():
+        bindings = {row.id: row for base in mine for row in by_base.get(base, ())}
+        ordered = sorted(bindings.values(), key=lambda row: row.id or 0)
+        owners = tuple([f"{row.user}@{row.domain}" for row in ordered])
+        found[contact] = Located(contact, tuple(map(_target, ordered)), known=bool(ordered), owners=owners)
+    return found, now
+
+
+def _base(contact: str) -> str:
+    """A Contact URI without parameters and headers."""
+    start = contact.find("@") + 1
+    ends = [end for mark in ";?" if (end := contact.find(mark, start)) >= 0]
+    return contact[: min(ends)] if ends else contact
 
 
 async def find_known(database: Database, names: Mapping[str, list[Name]]) -> set[str]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Mapping
 import msgspec
 
 from edge.actions import LookUp
-from edge.location import Located, Names, find, find_known
+from edge.location import Located, Names, find, find_contacts, find_known, is_contact
 from runtime.database.port import Database
 from runtime.errors import DatabaseUnavailable
 from runtime.metrics import dropped
@@ -31,7 +31,7 @@ BATCH = 200
 GATHERED = 20_000
 """Look-ups that wait for their query; more are answered with what is known."""
 REMEMBERED = 100_000
-"""AORs whose last answer is kept; the one asked for longest ago goes first."""
+"""AORs and Contacts whose last answer is kept; the one asked for longest ago goes first."""
 RETRY = 0.3
 """Seconds between two probes while the database is away."""
 _PROBE = "SELECT contact_id FROM location LIMIT 1"
@@ -61,7 +61,7 @@ class Locations:
         """Look-ups that wait for their query."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._last: OrderedDict[str, Located] = OrderedDict()
-        """By AOR as it was asked for; only those with targets."""
+        """By AOR or Contact as it was asked for; only those with targets."""
         self._learnt = (0.0, 0.0)
         """The clock and the database's time at the last row."""
         self.away = False
@@ -122,9 +122,14 @@ class Locations:
 
     async def _find(self, batch: dict[str, list[int]]) -> None:
         last = self._last
-        names = {aor: self._names.of(aor) for aor in batch}
-        own = {aor for aor in batch if (known := last.get(aor)) is not None and known.aor == aor}
-        found, now = await find(self._database, names, own, self._grace)
+        contacts = list(filter(is_contact, batch))
+        names = {aor: self._names.of(aor) for aor in batch if not is_contact(aor)}
+        own = {aor for aor in names if (known := last.get(aor)) is not None and known.aor == aor}
+        found, now = await find(self._database, names, own, self._grace) if names else ({}, 0.0)
+        if contacts:
+            by_contact, then = await find_contacts(self._database, contacts, self._grace)
+            found |= by_contact
+            now = max(now, then)
         if now:
             self._learnt = self._clock(), now
         reached = {}
@@ -140,7 +145,7 @@ class Locations:
             self._answer(batch, reached)
         if not batch:
             return
-        unknown = {aor: names[aor] for aor in batch if not found[aor].known}
+        unknown = {aor: names[aor] for aor in batch if not found[aor].known and aor in names}
         for aor in await find_known(self._database, unknown):
             found[aor] = msgspec.structs.replace(found[aor], known=True)
         self._answer(batch, {aor: found[aor] for aor in batch})
@@ -154,7 +159,10 @@ class Locations:
             return Located(aor, away=True)
         at, then = self._learnt
         live = then + self._clock() - at - self._grace
-        return Located(known.aor, tuple([t for t in known.targets if t.expires > live]), known=True, away=True)
+        kept = [index for index, target in enumerate(known.targets) if target.expires > live]
+        targets = tuple([known.targets[index] for index in kept])
+        owners = tuple([known.owners[index] for index in kept]) if known.owners else ()
+        return Located(known.aor, targets, known=True, away=True, owners=owners)
 
     def _went_away(self, cause: str) -> None:
         if self.away:

@@ -254,6 +254,26 @@ async def test_e14_a_dropped_table_is_made_again(database: Database) -> None:
     assert await database.migrate() == []
 
 
+async def test_tables_made_before_contacts_were_indexed_get_the_index(database: Database) -> None:
+    sqlite = type(database).__name__ == "SQLiteDatabase"
+    drop = "DROP INDEX location_contact_idx" if sqlite else "DROP INDEX contact_idx ON location"
+    indexes = (
+        "SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = 'location'"
+        if sqlite
+        else "SELECT DISTINCT index_name FROM information_schema.statistics"
+        " WHERE table_schema = DATABASE() AND table_name = 'location'"
+    )
+    whole = sorted(await database.query(indexes))
+    await database.transact([Statement(drop)])
+    await database.transact([Statement("DELETE FROM schema_version WHERE number = 3")])
+    assert sorted(await database.query(indexes)) != whole
+    assert await database.migrate() == ["003_contacts"]
+    assert sorted(await database.query(indexes)) == whole
+    await database.transact([Statement("DELETE FROM schema_version WHERE number = 3")])
+    assert await database.migrate() == ["003_contacts"]
+    assert sorted(await database.query(indexes)) == whole
+
+
 async def test_checksums_are_equal_for_equal_rows_in_any_order(database: Database) -> None:
     checksum = database.checksum(["id", "text", "number"])
 

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 
 from edge import lookups as lookups_module
 from edge.actions import LookUp
-from edge.location import Located, Names, canonical, find, find_known, look_up, plain
+from edge.location import Located, Names, bases, canonical, find, find_contacts, find_known, look_up, plain
 from edge.lookups import Locations
 from runtime.database.port import Database, Row, Statement
 from runtime.embedded import EmbeddedStore
 from runtime.errors import DatabaseUnavailable
 from runtime.metrics import drops
 from sipcore.telephone import NumberRule
+from sipcore.uri import parse_uri
 from tests.locator_kit import DATABASES, open_database
 
 DEADLINE = 10.0
@@ -447,3 +448,86 @@ def test_a_name_is_found_by_its_canonical_form_and_back(name: str) -> None:
 def test_a_user_part_that_no_name_has_is_none(user: str) -> None:
     name = plain(user)
     assert name is None or canonical(name) == user
+
+
+# --- by Contact -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("registered", "asked_for"),
+    [
+        ("sip:bob@x.invalid;transport=ws", "sip:bob@x.invalid;transport=ws"),
+        ("sip:bob@x.invalid;transport=ws", "sip:bob@x.invalid;transport=ws;ob"),
+        ("sip:bob@x.invalid;transport=ws", "sips:bob@X.INVALID;transport=ws"),
+        ("sip:bob@192.0.2.4:5062", "sip:bob@192.0.2.4:5062"),
+        ("sip:bob@192.0.2.4:5062?subject=x", "sip:bob@192.0.2.4:5062"),
+        ("sip:[2001:db8::4]:5062", "sip:[2001:db8::4]:5062"),
+        ("sip:a;b=c@h;d", "sip:a;b=c@h;d"),
+        ("sip:jos%C3%A9@h", "sip:jos%c3%a9@h"),
+    ],
+)
+async def test_a_live_contact_is_found_with_whose_it_is(
+    ask: Asking, tables: Tables, registered: str, asked_for: str
+) -> None:
+    await tables.bind(f"bob@{HERE}", registered)
+    await tables.bind(f"carol@{HERE}", "sip:carol@192.0.2.4:5062")
+    (found,) = await ask(asked_for)
+    assert ([target.contact for target in found.targets], found.owners) == ([registered], (f"bob@{HERE}",))
+    assert found.known
+
+
+@pytest.mark.parametrize(
+    "other", ["sip:bob@x.invalidx", "sip:bo@x.invalid", "sip:Bob@x.invalid", "sip:bob@x.invalid:5060"]
+)
+async def test_a_contact_that_ended_or_is_another_is_not_found(ask: Asking, tables: Tables, other: str) -> None:
+    await tables.bind(f"bob@{HERE}", "sip:bob@x.invalid;transport=ws", -60)
+    await tables.bind(f"bob@{HERE}", other)
+    (found,) = await ask("sip:bob@x.invalid;transport=ws")
+    assert (found.targets, found.owners, found.known) == ((), (), False)
+
+
+async def test_all_who_have_a_contact_are_found_in_the_order_in_which_they_came(ask: Asking, tables: Tables) -> None:
+    for name in ("bob", "mallory"):
+        await tables.bind(f"{name}@{HERE}", "sip:bob@192.168.1.10")
+    (found,) = await ask("sip:bob@192.168.1.10")
+    assert found.owners == (f"bob@{HERE}", f"mallory@{HERE}")
+
+
+async def test_aors_and_contacts_of_one_wake_up_are_asked_for_together_and_served_while_the_database_is_away(
+    ask: Asking, tables: Tables
+) -> None:
+    await tables.bind(f"bob@{HERE}", "sip:bob@x.invalid;transport=ws")
+    names = (f"bob@{HERE}", "sip:bob@x.invalid;transport=ws", "sip:nobody@x.invalid", f"nobody@{HERE}")
+    before = await ask(*names)
+    assert [len(found.targets) for found in before] == [1, 1, 0, 0]
+    tables.away = True
+    for _ in range(2):
+        after = await ask(*names)
+        assert [(len(found.targets), found.away) for found in after] == [(1, True), (1, True), (0, True), (0, True)]
+        assert after[1].owners == (f"bob@{HERE}",)
+
+
+async def test_a_thousand_contacts_are_looked_up_at_once(ask: Asking, tables: Tables) -> None:
+    await tables.bind(f"bob@{HERE}", "sip:700@H.invalid")
+    found = await ask(*(f"sip:{number}@H.invalid" for number in range(1000)))
+    assert [number for number, each in enumerate(found) if each.targets] == [700]
+
+
+async def test_a_contact_is_found_by_an_index(tables: Tables) -> None:
+    await tables.database.transact(
+        [
+            tables.database.upsert(
+                "location",
+                ("contact_id", "username", "domain", "contact", "expires"),
+                ("contact_id",),
+                [(number, f"u{number}", HERE, f"sip:u{number}@h;x", 1) for number in range(2000)],
+            )
+        ]
+    )
+    await find_contacts(tables, ["sip:u7@h"])  # type: ignore[arg-type]
+    explain = "EXPLAIN QUERY PLAN " if type(tables.database).__name__ == "SQLiteDatabase" else "EXPLAIN "
+    values = [text for base in bases(parse_uri("sip:u7@h")) for text in (base, f"{base};", f"{base}@")]
+    plan = " ".join(map(str, await tables.database.query(explain + tables.asked[-1], values)))
+    assert "contact_idx" in plan, plan
+    assert "2000" not in plan
+    assert "SCAN" not in plan

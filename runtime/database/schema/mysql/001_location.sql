@@ -10,7 +10,7 @@ CREATE TABLE IF NOT EXISTS version (
 
 -- OpenSIPS 3.x' columns first, under its names and in its order, then ours. It checks `version`.
 -- contact_id is our binding id, from the log. Different from OpenSIPS: path is longer (the widths are
--- those of events/limits.py), cseq is unsigned (RFC 3261 section 8.1.1.5), and there is an index.
+-- those of events/limits.py), cseq is unsigned (RFC 3261 section 8.1.1.5), and there are indexes.
 -- expires is in Unix seconds, rounded up; expires_ms is exact.
 CREATE TABLE IF NOT EXISTS location (
     contact_id BIGINT UNSIGNED PRIMARY KEY NOT NULL,
@@ -39,7 +39,8 @@ CREATE TABLE IF NOT EXISTS location (
     created_ms BIGINT DEFAULT 0 NOT NULL,
     updated_ms BIGINT DEFAULT 0 NOT NULL,
     partition_no SMALLINT UNSIGNED DEFAULT 0 NOT NULL,
-    INDEX account_idx (username, domain)
+    INDEX account_idx (username, domain),
+    INDEX contact_idx (contact(128))
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 INSERT IGNORE INTO version (table_name, table_version) VALUES ('location', 1013);

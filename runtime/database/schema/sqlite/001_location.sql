@@ -37,6 +37,8 @@ CREATE TABLE IF NOT EXISTS location (
 
 CREATE INDEX IF NOT EXISTS location_account_idx ON location (username, domain);
 
+CREATE INDEX IF NOT EXISTS location_contact_idx ON location (contact);
+
 INSERT OR IGNORE INTO version (table_name, table_version) VALUES ('location', 1013);
 
 CREATE TABLE IF NOT EXISTS registration_history (
