@@ -30,6 +30,7 @@ class Context:
         "live",
         "look_up",
         "no_more",
+        "parties",
         "q",
         "request",
         "route_token",
@@ -65,6 +66,8 @@ class Context:
         """How rtpengine knows the dialog that it belongs to, if its media is relayed."""
         self.aor = ""
         """Whose new bindings join while it rings; "" for none (Y10)."""
+        self.parties = ("", "")
+        """The AORs of caller and callee in the dialog that it begins; "" for who is none of our users."""
         self.look_up = 0
         """The number of the look-up that is under way for it; 0: none."""
         self.waiting: list[list[Target]] = []

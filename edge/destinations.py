@@ -1,26 +1,29 @@
 """Where a request goes whose sender may send it (RFC 3261 section 16.5). PURE.
 
-a domain of ours --> bindings, aliases followed | 302 | 480
-                 --> nobody in the tables --> authsvc: a user, or the one who has the number
-                 --> nobody at all --> a gateway's number | 404
-another domain   --> for our own users, by RFC 3263
+a domain of ours  --> bindings, aliases followed | 302 | 480
+                  --> nobody in the tables --> authsvc: a user, or the one who has the number
+                  --> nobody at all --> a gateway's number | 404
+elsewhere         --> the live binding whose Contact it is (RFC 5589 section 6: an attended transfer names one)
+                  --> nobody's --> for our own users, by RFC 3263
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from edge import response
 from edge.actions import LookUp, NextHop, Publish, Resolve
 from edge.answers import Answers
 from edge.call import Asked, Call, rows_that_go_on
 from edge.context import Context
+from edge.deny import spelled
 from edge.gateways import ByGateway, Gateways, GatewaysConfig
-from edge.location import Located
+from edge.location import Located, is_contact
 from edge.proxy import Proxy
 from edge.register import encoded, reached_by
 from edge.token import FlowTokens
-from edge.ways import Target, Way, of_bindings
+from edge.ways import Target, Way, of_bindings, same_contact
 from events.commands import FindUser, ReplyTo
+from sipcore import proxy
 from sipcore.errors import ParseError
 from sipcore.uri import Uri, aor, equal, parse_uri
 
@@ -37,6 +40,15 @@ class Believed:
         self.call = call
 
 
+class Seeking:
+    """A look-up of a Contact for who says what is done with it."""
+
+    __slots__ = ("then",)
+
+    def __init__(self, then: Callable[[Located, float], None]) -> None:
+        self.then = then
+
+
 class Resolving:
     """The URIs by which a call may go, each resolved in its turn."""
 
@@ -51,6 +63,9 @@ class Resolving:
         self.ways: list[Way] = []
 
 
+Asking = Call | Context | Believed | Seeking | Resolving
+
+
 class Destinations:
     """Finds the targets of calls and begins to send to them."""
 
@@ -61,7 +76,7 @@ class Destinations:
         self._proxy = proxy
         self._asked = asked
         self._realms = tuple(answers.settings.algorithms)
-        self._looking: dict[int, Call | Context | Believed | Resolving] = {}
+        self._looking: dict[int, Asking] = {}
         self._deadlines: deque[tuple[float, int]] = deque()
         self.gateways = Gateways(GatewaysConfig())
 
@@ -72,11 +87,16 @@ class Destinations:
 
     def locate(self, call: Call, now: float) -> None:
         """Asks who the target is, perhaps while authsvc is asked who the caller is."""
-        name = self._aor_of(call)
+        name = self._name_of(call)
         if name is not None:
             self._look_up(call, name, now)
         elif call.allowed:
             self.go_on(call, now)
+
+    def _name_of(self, call: Call) -> str | None:
+        """What is looked up: an AOR, or the Contact that a Request-URI elsewhere may be; None for neither."""
+        target = call.target
+        return self._aor_of(call) or (proxy.request_uri(target) if target.is_sip and target.host else None)
 
     def _aor_of(self, call: Call) -> str | None:
         """The canonical AOR of a Request-URI in a domain of ours; None if it is elsewhere."""
@@ -90,7 +110,11 @@ class Destinations:
             return None
         return aor(Uri("sip", target.user, None, served))
 
-    def _look_up(self, asking: Call | Context | Believed, name: str, now: float) -> None:
+    def seek(self, contact: str, then: Callable[[Located, float], None], now: float) -> None:
+        """Has the bindings of a Contact URI told, in about a second at the latest; none if nobody says in time."""
+        self._look_up(Seeking(then), contact, now)
+
+    def _look_up(self, asking: Call | Context | Believed | Seeking, name: str, now: float) -> None:
         number = self._wait(asking, now)
         self._answers.actions.lookups.append(LookUp(number, name))
         if isinstance(asking, Call):
@@ -98,7 +122,7 @@ class Destinations:
         elif isinstance(asking, Context):
             asking.look_up = number
 
-    def _wait(self, asking: Call | Context | Believed | Resolving, now: float) -> int:
+    def _wait(self, asking: "Asking", now: float) -> int:
         number = self._answers.question()
         self._looking[number] = asking
         self._deadlines.append((now + SECONDS, number))
@@ -116,6 +140,8 @@ class Destinations:
             asking = self._looking.pop(self._deadlines.popleft()[1], None)
             if isinstance(asking, Context):
                 asking.look_up = 0
+            elif isinstance(asking, Seeking):
+                asking.then(Located("", away=True), now)
             elif asking is not None:
                 call = asking if isinstance(asking, Call) else asking.call
                 self._answers.drop("unanswered-question")
@@ -141,6 +167,8 @@ class Destinations:
         if isinstance(asking, Context):
             asking.look_up = 0
             self._proxy.join(asking, of_bindings(found.targets, self._tokens), now)
+        elif isinstance(asking, Seeking):
+            asking.then(found, now)
         elif isinstance(asking, Believed):
             self._believe(asking.call, found, now)
         elif isinstance(asking, Call) and asking.look_up == number:
@@ -166,7 +194,7 @@ class Destinations:
         context = call.context
         if context.final or context.cancelled:
             return
-        name = self._aor_of(call)
+        name = self._name_of(call)
         if name is None:
             self._elsewhere(call, now)
             return
@@ -175,12 +203,15 @@ class Destinations:
         found = call.located
         if found is None:
             return  # comes again when it is
+        if is_contact(name):
+            self._by_contact(call, name, found, now)
+            return
         targets = of_bindings(found.targets, self._tokens)
         if targets and self._settings.redirects(name.rpartition("@")[2]):
             self._redirect(context, found, now)
         elif targets:
             context.aor = found.aor
-            self._begin(call, targets, now)
+            self._begin(call, targets, now, found.aor)
         elif found.away:
             self._proxy.unavailable(context, now)
         elif found.known or call.found:
@@ -190,8 +221,31 @@ class Destinations:
         else:
             self._find(call, name, now)
 
-    def _begin(self, call: Call, targets: Iterable[Target], now: float) -> None:
-        call.context.domain = call.context.aor.rpartition("@")[2] or call.user.rpartition("@")[2]
+    def _by_contact(self, call: Call, contact: str, found: Located, now: float) -> None:
+        """To the binding whose Contact was called, by its own flow.
+
+        Of several users with one Contact, as in private networks, it is one of the caller's domain, then the first
+        who came: nobody gets another's calls by registering his Contact.
+        """
+        domain = call.user.rpartition("@")[2]
+        mine = [
+            (owner.rpartition("@")[2] != domain, owner, binding)
+            for owner, binding in zip(found.owners, found.targets, strict=True)
+            if same_contact(binding.contact, contact)
+        ]
+        aor = min(mine, key=lambda each: each[0])[1] if mine else ""
+        targets = of_bindings((binding for _, owner, binding in mine if owner == aor), self._tokens)
+        if targets:
+            self._begin(call, targets, now, aor)
+        elif found.away and spelled(call.target.host).endswith(".invalid"):
+            self._proxy.unavailable(call.context, now)
+        else:
+            self._elsewhere(call, now)
+
+    def _begin(self, call: Call, targets: Iterable[Target], now: float, callee: str = "") -> None:
+        """`callee`: the AOR that they are of."""
+        call.context.parties = (call.user, callee)
+        call.context.domain = callee.rpartition("@")[2] or call.user.rpartition("@")[2]
         call.context.rows = rows_that_go_on(call.context.request, call.user, self._realms)
         self._proxy.begin(call.context, targets, now)
 

@@ -11,7 +11,7 @@ from sipcore import proxy
 from sipcore.address import parse_address
 from sipcore.errors import ParseError
 from sipcore.grammar import split_list
-from sipcore.uri import parse_uri
+from sipcore.uri import Uri, equal, parse_uri
 
 
 class Way(NamedTuple):
@@ -68,3 +68,12 @@ def of_bindings(bindings: Iterable[Binding], tokens: FlowTokens) -> list[Target]
         q = binding.q if binding.q >= 0 else 1.0  # none was given
         targets.append(Target(uri, (Way(hop, port),), q, routes))
     return targets
+
+
+def same_contact(contact: str, text: str) -> bool:
+    """Whether a stored Contact is this URI (RFC 3261 section 19.1.4), whose scheme is the request's choice."""
+    try:
+        uri, stored = parse_uri(text), parse_uri(proxy.request_uri(parse_uri(contact)))
+    except ParseError:
+        return False
+    return equal(Uri(uri.scheme, stored.user, stored.password, stored.host, stored.port, stored.params), uri)

@@ -9,7 +9,7 @@ from edge.actions import Actions, NextHop, Send
 from edge.clock import LogClock
 from edge.core import EdgeCore
 from edge.flow import Flow
-from edge.location import Located
+from edge.location import Located, bases, is_contact
 from edge.location import Target as Binding
 from edge.settings import CoreSettings
 from edge.token import FlowTokens
@@ -19,6 +19,7 @@ from events.wire import Decoder
 from sipcore import digest, nonce
 from sipcore.message import Message, Request, Response
 from sipcore.parser import StreamParser, parse_datagram
+from sipcore.uri import parse_uri
 
 KEYS = {"k1": bytes(range(32))}
 NOW = 1000.0
@@ -293,7 +294,16 @@ class Cluster:
                 core.unfound(seek.id, self.now)
 
     def locate(self, aor: str) -> Located:
-        """What the tables say."""
+        """What the tables say of an AOR, or of a Contact."""
+        if is_contact(aor):
+            wanted = set(bases(parse_uri(aor)))
+            rows = [
+                (own, b)
+                for own, rows in self.bindings.items()
+                for b in rows
+                if wanted & set(bases(parse_uri(b.contact)))
+            ]
+            return Located(aor, tuple(b for _, b in rows), bool(rows), self.away, tuple(own for own, _ in rows))
         targets = tuple(self.bindings.get(aor, ()))
         return Located(aor, targets, bool(targets) or aor in self.users, self.away)
 
