@@ -160,7 +160,8 @@ class Calls:
         hop = dialog.callee if routed.to_callee else dialog.caller
         context.leg = self._leg(request, dialog, to_callee=routed.to_callee)
         if context.leg is not None and request.method == "BYE":
-            self._proxy.relaying.end_call(context.leg.call_id, context.leg.from_tag)
+            callee_tag = request.to.tag if routed.to_callee else request.from_.tag
+            self._proxy.relaying.end_call(context.leg, callee_tag or "")
         way = Way(hop, _port(hop), may_grow=not hop.edge)
         target = Target(routed.uri, (way,), 1.0, routed.routes)
         self._proxy.begin(context, (target,), now)

@@ -91,16 +91,17 @@ def answer(
     }
 
 
-def delete(call_id: str, from_tag: str, via_branch: str | None = None) -> dict[str, object]:
-    """Frees one branch at once, or (without `via_branch`) the whole call.
+def delete(call_id: str, from_tag: str, via_branch: str | None = None, *, to_tag: str = "") -> dict[str, object]:
+    """Frees one branch at once; or, without `via_branch`, what the caller has with the callee of this `to_tag`.
 
-    Only a branch that was offered may be named: for one that rtpengine does not know it deletes the caller's side.
+    Several may have answered one INVITE. With the last of its callees rtpengine frees the call. Only a branch that was
+    offered may be named: for one that rtpengine does not know it deletes the caller's side.
     """
-    command: dict[str, object] = {"command": "delete", "call-id": call_id, "delete delay": 0}
-    if via_branch is not None:
-        command |= {"from-tag": from_tag, "via-branch": via_branch}
-    # The whole call goes without a tag: with the caller's, forks that are not answered yet would stay.
-    return command
+    return {
+        "command": "delete",
+        "delete delay": 0,
+        **_participants(call_id, from_tag, to_tag, via_branch or ""),
+    }
 
 
 def rewritten(reply: dict[str, object] | None) -> bytes | None:

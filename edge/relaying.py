@@ -95,9 +95,9 @@ class Relaying:
         self._ask(media.delete(leg.call_id, leg.from_tag, leg.branch), _nothing)
         self._queues.pop(leg.branch, None)
 
-    def end_call(self, call_id: str, from_tag: str) -> None:
-        """The call has ended: all its ports are free."""
-        self._ask(media.delete(call_id, from_tag), _nothing)
+    def end_call(self, leg: Leg, callee_tag: str) -> None:
+        """The dialog with this callee has ended: its ports are free; another that the same INVITE began goes on."""
+        self._ask(media.delete(leg.call_id, leg.from_tag, to_tag=callee_tag), _nothing)
 
     def _ask(self, command: dict[str, object], then: Then) -> None:
         self._number += 1

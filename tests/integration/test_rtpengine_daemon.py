@@ -130,7 +130,7 @@ async def test_n17_a_browser_calls_a_phone_and_both_see_what_they_speak(server: 
         back = await asks.sdp(offer("c1", "t", "", PHONE, Kind.RTP, Kind.WEBRTC, "a"))
         assert is_for_a_browser(back)
         assert is_for_a_phone(await asks.sdp(answer("c1", "t", "", "a", BROWSERS_ANSWER, Kind.RTP, Kind.WEBRTC)))
-        await asks.sends(delete("c1", "a"))
+        await asks.sends(delete("c1", "a", to_tag="t"))
     assert server.calls() == []
 
 
@@ -141,7 +141,7 @@ async def test_n17_a_phone_calls_a_browser_and_both_see_what_they_speak(server: 
         for _ in range(2):
             early = await asks.sdp(answer("c2", "a", "z1", "t", BROWSERS_ANSWER, Kind.RTP, Kind.WEBRTC))
             assert is_for_a_phone(early)
-        await asks.sends(delete("c2", "a"))
+        await asks.sends(delete("c2", "a", to_tag="t"))
     assert server.calls() == []
 
 
@@ -160,7 +160,7 @@ async def test_an_offer_in_the_2xx_is_answered_in_the_ack(server: RtpengineServe
         # The INVITE had no SDP: the callee (tag t) offers, the caller (tag a) answers.
         assert is_for_a_browser(await asks.sdp(offer("c4", "t", "", PHONE, Kind.RTP, Kind.WEBRTC, "a")))
         assert is_for_a_phone(await asks.sdp(answer("c4", "t", "", "a", BROWSERS_ANSWER, Kind.RTP, Kind.WEBRTC)))
-        await asks.sends(delete("c4", "a"))
+        await asks.sends(delete("c4", "a", to_tag="t"))
     assert server.calls() == []
 
 
@@ -180,11 +180,31 @@ async def test_n17_a_fork_has_an_offer_per_branch_and_each_ends_alone(server: Rt
     assert server.calls() == []
 
 
-async def test_n17_a_call_that_nobody_answered_is_freed_as_a_whole(server: RtpengineServer) -> None:
+async def test_n17_each_branch_that_nobody_answered_is_freed_and_with_the_last_the_call(
+    server: RtpengineServer,
+) -> None:
     async with asking(server.name) as asks:
         for branch in ("z1", "z2", "z3"):
             await asks.sdp(offer("c6", "a", branch, PHONE, Kind.RTP, Kind.WEBRTC))
-        await asks.sends(delete("c6", "a"))
+        for branch in ("z1", "z2", "z3"):
+            assert server.calls() == [b"c6"]
+            await asks.sends(delete("c6", "a", branch))
+    assert server.calls() == []
+
+
+async def test_n17_of_two_that_answered_one_invite_the_first_that_ends_leaves_the_other(
+    server: RtpengineServer,
+) -> None:
+    async with asking(server.name) as asks:
+        for branch in ("z1", "z2"):
+            await asks.sdp(offer("c7", "a", branch, PHONE, Kind.RTP, Kind.WEBRTC))
+        for branch, tag in (("z1", "t1"), ("z2", "t2")):
+            await asks.sdp(answer("c7", "a", branch, tag, BROWSERS_ANSWER, Kind.RTP, Kind.WEBRTC))
+        await asks.sends(delete("c7", "a", to_tag="t1"))
+        assert server.calls() == [b"c7"]
+        assert is_for_a_browser(await asks.sdp(offer("c7", "a", "", PHONE, Kind.RTP, Kind.WEBRTC, "t2")))
+        assert is_for_a_phone(await asks.sdp(answer("c7", "a", "", "t2", BROWSERS_ANSWER, Kind.RTP, Kind.WEBRTC)))
+        await asks.sends(delete("c7", "a", to_tag="t2"))
     assert server.calls() == []
 
 

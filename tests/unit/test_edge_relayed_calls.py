@@ -61,7 +61,7 @@ def test_n17_a_browser_calls_a_desk_phone_offer_answer_reinvite_and_bye(owner: s
     assert asked(cluster, "from-tag", "to-tag") == [("answer", "to-bob", "from-alice")]
     alice.request("BYE", contact(ok), to=ok.first("to"), routes=routes_of_caller(ok), cseq=9)
     bob.got_request("BYE")
-    assert asked(cluster, "call-id") == [("delete", "call-1")]
+    assert asked(cluster, "call-id", "from-tag", "to-tag") == [("delete", "call-1", "from-alice", "to-bob")]
 
 
 def test_n17_the_offer_in_the_200_and_the_answer_in_the_ack() -> None:
@@ -95,6 +95,30 @@ def test_n17_a_fork_to_a_browser_and_a_desk_phone_relays_the_one_and_frees_it_wh
     desk.respond(desk.got_request("CANCEL"), 200)
     desk.respond(relayed, 487)
     assert asked(cluster, "via-branch") == [("delete", relayed.branch)]
+
+
+@pytest.mark.parametrize("by_caller", [True, False])
+def test_n17_of_two_phones_that_answered_one_invite_a_bye_frees_the_media_of_its_own(by_caller: bool) -> None:
+    cluster = bridging()
+    alice = cluster.phone("alice")
+    phones = [cluster.phone("bob", edge, "ws") for edge in ("edge-1", "edge-2")]
+    invite(alice, more=(SDP,))
+    received = [phone.got_request("INVITE") for phone in phones]
+    for number, phone in enumerate(phones):
+        phone.respond(received[number], 200, "X", SDP, tag=f"t{number}", body="x")
+    oks = [alice.got_response(200) for _ in phones]
+    phones[1].inbox.clear()  # its CANCEL came too late
+    cluster.media.clear()
+    for number, phone in enumerate(phones):
+        ok = oks[number]
+        if by_caller:
+            alice.request("BYE", contact(ok), to=ok.first("to"), routes=routes_of_caller(ok), cseq=9 + number)
+            phone.got_request("BYE")
+        else:
+            routes = received[number].values("record-route")
+            phone.request("BYE", alice.contact, from_=ok.first("to"), to=ok.first("from"), routes=routes, cseq=9)
+            alice.got_request("BYE")
+        assert asked(cluster, "from-tag", "to-tag", "via-branch") == [("delete", "from-alice", f"t{number}", None)]
 
 
 def test_n17_without_rtpengine_a_bridged_call_ends_with_an_error_and_nobody_rings() -> None:

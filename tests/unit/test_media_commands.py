@@ -87,7 +87,7 @@ def test_rtcp_has_no_port_of_its_own_towards_a_browser_and_one_behind_it() -> No
     assert mux(Kind.RTP, Kind.SAVP) == []
 
 
-def test_a_branch_is_deleted_by_its_name_and_a_call_without_tags() -> None:
+def test_a_branch_is_deleted_by_its_name_and_a_dialog_by_its_two_tags() -> None:
     assert delete("call", "from", "b") == {
         "command": "delete",
         "call-id": "call",
@@ -95,7 +95,13 @@ def test_a_branch_is_deleted_by_its_name_and_a_call_without_tags() -> None:
         "from-tag": "from",
         "via-branch": "b",
     }
-    assert delete("call", "from") == {"command": "delete", "call-id": "call", "delete delay": 0}
+    assert delete("call", "from", to_tag="to") == {
+        "command": "delete",
+        "call-id": "call",
+        "delete delay": 0,
+        "from-tag": "from",
+        "to-tag": "to",
+    }
 
 
 @pytest.mark.parametrize(
