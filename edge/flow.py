@@ -2,6 +2,9 @@
 
 import msgspec
 
+SECURE = ("tls", "wss")
+"""What a sips: URI may be reached by (RFC 3261 section 26.2.2; RFC 5630 section 5; CHECKLIST T18)."""
+
 
 class Flow(msgspec.Struct, frozen=True, gc=False):
     """What a message came in on, and what its response leaves by.

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from edge.answers import Answers
 from edge.context import Context
 from edge.dialog import Dialog, DialogTokens, Hop
-from edge.flow import Flow, host_port
+from edge.flow import SECURE, Flow, host_port
 from edge.register import reached_by
 from edge.relaying import Leg
 from sipcore import proxy
@@ -17,8 +17,6 @@ RECORDED = frozenset({"INVITE", "SUBSCRIBE", "REFER"})
 """Methods that begin a dialog: we stay on its way (CHECKLIST Y12)."""
 LOST_OWNER_SECONDS = 4.0
 """How long a phone on UDP is tried without its owner (DESIGN section 8)."""
-SECURE = ("tls", "wss")
-"""What a sips: request may go by (RFC 3261 section 26.2.2; RFC 5630 section 5; T18)."""
 NAMED = {"udp": 5060, "tcp": 5060, "tls": 5061}
 """By what a server that names itself is reached, and its port where it names none (RFC 3261 section 19.1.2)."""
 

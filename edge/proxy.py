@@ -11,7 +11,8 @@ from edge.answers import Answers
 from edge.branch import Branches
 from edge.context import Attempt, Context
 from edge.dialog import Hop
-from edge.forwarding import SECURE, Forwarding
+from edge.flow import SECURE
+from edge.forwarding import Forwarding
 from edge.relaying import Leg, Relaying, has_sdp, response_with_body, with_body
 from edge.ways import Target, Way
 from sipcore import proxy

@@ -10,12 +10,13 @@ from collections.abc import Iterable, Iterator
 from edge import credentials, response
 from edge.actions import Publish, Send
 from edge.answers import SUPPORTED, Answers, amplifies, unsupported
-from edge.flow import Flow
+from edge.flow import SECURE, Flow
 from edge.register import check_utf8, contact_row, encoded, reached_by, registration
 from edge.token import FlowTokens
 from edge.transactions import ServerTransactions, Transaction
 from events.commands import Authenticate, ReplyTo
 from events.replies import Refused, Registered
+from sipcore.address import Address
 from sipcore.digest import Credentials
 from sipcore.errors import ParseError
 from sipcore.message import Request
@@ -42,6 +43,8 @@ class Registering:
         realm = self._domain(request, flow, size)
         if realm is None:
             return
+        if flow.transport not in SECURE and any(map(_is_secure, request.contacts)) and request.first("expires") != "0":
+            raise ParseError("sips-in-clear", "SIPS Contact Needs TLS")  # RFC 5630 section 5.2
         settings = answers.settings
         algorithms = settings.algorithms[realm]
         seconds = answers.clock.at(now) // 1000
@@ -180,3 +183,8 @@ class Registering:
         self._answers.send(status, transaction.flow, transaction.port, data)
         if ended := self.transactions.complete(transaction, data, now):
             self._answers.drop("transaction-ended-early", ended)
+
+
+def _is_secure(contact: Address) -> bool:
+    """Whether a Contact asks to be bound to a sips: URI."""
+    return contact.uri[:5].lower() == "sips:" and contact.get("expires") != "0"

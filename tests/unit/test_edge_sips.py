@@ -6,6 +6,7 @@ import pytest
 from edge.actions import NextHop
 from sipcore.proxy import by_scheme
 from tests.unit.call_kit import DOMAIN, Cluster, Phone
+from tests.unit.edge_kit import TCP, UDP, asked, core, credible, heard, receive
 from tests.unit.test_edge_calls import BOB, contact, invite, routes_of_caller
 
 SECURE_BOB = f"sips:bob@{DOMAIN}"
@@ -89,8 +90,8 @@ def test_y14_who_asks_for_sips_in_clear_is_told_of_our_tls() -> None:
     far = bob.got_request("INVITE").values("record-route")[1]
     assert far.startswith("<sips:")
     assert "@192.0.2.1:5061;transport=tls;lr;r2=on>" in far
-    for core in cluster.edges.values():
-        core.proxy.forwarding.addresses = {}
+    for each in cluster.edges.values():
+        each.proxy.forwarding.addresses = {}
     invite(alice, SECURE_BOB, call_id="call-2")
     far = bob.got_request("INVITE").values("record-route")[1]
     assert far.startswith("<sip:")
@@ -129,3 +130,26 @@ def test_one_aor_is_meant_by_both_schemes(uri: str) -> None:
     alice, bob = cluster.phone("alice", transport="tls"), phone(cluster, "bob", "tls", "sips")
     invite(alice, uri)
     bob.got_request("INVITE")
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp", "ws", "tls", "wss"])
+def test_a_sips_contact_is_registered_by_tls_alone(transport: str) -> None:
+    """RFC 5630 section 5.2: else a secure resource would be bound to one that is not."""
+    flow = UDP if transport == "udp" else msgspec.structs.replace(TCP, transport=transport)
+    actions = receive(core(), credible(contact="<SIPS:alice@10.0.0.9:5062>", to="<sips:alice@example.test>"), flow)
+    if transport in ("tls", "wss"):
+        command = asked(actions)
+        assert command.aor == "alice@example.test"  # whatever the scheme in To
+        assert command.register is not None
+        assert command.register.contacts[0].uri == "SIPS:alice@10.0.0.9:5062"
+    else:
+        (refused,) = heard(actions)
+        assert (refused.status, refused.reason) == (400, "SIPS Contact Needs TLS")
+
+
+@pytest.mark.parametrize(
+    ("contact", "rows"),
+    [("<sips:a@h>;expires=0", ()), ("<sips:a@h>", ("Expires: 0",)), ("<sip:a@h;transport=tls>", ())],
+)
+def test_a_binding_of_sips_is_removed_by_any_transport(contact: str, rows: tuple[str, ...]) -> None:
+    assert asked(receive(core(), credible(*rows, contact=contact))).register is not None
