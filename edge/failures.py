@@ -60,7 +60,7 @@ class Failures:
         for attempt in late:
             self._late(attempt, now)
         for context in [c for c in ringing if c.cancelled and not c.final and c.answer_by <= now]:
-            self._proxy.answer(context, 487, now)
+            self._proxy.decide(context, now)
 
     def _late(self, attempt: Attempt, now: float) -> None:
         attempt.gives_up = 0.0

@@ -315,8 +315,11 @@ class Proxy:
             return
         if context.is_invite:
             self.ringing.pop(context, None)
-        if context.final:
-            return
+        if not context.final:
+            self.decide(context, now)
+
+    def decide(self, context: Context, now: float) -> None:
+        """Sends up the best of what has come; where nothing has, an answer of our own."""
         if not context.finals:
             self.answer(context, 487 if context.cancelled else 480, now)
             return

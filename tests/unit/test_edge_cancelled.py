@@ -112,6 +112,25 @@ def test_of_several_phones_the_487_goes_up_whose_tag_the_caller_has_had() -> Non
     assert alice.got_response(487).to.tag == "t2"
 
 
+def test_one_phone_that_does_not_answer_its_cancel_does_not_cost_the_answer_of_another() -> None:
+    cluster = Cluster()
+    alice, one, two = cluster.phone("alice"), cluster.phone("bob"), cluster.phone("bob", "edge-2", "tcp")
+    branch = invite(alice)
+    first, second = one.got_request("INVITE"), two.got_request("INVITE")
+    one.respond(first, 180)
+    two.respond(second, 180)
+    alice.inbox.clear()
+    cancel(alice, branch)
+    ends(one, first, 487, REASON)
+    cluster.turn(4)
+    assert not alice.inbox
+    cluster.turn(2.5)
+    assert alice.got_response(487).first("reason") == "Q.850;cause=16"
+    alice.inbox.clear()
+    ends(two, second)
+    assert not alice.inbox
+
+
 def test_a_603_of_one_comes_before_the_487_of_another() -> None:
     cluster = Cluster()
     alice, one, two = cluster.phone("alice"), cluster.phone("bob"), cluster.phone("bob", "edge-2", "tcp")
