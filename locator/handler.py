@@ -24,7 +24,7 @@ from locator.projection import Part, Partition, Projection
 from locator.tables import HELD, LIVE, Position, begin_at, let_go, position
 from locator.truths import truth_of
 from runtime.database.port import Database
-from runtime.errors import DatabaseRefused, DatabaseUnavailable, PositionConflict
+from runtime.errors import DatabaseRefused, DatabaseUnavailable, LogRefused, PositionConflict
 from runtime.log.port import Append, Batch, Log, Record
 from runtime.metrics import dropped
 from runtime.worker import Lost, dead_letter
@@ -91,6 +91,8 @@ class LocatorHandler:
         self._stopped: dict[int, tuple[str, float]] = {}
         self._newest = 0
         self._held_since: float | None = None
+        self.replies_refused = ""
+        """Why the log does not take our replies; the tables go on without them, phones hear 503."""
         _STOPPED.set_function(lambda: len(self.stopped()))
         _AGE.set_function(lambda: max(0.0, time.time() - self._newest / 1000) if self._newest else 0.0)
 
@@ -134,14 +136,12 @@ class LocatorHandler:
         begun = time.monotonic()
         work = [self._begin(p, records) for n, records in batch.items() if (p := self._partitions.get(n)) is not None]
         await self._apply(work)
-        appends = [letter for w in work for letter in w.dead]
-        answered = [event for w in work for event in w.answered]
-        if answered:
+        if letters := [letter for w in work for letter in w.dead]:
+            await self._log.append(letters)
+        if answered := [event for w in work for event in w.answered]:
             # It is no earlier than this, in the log's time.
             newest = max(w.newest for w in work)
-            appends += await self._replies(answered, newest + int((time.monotonic() - begun) * 1000))
-        if appends:
-            await self._log.append(appends)
+            await self._answer(answered, newest + int((time.monotonic() - begun) * 1000))
         self._answered.update({w.partition.number: w.partition.at.next for w in work})
         lost = {w.partition.number for w in work if w.lost}
         offsets = {w.partition.number: w.partition.at.next for w in work if not w.lost}
@@ -243,6 +243,22 @@ class LocatorHandler:
             extra={"aor": aor, "partition": partition.number, "offset": offset, "cause": str(error)},
         )
 
+    async def _answer(self, events: Sequence[BindingsRecorded], now: int) -> None:
+        """Sends replies; where the log will never take them (an ACL, no topic), nothing else waits for that.
+
+        Raises LogUnavailable.
+        """
+        try:
+            if replies := await self._replies(events, now):
+                await self._log.append(replies)
+                self.replies_refused = ""
+        except (LogRefused, KeyError) as error:
+            dropped("reply-refused", len(events))
+            why = str(error.args[0])
+            if why != self.replies_refused:
+                log.error("replies are refused; phones hear 503", extra={"topic": EDGE_REPLIES, "cause": why})
+            self.replies_refused = why
+
     async def _replies(self, events: Iterable[BindingsRecorded], now: int) -> list[Append]:
         """A reply for each event whose command still waits at this time."""
         appends = []
@@ -285,7 +301,7 @@ class LocatorHandler:
         begin = max(begin, self._answered.get(partition, 0))
         # Of records before `begin` nothing is known: under a claim from there, only the one still in force is good.
         claim = min(begin, at.claim)
-        events = []
+        events: list[BindingsRecorded] = []
         async for records in self._log.read(REGISTRATIONS, partition, begin, at.next):
             for record in records:
                 with contextlib.suppress(Poisoned):  # counted when it came first
@@ -294,8 +310,7 @@ class LocatorHandler:
                         claim = truth.claim
                         if isinstance(truth.event, BindingsRecorded) and truth.event.reply is not None:
                             events.append(truth.event)
-        if replies := await self._replies(events, last):
-            await self._log.append(replies)
+        await self._answer(events, last)
         self._answered[partition] = at.next
 
 

@@ -39,7 +39,8 @@ class Locator:
     def not_ready(self) -> list[str]:
         """Why not, one sentence each; an AOR that the tables refuse holds up its partition."""
         stopped = [f"stands still at {aor or 'a record without AOR'}" for aor in self._handler.stopped()]
-        return [*self._worker.not_ready(), *stopped]
+        refused = self._handler.replies_refused
+        return [*self._worker.not_ready(), *stopped, *([f"replies are refused: {refused}"] if refused else [])]
 
 
 def build(sources: Sources, log: Log, database: Database) -> Locator:

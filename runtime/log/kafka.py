@@ -256,7 +256,7 @@ class KafkaLog:
 
     async def check_topics(self, partitions: int) -> list[str]:
         async with self._admin() as admin:
-            return await topic_faults(admin, self._prefix, partitions)
+            return await topic_faults(admin, self._kafka, self._prefix, partitions)
 
     async def committed(self, topic: str, group: str) -> dict[int, int]:
         async with self._admin() as admin:

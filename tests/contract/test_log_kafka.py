@@ -310,10 +310,11 @@ async def test_topics_have_the_settings_they_need_and_faults_are_named(
         assert any("registrar.commands is missing" in fault for fault in faults)
         await log.create_topics(4)
         faults = await log.check_topics(4)
-        assert len(faults) == 2
+        assert len(faults) == 3
         assert all(topic_prefix + AUDIT in fault for fault in faults)
         assert "2 partitions" in faults[0]
         assert "CreateTime" in faults[1]
+        assert "retention.ms" in faults[2]
         assert await settings_of(admin, topic_prefix + TOPIC) >= {
             ("message.timestamp.type", "LogAppendTime"),
             ("retention.ms", str(24 * 3600 * 1000)),

@@ -21,7 +21,7 @@ from locator.service import Locator
 from locator.tables import LIVE, Position, hold, position
 from runtime.database.port import Advance, Database, Row, Statement
 from runtime.embedded import EmbeddedStore
-from runtime.errors import DatabaseUnavailable, LogUnavailable
+from runtime.errors import DatabaseUnavailable, LogRefused, LogUnavailable
 from runtime.log.embedded import EmbeddedLog
 from runtime.log.port import Append, Batch, Record
 from runtime.metrics import drops
@@ -186,6 +186,39 @@ async def test_the_replies_of_one_who_died_after_the_commit_are_sent_by_the_next
     successor = LocatorHandler(site.log, site.database, Settings())
     assert await successor.restore(0) == 2
     assert await site.replies() == [event.id]
+
+
+@pytest.mark.parametrize("kind", ["no right to write", "no right to see"])
+async def test_replies_that_the_log_will_never_take_hold_up_neither_rows_nor_restore(
+    site: Site, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    append, partitions = site.log.append, site.log.partitions
+
+    async def refusing(records: Sequence[Append]) -> list[Any]:
+        if kind == "no right to write" and any(record.topic == EDGE_REPLIES for record in records):
+            raise LogRefused("the broker refuses a record for edge.replies")
+        return await append(records)
+
+    async def hidden(topic: str) -> int:
+        if kind == "no right to see" and topic == EDGE_REPLIES:
+            raise KeyError("there is no topic edge.replies")
+        return await partitions(topic)
+
+    monkeypatch.setattr(site.log, "append", refusing)
+    monkeypatch.setattr(site.log, "partitions", hidden)
+    before = drops("reply-refused")
+    event = site.scribe.register(ALICE, DESK, reply=LATER)
+    await site.write(event)
+    await site.apply()
+    assert await site.contacts() == [DESK]
+    assert "edge.replies" in site.handler.replies_refused
+    assert await LocatorHandler(site.log, site.database, Settings()).restore(0) == site.next
+    assert drops("reply-refused") == before + 2
+    monkeypatch.undo()
+    await site.write(site.scribe.register(BOB, "sip:bob@192.0.2.5", reply=LATER))
+    await site.apply()
+    assert site.handler.replies_refused == ""
+    assert len(await site.replies()) == 1
 
 
 async def test_e16_replies_sent_again_are_none_of_a_zombie(site: Site) -> None:
