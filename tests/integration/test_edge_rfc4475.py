@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from edge.listener import networks
 from edge.streams import StreamLimits
 from edge.tls import Certificates
 from edge.transport import StreamSettings, Transports
@@ -72,7 +71,7 @@ def sentinel() -> bytes:
 @pytest.fixture
 async def edge() -> AsyncIterator[Transports]:
     own = core(SETTINGS, default_domain=DOMAIN, algorithms={DOMAIN: ("MD5",)}, challenges_per_second=1000.0)
-    settings = StreamSettings(StreamLimits(100, 100, 0.3), Certificates("", ""), (), networks((), "PROXIES"))
+    settings = StreamSettings(StreamLimits(100, 100, 0.3, 10.0), Certificates("", ""))
     edge = Transports(own, lambda publishes: None, settings, edge="edge-1", boot="b00t")
     await edge.start({"udp": [("127.0.0.1", 0)], "tcp": [("127.0.0.1", 0)]})
     yield edge

@@ -524,6 +524,24 @@ async def test_t01_tcp_works_on_ipv6(peer: Peer) -> None:
 # --- what is outside --------------------------------------------------------------------------------------------------
 
 
+async def test_what_others_sent_by_a_connection_that_closed_is_told_to_them_as_gone() -> None:
+    told: list[Any] = []
+
+    def failed(id_: str, status: int) -> bool:
+        told.append((id_, status))
+        return True
+
+    async with running("udp") as edge:
+        edge.transports.outside = Outside(
+            told.append, told.append, told.append, failed, told.append, told.append, told.append
+        )
+        edge.core.actions.gone += ["@1@one", "@1@two"]
+        edge.transports.flush()
+        await drained(lambda: len(told) == 2)
+        assert edge.core.failures.empty()
+    assert told == [("@1@one", 430), ("@1@two", 430)]
+
+
 async def test_what_sockets_have_no_part_in_goes_outside_once_for_each_wake_up() -> None:
     told: list[Any] = []
     async with running("udp") as edge:
