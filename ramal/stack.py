@@ -29,6 +29,7 @@ from runtime.service import wake_in_turn
 
 S = TypeVar("S", bound=Server)
 BACKENDS = ("kafka", "mysql", "ldap")
+_OUTSIDE = {"kafka": "RAMAL_KAFKA_BOOTSTRAP", "mysql": "RAMAL_MYSQL_HOST", "ldap": "RAMAL_LDAP_URL"}
 BACKEND_SECONDS = 5.0
 _WARM = "edge-warmup"
 PORTS = {"udp": 0, "tcp": 0, "tls": 1, "ws": 20, "wss": 21, "edges": 40}
@@ -132,8 +133,9 @@ class Stack:
         for name, program in zip(BACKENDS, ("Kafka", "MariaDB", "OpenLDAP"), strict=True):
             if not self._outside(name):
                 self._say(f"Starting {program} from {backends.origin(name)} …")
-        broker = self._backend("kafka", lambda: backends.start_kafka(self._directory / "kafka"))
-        self._configure({"RAMAL_KAFKA_BOOTSTRAP": broker.bootstrap})
+        if not self._outside("kafka"):
+            broker = self._backend("kafka", lambda: backends.start_kafka(self._directory / "kafka"))
+            self._configure({"RAMAL_KAFKA_BOOTSTRAP": broker.bootstrap})
         if not self._outside("mysql"):
             tables = self._backend("mysql", lambda: backends.start_mysql(self._directory / "mysql"))
             self._configure(
@@ -167,8 +169,7 @@ class Stack:
 
     def _outside(self, name: str) -> bool:
         """Whether the environment names a server that is not ours to start."""
-        variable = {"mysql": "RAMAL_MYSQL_HOST", "ldap": "RAMAL_LDAP_URL"}.get(name)
-        return variable in self._sources.environ
+        return _OUTSIDE[name] in self._sources.environ
 
     def _backend(self, name: str, start: Callable[[], S]) -> S:
         server = start()

@@ -32,6 +32,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(told.line())
 
 
+@pytest.fixture(scope="session")
+def told() -> list[Told]:
+    """Where scenarios without a system note what they measured."""
+    return _told
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def whole_system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
     """The stack with every phone registered."""
@@ -45,7 +51,6 @@ async def whole_system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
         system = System(stack)
         try:
             await system.begin()
-            _told.clear()
             system.told = _told
             yield system
         finally:
