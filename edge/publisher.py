@@ -20,6 +20,8 @@ log = logging.getLogger("ramal.edge")
 
 APPENDS = 4
 """Appends under way at one time."""
+SLOW_SECONDS = 0.1
+"""An append under way for longer waits for a partition that nobody leads just now: it holds up no other any more."""
 BATCH = 500
 """Commands in one append."""
 GATHERED = 20_000
@@ -42,7 +44,9 @@ class Publisher:
         self._clock = clock
         self._awaits, self._failed = awaits, failed
         self._waiting: list[Publish] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], float] = {}
+        """Appends under way, and when each was begun."""
+        self._look_again: asyncio.TimerHandle | None = None
         self._partitions = 0
         self.away = False
         """Whether the last append failed."""
@@ -66,19 +70,39 @@ class Publisher:
     async def stop(self) -> None:
         """Drops what waits and ends what is under way."""
         self._waiting.clear()
+        if self._look_again is not None:
+            self._look_again.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _go_on(self) -> None:
-        if self._waiting and len(self._tasks) < APPENDS:
-            batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
-            task = asyncio.get_running_loop().create_task(self._append(batch), name="append")
-            self._tasks.add(task)
-            task.add_done_callback(self._ended)
+        if not self._waiting:
+            return
+        if len(self._tasks) >= APPENDS and not self._all_but_few_are_slow():
+            return
+        batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(self._append(batch), name="append")
+        self._tasks[task] = loop.time()
+        task.add_done_callback(self._ended)
+
+    def _all_but_few_are_slow(self) -> bool:
+        """Whether fewer than APPENDS are under way that are not slow; if not, it is looked at again."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        if sum(now - begun < SLOW_SECONDS for begun in self._tasks.values()) < APPENDS:
+            return True
+        if self._look_again is None:
+            self._look_again = loop.call_later(SLOW_SECONDS, self._looked_again)
+        return False
+
+    def _looked_again(self) -> None:
+        self._look_again = None
+        self._go_on()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        del self._tasks[task]
         self._go_on()
 
     async def _append(self, commands: list[Publish]) -> None:

@@ -33,6 +33,8 @@ class Error:
     written: bool = False
     """Whether its records are appended all the same."""
     offset: int = -1
+    after: float = 0.0
+    """Seconds until it is told."""
 
 
 class Partition:
@@ -139,7 +141,7 @@ class Brokers:
 
     async def _answer(self, node: int, api: int, body: bytes) -> bytes:
         if api == PRODUCE:
-            return self._produce(node, ProduceRequest_v3.decode(body))
+            return await self._produce(node, ProduceRequest_v3.decode(body))
         if api == FETCH:
             return await self._fetch(node, FetchRequest_v4.decode(body))
         if api == LIST_OFFSETS:
@@ -162,7 +164,7 @@ class Brokers:
         encoded: bytes = MetadataResponse_v1(brokers, 1, [(0, self.topic, False, parts)]).encode()
         return encoded
 
-    def _produce(self, node: int, request: ProduceRequest_v3) -> bytes:
+    async def _produce(self, node: int, request: ProduceRequest_v3) -> bytes:
         answers = []
         for topic, partitions in request.topics:
             parts = []
@@ -179,6 +181,7 @@ class Brokers:
                         code, offset = part.append(octets)
                     if error is not None:
                         code, offset = error.code, error.offset
+                        await asyncio.sleep(error.after)
                 parts.append((number, code, offset, STAMP))
             answers.append((topic, parts))
         encoded: bytes = ProduceResponse_v3(answers, 0).encode()

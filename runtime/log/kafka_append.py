@@ -19,13 +19,17 @@ from aiokafka.structs import TopicPartition
 from runtime.errors import LogRefused, LogUnavailable
 from runtime.log.kafka_codes import PRODUCE, Then, Written, meaning
 from runtime.log.kafka_lane import Key, Lane, Part, Producer, Whole, split
-from runtime.log.kafka_link import Links
-from runtime.log.kafka_wire import Malformed, Produced, ask_producer_id, produce, produced, producer_id
+from runtime.log.kafka_link import Answered, Links
+from runtime.log.kafka_wire import Malformed, Produced, Request, ask_producer_id, produce, produced, producer_id
 from runtime.log.port import Append, Position
 
 WAITING_BYTES = 32 * 1024 * 1024
 """All that may wait for acknowledgement; beyond it an append is refused at once with LogUnavailable."""
 RETRY_SECONDS = 0.05
+REQUEST_TIMED_OUT = 7
+
+Way = tuple[int, bool]
+"""A broker, and whether it is the way for partitions that time out: a request is answered when all in it are."""
 
 
 class Appender:
@@ -34,11 +38,12 @@ class Appender:
     def __init__(self, client: AIOKafkaClient, prefix: str, timeout: float) -> None:
         self._client, self._prefix, self._timeout = client, prefix, timeout
         self._links = Links(client, timeout)
+        self._slow_links = Links(client, timeout)
         self._lanes: dict[Key, Lane] = {}
-        self._ready: dict[int, list[Lane]] = {}
-        """By broker, what waits for its turn."""
-        self._busy: set[int] = set()
-        """Brokers that owe us an answer, or are sent to at the end of this turn of the loop."""
+        self._ready: dict[Way, list[Lane]] = {}
+        """What waits for its turn."""
+        self._busy: set[Way] = set()
+        """Where an answer is owed to us, or something is sent at the end of this turn of the loop."""
         self._producer: Producer | None = None
         self._waiting_bytes = 0
         self._stopped = False
@@ -77,7 +82,7 @@ class Appender:
         self._ready.clear()
         for lane in self._lanes.values():
             lane.drop(LogUnavailable("the log is being closed"))
-        await self._links.close()
+        await asyncio.gather(self._links.close(), self._slow_links.close())
 
     # --- partitions -----------------------------------------------------------
 
@@ -117,11 +122,12 @@ class Appender:
             self._later(lane, "nobody leads it", stale=True)
             return
         lane.busy = True
-        self._ready.setdefault(node, []).append(lane)
-        if node not in self._busy:
-            self._busy.add(node)
+        way = node, lane.slow
+        self._ready.setdefault(way, []).append(lane)
+        if way not in self._busy:
+            self._busy.add(way)
             # At the end of this turn: whoever else appends in it goes along.
-            asyncio.get_running_loop().call_soon(self._send, node)
+            asyncio.get_running_loop().call_soon(self._send, way)
 
     def _later(self, lane: Lane, why: str, *, stale: bool) -> None:
         """The same a moment later, if anybody still waits for it then."""
@@ -145,16 +151,16 @@ class Appender:
         if (lane.batch is not None or lane.waiting) and not self._stopped:
             self._enqueue(lane)
 
-    def _send(self, node: int) -> None:
+    def _send(self, way: Way) -> None:
         """One request to a broker that owes us no answer: all that waits for it; or who we are, if nobody told us."""
-        lanes = self._ready.pop(node, None)
+        lanes = self._ready.pop(way, None)
         if not lanes:
-            self._busy.discard(node)
+            self._busy.discard(way)
             return
         producer = self._producer
         if producer is None:
-            self._ready[node] = lanes
-            self._links.send(node, ask_producer_id(), functools.partial(self._told, node))
+            self._ready[way] = lanes
+            self._request(way, ask_producer_id(), functools.partial(self._told, way))
             return
         topics: dict[str, list[tuple[int, bytes]]] = {}
         sent: dict[tuple[str, int], Lane] = {}
@@ -164,7 +170,7 @@ class Appender:
                 self._producer = None
                 self._go_on(lane)
                 continue
-            if self._links.leader(there) != node:  # since it began to wait
+            if self._links.leader(there) != way[0]:  # since it began to wait
                 self._go_on(lane)
                 continue
             batch = lane.to_send(producer)
@@ -175,11 +181,15 @@ class Appender:
             sent[there] = lane
         if sent:
             request = produce(int(self._timeout * 1000), topics)
-            self._links.send(node, request, functools.partial(self._answered, node, sent))
+            self._request(way, request, functools.partial(self._answered, way, sent))
         else:
-            self._send(node)
+            self._send(way)
 
-    def _told(self, node: int, outcome: bytes | errors.KafkaError) -> None:
+    def _request(self, way: Way, request: Request, answered: Answered) -> None:
+        node, slow = way
+        (self._slow_links if slow else self._links).send(node, request, answered)
+
+    def _told(self, way: Way, outcome: bytes | errors.KafkaError) -> None:
         """A broker said who we are, or why not."""
         why = str(outcome)
         if isinstance(outcome, bytes):
@@ -192,13 +202,13 @@ class Appender:
                 if code == 0 and self._producer is None:
                     self._producer = Producer(id_, epoch)
         if self._producer is None:
-            for lane in self._ready.pop(node, ()):
+            for lane in self._ready.pop(way, ()):
                 self._later(lane, f"no producer id: {why}", stale=True)
-        self._send(node)
+        self._send(way)
 
     # --- outcomes -------------------------------------------------------------
 
-    def _answered(self, node: int, sent: dict[tuple[str, int], Lane], outcome: bytes | errors.KafkaError) -> None:
+    def _answered(self, way: Way, sent: dict[tuple[str, int], Lane], outcome: bytes | errors.KafkaError) -> None:
         """Settles what was sent to a broker, which then gets the next request."""
         parts: list[Produced] = []
         why = str(outcome)
@@ -215,7 +225,7 @@ class Appender:
                     continue
                 if code == 0:
                     lane.written(offset, timestamp)
-                    lane.busy = False
+                    lane.busy = lane.slow = False
                     if lane.waiting:
                         self._enqueue(lane)
                 else:
@@ -223,11 +233,12 @@ class Appender:
             for lane in sent.values():
                 self._unsettled(lane, why, stale=True)
         finally:
-            self._send(node)
+            self._send(way)
 
     def _refused(self, lane: Lane, code: int, offset: int, timestamp: int) -> None:
         """Does as the table says; what was settled makes way for what waits behind it."""
         name, then, stale, written = meaning(PRODUCE, code)
+        lane.slow = code == REQUEST_TIMED_OUT
         if then is Then.AGAIN:
             self._unsettled(lane, name, stale=stale, doubt=written is not Written.NO)
             return

@@ -127,7 +127,7 @@ class Batch:
 class Lane:
     """What waits for one partition, and the one batch that is not settled."""
 
-    __slots__ = ("batch", "busy", "epoch", "producer", "sequence", "there", "timer", "waiting")
+    __slots__ = ("batch", "busy", "epoch", "producer", "sequence", "slow", "there", "timer", "waiting")
 
     def __init__(self, there: TopicPartition) -> None:
         self.there = there
@@ -135,6 +135,8 @@ class Lane:
         self.batch: Batch | None = None
         self.busy = False
         """Whether it waits for a broker's turn, for an answer, or for its next try."""
+        self.slow = False
+        """Whether its last request timed out at the broker: a replica does not follow."""
         self.timer: asyncio.TimerHandle | None = None
         """Of its next try."""
         self.producer, self.epoch, self.sequence = -1, 0, 0

@@ -174,6 +174,25 @@ async def test_while_one_partition_has_no_leader_the_others_of_its_broker_go_on(
             await stuck
 
 
+async def test_a_partition_whose_replicas_do_not_follow_holds_up_no_other_but_once() -> None:
+    async with opened() as (log, both):
+        both.partitions[0].staged[broker_kit.PRODUCE] = [Error(7, after=0.4)] * 3
+        stuck = asyncio.create_task(log.append([record(b"stuck")]))
+        async with asyncio.timeout(1):
+            while both.partitions[0].asked[broker_kit.PRODUCE] < 3:
+                await log.append([record(b"other", 1)])
+                await asyncio.sleep(0.01)
+        before = len(both.partitions[1].values)
+        for _ in range(10):
+            await log.append([record(b"other", 1)])
+        assert both.partitions[0].asked[broker_kit.PRODUCE] == 3
+        assert len(both.partitions[1].values) == before + 10
+        with pytest.raises(LogUnavailable, match="REQUEST_TIMED_OUT"):
+            await stuck
+        await log.append([record(b"next")])
+        assert both.partitions[0].values == [b"first", b"next"]
+
+
 async def test_what_its_caller_gave_up_in_doubt_is_not_sent_again_and_could_not_be_written_late() -> None:
     async with opened() as (log, both):
         part = both.partitions[0]
