@@ -26,6 +26,8 @@ from runtime.log.port import Append, Position
 WAITING_BYTES = 32 * 1024 * 1024
 """All that may wait for acknowledgement; beyond it an append is refused at once with LogUnavailable."""
 RETRY_SECONDS = 0.05
+BROKER_SHARE = 0.75
+"""Of our time-out, how long a leader waits for its followers: so it tells us that they are late, and which."""
 REQUEST_TIMED_OUT = 7
 
 Way = tuple[int, bool]
@@ -180,7 +182,7 @@ class Appender:
             topics.setdefault(there.topic, []).append((there.partition, batch.octets))
             sent[there] = lane
         if sent:
-            request = produce(int(self._timeout * 1000), topics)
+            request = produce(int(self._timeout * BROKER_SHARE * 1000), topics)
             self._request(way, request, functools.partial(self._answered, way, sent))
         else:
             self._send(way)
@@ -191,16 +193,14 @@ class Appender:
 
     def _told(self, way: Way, outcome: bytes | errors.KafkaError) -> None:
         """A broker said who we are, or why not."""
-        why = str(outcome)
-        if isinstance(outcome, bytes):
-            try:
-                code, id_, epoch = producer_id(outcome)
-            except Malformed as error:
-                why = str(error)
-            else:
-                why = meaning(PRODUCE, code).name
-                if code == 0 and self._producer is None:
-                    self._producer = Producer(id_, epoch)
+        try:
+            code, id_, epoch = producer_id(_octets(outcome))
+        except (errors.KafkaError, Malformed) as error:
+            why = str(error)
+        else:
+            why = meaning(PRODUCE, code).name
+            if code == 0 and self._producer is None:
+                self._producer = Producer(id_, epoch)
         if self._producer is None:
             for lane in self._ready.pop(way, ()):
                 self._later(lane, f"no producer id: {why}", stale=True)
@@ -211,13 +211,11 @@ class Appender:
     def _answered(self, way: Way, sent: dict[tuple[str, int], Lane], outcome: bytes | errors.KafkaError) -> None:
         """Settles what was sent to a broker, which then gets the next request."""
         parts: list[Produced] = []
-        why = str(outcome)
-        if isinstance(outcome, bytes):
-            why = "the broker does not tell of it"
-            try:
-                parts = produced(outcome)
-            except Malformed as error:
-                why = str(error)
+        why = "the broker does not tell of it"
+        try:
+            parts = produced(_octets(outcome))
+        except (errors.KafkaError, Malformed) as error:
+            why = str(error)
         try:
             for topic, partition, code, offset, timestamp in parts:
                 lane = sent.pop((topic, partition), None)
@@ -258,3 +256,10 @@ class Appender:
         if lane.batch is not None and doubt:
             lane.batch.doubt = True
         self._later(lane, why, stale=stale)
+
+
+def _octets(outcome: bytes | errors.KafkaError) -> bytes:
+    """An answer; raises why there is none."""
+    if isinstance(outcome, errors.KafkaError):
+        raise outcome
+    return outcome
