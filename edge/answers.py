@@ -18,12 +18,14 @@ from sipcore import nonce
 from sipcore.errors import ParseError
 from sipcore.message import Request
 from sipcore.proxy import hops_left
-from sipcore.uri import parse_uri
+from sipcore.uri import Uri, parse_uri
 
 AMPLIFICATION = 2
 """A UDP response to an unauthenticated request is at most this many times as large (CHECKLIST S02)."""
 CHALLENGES = (401, 407)
 SALT = 6
+SHORT = 256
+"""Octets of a URI that is remembered."""
 
 METHODS = "REGISTER, INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, MESSAGE, REFER, NOTIFY"
 """What is taken or routed; SUBSCRIBE and PUBLISH to our users are 489."""
@@ -56,10 +58,14 @@ class Answers:
         self.us = Us(settings.algorithms, settings.own_hosts)
         self.rate = SourceRate(settings.challenges_per_second)
         self.actions = Actions()
-        self.parse_uri = lru_cache(maxsize=4096)(parse_uri)
+        self._remembered = lru_cache(maxsize=4096)(parse_uri)
         self._commands = 0
         self._questions = 0
         self._date = (0, "")
+
+    def parse_uri(self, text: str) -> Uri:
+        """The parts of a URI; those of short ones are remembered."""
+        return self._remembered(text) if len(text) <= SHORT else parse_uri(text)
 
     def command_id(self) -> str:
         """The id of a new command of this boot."""

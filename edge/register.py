@@ -14,11 +14,14 @@ from events.registrations import Binding
 from events.wire import encode
 from sipcore.address import Address
 from sipcore.errors import ParseError
-from sipcore.grammar import delta_seconds, qvalue, uint
+from sipcore.grammar import VALUES, delta_seconds, qvalue, too_many, uint
 from sipcore.message import Request
 
 MAX_REG_ID = 2**31 - 1
 """RFC 5626 section 4.2: 1 to 2**31-1."""
+
+SHORT = 512
+"""Octets of an Allow header that is remembered."""
 
 METHODS = {
     "INVITE": 1,
@@ -116,7 +119,10 @@ def _user_agent(text: str | None) -> str:
 def _allowed(request: Request) -> int | None:
     if request.first("allow") is None:
         return None
-    return _methods(",".join([row.value for row in request.rows if row.name == "allow"]))
+    allow = ",".join([row.value for row in request.rows if row.name == "allow"])
+    if allow.count(",") > VALUES:
+        raise too_many("values", "allow")
+    return _methods(allow) if len(allow) <= SHORT else _methods.__wrapped__(allow)
 
 
 @lru_cache(maxsize=512)

@@ -42,6 +42,9 @@ def _sha512_256(text: str) -> str:
     return hashlib.new("sha512_256", text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
+PARAMETERS: Final = 30
+"""Commas in credentials, those in quotes included; RFC 7616 defines a dozen parameters."""
+
 _HASH: Final[dict[str, Callable[[str], str]]] = {"MD5": _md5, "SHA-256": _sha256, "SHA-512-256": _sha512_256}
 
 
@@ -115,7 +118,7 @@ def parse_credentials(value: str) -> Credentials | None:
     None for what nobody can check: another scheme, an unknown algorithm or qop, a missing, repeated or
     malformed parameter, a response of the wrong length (RFC 8760 section 2.2). No `algorithm` means MD5.
     """
-    match = _PARAMS.fullmatch(value)
+    match = _PARAMS.fullmatch(value) if value.count(",") <= PARAMETERS else None
     if match is None:
         return None
     found = _PARAM.findall(match[1])

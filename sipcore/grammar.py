@@ -11,6 +11,10 @@ from typing import Final
 from sipcore.errors import ParseError
 
 MAX_UINT32: Final = 2**32 - 1
+VALUES: Final = 100
+"""Commas in all rows of a header that is read, those in quotes included: counted before anything is parsed."""
+PARAMETERS: Final = 400
+"""Semicolons in them."""
 DEFAULT_EXPIRES: Final = 3600
 
 # token = 1*(alphanum / "-" / "." / "!" / "%" / "*" / "_" / "+" / "`" / "'" / "~")
@@ -27,7 +31,6 @@ _PARAMS = re.compile(rf"(?:{LWS};{LWS}{_TOKEN}{LWS}(?:={LWS}(?:{QUOTED_STRING}|{
 _PARAM = re.compile(rf";{LWS}({_TOKEN}){LWS}(=?+){LWS}({QUOTED_STRING}|{_VALUE})", re.DOTALL)
 _ONE_PARAM = re.compile(rf";({_TOKEN})=({_VALUE})")
 _LIST_ELEMENT = re.compile(rf'(?:[^",<]++|{QUOTED_STRING}|<[^<>]*+>)*+', re.DOTALL)
-_QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
 _DIGITS = re.compile(r"[0-9]++")
 # qvalue = ( "0" [ "." 0*3DIGIT ] ) / ( "1" [ "." 0*3("0") ] )
 _QVALUE = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
@@ -40,7 +43,17 @@ def unquote(text: str) -> str:
     if text[:1] != '"':
         return text
     inner = text[1:-1]
-    return _QUOTED_PAIR.sub(r"\1", inner) if "\\" in inner else inner
+    if "\\" not in inner:
+        return inner
+    # A run of backslashes is pairs from its start on; what is left behind them escapes the next character.
+    return "\\".join([part.replace("\\", "") for part in inner.split("\\\\")])
+
+
+def too_many(what: str, header: str = "") -> ParseError:
+    """More than anybody needs, and than we read; `header` is its lower-case name."""
+    if not header:
+        return ParseError(f"too-many-{what}", f"Too Many {what.title()}")
+    return ParseError(f"too-many-{header}-{what}", f"Too Many {header.title()} {what.title()}")
 
 
 def parse_params(text: str) -> Params:
@@ -55,6 +68,8 @@ def parse_params(text: str) -> Params:
 
 def split_params(text: str) -> list[tuple[str, str | None, str]]:
     """As `parse_params`, but values keep their quotes, and the third member is the parameter as sent with its `;`."""
+    if text.count(";") > PARAMETERS:
+        raise too_many("parameters")
     if not _PARAMS.fullmatch(text):
         raise ParseError("bad-parameter", "Bad Header Parameter")
     found: list[tuple[str, str | None, str]] = [

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from sipcore.address import Address, Via, parse_address, parse_addresses, parse_via
 from sipcore.errors import ParseError
-from sipcore.grammar import MAX_UINT32, split_first, split_list, uint
+from sipcore.grammar import MAX_UINT32, PARAMETERS, VALUES, split_first, split_list, too_many, uint
 from sipcore.headers import LISTS
 from sipcore.reasons import REASONS
 from sipcore.uri import Uri, ipv6, parse_uri
@@ -63,18 +63,30 @@ class Message:
     def values(self, name: str) -> list[str]:
         """The values of all rows of this name, in order; those of list headers split at commas, without empty ones.
 
-        A row whose quotes do not end is one value.
+        A row whose quotes do not end is one value. ParseError where a list has more values than anybody needs.
         """
-        rows = [row.value for row in self.rows if row.name == name]
         if name not in LISTS:
-            return rows
+            return [row.value for row in self.rows if row.name == name]
         values: list[str] = []
-        for value in rows:
+        for value in self.counted(name):
             try:
                 values.extend(filter(None, split_list(value)))
             except ParseError:
                 values.append(value)
         return values
+
+    def counted(self, name: str) -> list[str]:
+        """The rows of a header that is to be parsed; ParseError, before it is, where it has more than anybody needs."""
+        rows = [row.value for row in self.rows if row.name == name]
+        commas = semicolons = 0
+        for value in rows:
+            commas += value.count(",")
+            semicolons += value.count(";")
+        if commas > VALUES:
+            raise too_many("values", name)
+        if semicolons > PARAMETERS:
+            raise too_many("parameters", name)
+        return rows
 
     def _required(self, name: str) -> str:
         value = self.first(name)
@@ -135,7 +147,7 @@ class Message:
     def contacts(self) -> list[Address]:
         """All Contact values but `*`, in order; see `star`."""
         if self._contacts is None:
-            rows = [row.value for row in self.rows if row.name == "contact"]
+            rows = self.counted("contact")
             if rows:
                 elements = [element for value in rows for element in split_list(value)]
                 self._contacts = parse_addresses([element for element in elements if element != "*"])
@@ -152,7 +164,7 @@ class Message:
 
     def addresses(self, name: str) -> list[Address]:
         """All values of a header made of name-addrs: `route`, `record-route`, `path`, `service-route`."""
-        return parse_addresses([row.value for row in self.rows if row.name == name])
+        return parse_addresses(self.counted(name))
 
     def _start_line(self) -> str:
         raise NotImplementedError
@@ -229,15 +241,8 @@ AnyMessage = TypeVar("AnyMessage", bound=Message)
 
 def has_bare_nul(text: str) -> bool:
     """Whether a NUL stands in the text that no backslash makes a quoted-pair."""
-    at = text.find("\x00")
-    while at >= 0:
-        before = at
-        while before and text[before - 1] == "\\":
-            before -= 1
-        if (at - before) % 2 == 0:
-            return True
-        at = text.find("\x00", at + 1)
-    return False
+    # Backslashes are pairs from the start of their run on; one that is left over makes a pair with what follows.
+    return "\x00" in text.replace("\\\\", "").replace("\\\x00", "")
 
 
 def parse_cseq(text: str) -> CSeq:

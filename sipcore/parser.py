@@ -43,6 +43,8 @@ class Limits(NamedTuple):
     message: int = 64 * 1024
     """The whole message; more is 513."""
     rows: int = 200
+    lines: int = 1000
+    """With those that a folded row goes on in; more are too many rows."""
     line: int = 8 * 1024
     """One header row, unfolded, or the start line; more is 400, as with all the others."""
     vias: int = 70
@@ -225,11 +227,14 @@ def _with_head(error: ParseError, head: bytes, limits: Limits) -> ParseError:
 def _structure(head: bytes, limits: Limits) -> Request | Response:
     """Start line and rows of a header section, without its last CRLFCRLF; raises ParseError with what was readable."""
     text = head.decode("utf-8", "surrogateescape")
-    lines = text.split("\r\n")
+    lines = text.split("\r\n", limits.lines)
     fault: ParseError | None = None
+    if len(lines) > limits.lines:
+        fault = ParseError("too-many-rows", "Too Many Header Rows")
+        text = text[: -len(lines.pop()) - 2]
     breaks = len(lines) - 1
     if text.count("\n") != breaks or text.count("\r") != breaks or ("\x00" in text and has_bare_nul(text)):
-        fault = ParseError("bare-line-break", "Bare CR, LF or NUL")
+        fault = fault or ParseError("bare-line-break", "Bare CR, LF or NUL")
         lines = _only(lines, lambda line: "\r" not in line and "\n" not in line and not has_bare_nul(line))
     if "\r\n " in text or "\r\n\t" in text:
         lines = _unfold(lines)

@@ -196,8 +196,8 @@ def _with_challenges(chosen: Response, responses: Sequence[Response]) -> Respons
 
 
 def route_values(request: Request) -> list[str]:
-    """All Route values in order, each as sent; ParseError where quotes do not end."""
-    return [element for row in request.rows if row.name == "route" for element in split_list(row.value) if element]
+    """All Route values in order, each as sent; ParseError where quotes do not end, and where there are too many."""
+    return [element for value in request.counted("route") for element in split_list(value) if element]
 
 
 def unsupported(request: Request, name: str, known: Iterable[str]) -> list[str]:

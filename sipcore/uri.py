@@ -8,7 +8,7 @@ from ipaddress import AddressValueError, IPv6Address
 from typing import Final
 
 from sipcore.errors import ParseError
-from sipcore.grammar import uint
+from sipcore.grammar import PARAMETERS, too_many, uint
 
 _ESCAPED = r"%[0-9A-Fa-f]{2}"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*+")
@@ -25,9 +25,15 @@ _URI_PARAM = re.compile(rf";((?:{_PCHAR}++|{_ESCAPED})++)(?:=((?:[^\x00-\x20\x7f
 _OPAQUE = re.compile(r'[^\x00-\x20\x7f<>"]++')
 # unreserved = alphanum / mark, and reserved; what may stand unescaped in a user part.
 _PLAIN_USER = re.compile(r"[A-Za-z0-9\-_.!~*'()&=+$,;?/]++")
-_UNRESERVED: Final = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.!~*'()")
-_RESERVED: Final = frozenset(b";/?:@&=+$,")
-_HEX: Final = b"0123456789abcdefABCDEF"
+_UNRESERVED: Final = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.!~*'()"
+# What changes: runs of escapes, and runs of what must be escaped and is not.
+_ODD = re.compile(
+    rb"((?:%[0-9A-Fa-f]{2})++)|(?:[^A-Za-z0-9\-_.!~*'()&=+$,;?/:@%]|%(?![0-9A-Fa-f]{2}))++",
+    re.DOTALL,
+)
+_SPELLED: Final = tuple(bytes((octet,)) if octet in _UNRESERVED else b"%%%02X" % octet for octet in range(256))
+ESCAPES: Final = 100
+"""Escapes in the name of a URI parameter."""
 
 NEVER_IGNORED: Final = frozenset({"user", "ttl", "method", "maddr", "transport"})
 """URI parameters that, in one URI only, make two URIs unequal."""
@@ -126,6 +132,8 @@ def _bad() -> ParseError:
 
 
 def _params(text: str) -> UriParams:
+    if text.count(";") > PARAMETERS:
+        raise too_many("parameters")
     found: list[tuple[str, str | None]] = []
     names = set()
     start, end = 0, len(text)
@@ -134,7 +142,12 @@ def _params(text: str) -> UriParams:
         if match is None:
             raise _bad()
         found.append((match[1], match[2]))
-        names.add(canonical_escapes(match[1]).lower())
+        name = match[1]
+        if "%" in name:
+            if name.count("%") > ESCAPES:
+                raise too_many("escapes")
+            name = canonical_escapes(name)
+        names.add(name.lower())
         start = match.end()
     if len(names) != len(found):
         raise ParseError("duplicate-parameter", "Duplicate URI Parameter")
@@ -160,21 +173,12 @@ def canonical_escapes(text: str) -> str:
     """
     if _PLAIN_USER.fullmatch(text):
         return text
-    raw = text.encode("utf-8", "surrogateescape")
-    out = bytearray()
-    at, end = 0, len(raw)
-    while at < end:
-        octet = raw[at]
-        at += 1
-        escaped = octet == 0x25 and at + 1 < end and raw[at] in _HEX and raw[at + 1] in _HEX
-        if escaped:
-            octet = int(raw[at : at + 2], 16)
-            at += 2
-        if octet in _UNRESERVED or (octet in _RESERVED and not escaped):
-            out.append(octet)
-        else:
-            out += b"%%%02X" % octet
-    return out.decode("ascii")
+    return _ODD.sub(_spelled, text.encode("utf-8", "surrogateescape")).decode("ascii")
+
+
+def _spelled(odd: re.Match[bytes]) -> bytes:
+    octets = bytes.fromhex(odd[1].replace(b"%", b"").decode("ascii")) if odd[1] else odd[0]
+    return b"".join([_SPELLED[octet] for octet in octets])
 
 
 def _same_host(a: str, b: str) -> bool:

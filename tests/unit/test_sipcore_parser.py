@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from sipcore.errors import ParseError
-from sipcore.grammar import delta_seconds, qvalue
+from sipcore.grammar import PARAMETERS, VALUES, delta_seconds, qvalue
 from sipcore.headers import COMPACT
 from sipcore.message import Request, Response, respond
 from sipcore.parser import DEFAULT_LIMITS, parse_datagram
@@ -350,13 +350,59 @@ def test_p25_more_than_the_limits_is_refused_by_name() -> None:
     rows = b"".join(b"X: %d\r\n" % n for n in range(limits.rows))
     assert name_of(text().replace(b"Content-L", rows + b"Content-L")) == (400, "too-many-rows")
     assert name_of(text(subject="x" * limits.line)) == (400, "line-too-long")
-    assert name_of(text(subject="x" + "\r\n x" * (limits.line // 2))) == (400, "line-too-long")
+    assert name_of(text(subject="x" + "\r\n xxxxxxxxxx" * (limits.line // 11))) == (400, "line-too-long")
     assert name_of(text(f"REGISTER sip:{'x' * limits.line} SIP/2.0")) == (400, "line-too-long")
     vias = ", ".join(["SIP/2.0/UDP h"] * limits.vias)
     assert len(parse(text(via=vias)).vias) == limits.vias
     assert name_of(text(via=vias + ", SIP/2.0/UDP h")) == (400, "too-many-vias")
     back = parse_datagram(text("SIP/2.0 200 OK", via=vias + ", SIP/2.0/UDP h"))  # a request that went on with ours
     assert len(back.vias) == limits.vias + 1
+
+
+MANY = b"a:b," * 1900 + b"a:b\r\n"
+
+
+def many(name: bytes, value: bytes = MANY) -> bytes:
+    """Eight rows of 8 KB."""
+    return text().replace(b"Content-L", (name + b": " + value) * 8 + b"Content-L")
+
+
+def test_p25_what_is_read_is_counted_before_it_is_parsed_and_what_passes_is_not_read() -> None:
+    assert name_of(many(b"Contact")) == (400, "too-many-contact-values")
+    assert name_of(many(b"Via")) == (400, "too-many-vias")
+    for name in ("Route", "Path", "Record-Route", "Service-Route", "Require", "Supported"):
+        message = parse(many(name.encode()))
+        with pytest.raises(ParseError, match=f"Too Many {name} Values"):
+            message.values(name.lower())
+        with pytest.raises(ParseError, match=f"Too Many {name} Values"):
+            message.addresses(name.lower())
+    response = parse_datagram(many(b"Contact").replace(b"REGISTER sip:example.test SIP/2.0", b"SIP/2.0 200 OK"))
+    assert isinstance(response, Response)
+    with pytest.raises(ParseError, match="Too Many Contact Values"):
+        _ = response.contacts
+
+
+def test_p25_as_many_values_and_parameters_as_anybody_needs_are_read() -> None:
+    most = ", ".join([f"<sip:a@b{n}>" for n in range(VALUES + 1)])
+    assert len(parse(text(contact=most)).contacts) == VALUES + 1
+    assert name_of(text(contact=most + ", <sip:a@b>")) == (400, "too-many-contact-values")
+    most = "<sip:a@b>" + "".join([f";p{n}" for n in range(PARAMETERS)])
+    assert len(parse(text(contact=most)).contacts[0].params) == PARAMETERS
+    assert name_of(text(contact=most + ";q=1")) == (400, "too-many-contact-parameters")
+    assert len(parse(text(to=most)).to.params) == PARAMETERS
+    assert name_of(text(to=most + ";tag=1")) == (400, "too-many-parameters")
+    assert name_of(text(via="SIP/2.0/UDP h" + ";a" * (PARAMETERS + 1))) == (400, "too-many-parameters")
+    assert name_of(text("REGISTER sip:b" + ";a" * (PARAMETERS + 1) + " SIP/2.0")) == (400, "too-many-parameters")
+    assert name_of(text(contact="<sip:b;" + "%41" * 101 + ">")) == (400, "too-many-escapes")
+
+
+def test_p25_folded_lines_are_counted_before_they_are_joined() -> None:
+    folded = b"Subject: a" + b"\r\n b" * 900 + b"\r\n"
+    assert parse(text().replace(b"Content-L", folded + b"Content-L")).first("subject") == "a" + " b" * 900
+    error = refused(text().replace(b"Content-L", folded * 2 + b"Content-L"))
+    assert (error.status, error.name) == (400, "too-many-rows")
+    assert error.message is not None
+    assert error.message.call_id == ROWS["Call-ID"]
 
 
 def test_an_ack_and_a_response_are_never_answered() -> None:
