@@ -10,22 +10,23 @@ A request that nothing else answers is answered here: none stays without a final
 from collections.abc import Iterable
 
 from edge import response
+from edge.acks import Acks
 from edge.admission import Admission
 from edge.answers import ALLOW, CAPABILITIES, Answers, exhausted, unsupported
 from edge.branch import Branches
-from edge.call import Asked, opened, rows_that_go_on, shed
+from edge.call import Asked
 from edge.cancels import Cancels
 from edge.destinations import Destinations
-from edge.dialog import Dialog, DialogTokens, Hop
+from edge.dialog import DialogTokens, Hop
 from edge.failures import Failures
 from edge.proxy import Proxy
-from edge.relaying import Leg, leg_of
+from edge.remote import Remote
 from edge.routes import Routed, Routes
 from edge.token import FlowTokens
-from edge.ways import Target, Way
+from edge.within import Within
 from events.replies import Authenticated, Found, Refused
 from sipcore import proxy
-from sipcore.message import Request, with_received
+from sipcore.message import Request
 from sipcore.transactions import Known, Transactions
 from sipcore.uri import Uri
 
@@ -59,6 +60,9 @@ class Calls:
         self.destinations = Destinations(answers, tokens, proxy_, self.asked)
         self.failures = Failures(answers, layer, proxy_)
         self.cancels = Cancels(answers, layer, proxy_, self.asked.forget)
+        remote = Remote(answers, dialogs, tokens, proxy_, self.destinations)
+        self.within = Within(answers, layer, proxy_, remote)
+        self.acks = Acks(answers, branches, proxy_, remote)
         self._admission = Admission(answers, layer, proxy_, self.asked, self.destinations)
 
     @property
@@ -96,7 +100,7 @@ class Calls:
         elif self._loops(request):
             answers.stateless_to(request, caller, size, 482)
         elif routed.dialog is not None:
-            self._in_dialog(request, caller, routed, routed.dialog, now, size)
+            self.within.request(request, caller, routed, routed.dialog, now, size)
         elif not target.is_sip and target.scheme != "tel":
             answers.stateless_to(request, caller, size, 416)
         elif to_us:
@@ -147,25 +151,6 @@ class Calls:
                     return True
         return False
 
-    # --- within a dialog ------------------------------------------------------------------------------------------
-
-    def _in_dialog(self, request: Request, caller: Hop, routed: Routed, dialog: Dialog, now: float, size: int) -> None:
-        """To the other end of its dialog: no look-up, no challenge (Y26, N10)."""
-        if shed(request, caller, size, self._answers, self._layer, times=2):
-            return
-        context = opened(request, caller, self._answers, self._layer, now)
-        context.route_token = False
-        context.secure = routed.uri[:5].lower() == "sips:"
-        context.rows = rows_that_go_on(context.request, "", self._realms)
-        hop = dialog.callee if routed.to_callee else dialog.caller
-        context.leg = self._leg(request, dialog, to_callee=routed.to_callee)
-        if context.leg is not None and request.method == "BYE":
-            callee_tag = request.to.tag if routed.to_callee else request.from_.tag
-            self._proxy.relaying.end_call(context.leg, callee_tag or "")
-        way = Way(hop, _port(hop), may_grow=not hop.edge)
-        target = Target(routed.uri, (way,), 1.0, routed.routes)
-        self._proxy.begin(context, (target,), now)
-
     def _ack(self, request: Request, caller: Hop, now: float) -> None:
         """An ACK to a 2xx goes its way without a transaction; one to our stateless refusal ends here (X12, X01)."""
         if request.to.tag == response.to_tag(self._answers.tag_key, request):
@@ -179,18 +164,7 @@ class Calls:
             # Of a failure that another edge answered, or of a dialog that never was.
             self.cancels.ack(request, caller)
             return
-        hop = routed.dialog.callee if routed.to_callee else routed.dialog.caller
-        rows = rows_that_go_on(request, "", self._realms)
-        sent = Request("ACK", request.uri, rows, request.body)
-        sent = with_received(sent, caller.flow.remote_host, caller.flow.remote_port)
-        target = Target(routed.uri, (Way(hop, _port(hop)),), 1.0, routed.routes)
-        leg = self._leg(request, routed.dialog, to_callee=routed.to_callee)
-        self._proxy.stateless(sent, target, caller, leg)
-
-    @staticmethod
-    def _leg(request: Request, dialog: Dialog, *, to_callee: bool) -> Leg | None:
-        caller_tag = request.from_.tag if to_callee else request.to.tag
-        return leg_of(dialog, request.call_id, caller_tag or "") if dialog.media else None
+        self.acks.within(request, caller, routed, routed.dialog, now)
 
     # --- replies and time -----------------------------------------------------------------------------------------
 
@@ -222,8 +196,8 @@ class Calls:
 
     def next_timer(self) -> float | None:
         """When `on_time` is next of use."""
-        look = self.failures.next_look()
-        times = (self.asked.next_timer(), self.cancels.next_timer(), self.destinations.next_timer(), look)
+        timed = (self.asked, self.cancels, self.destinations, self.within)
+        times = (self.failures.next_look(), *(each.next_timer() for each in timed))
         return min((time for time in times if time is not None), default=None)
 
     def on_time(self, now: float) -> None:
@@ -233,6 +207,7 @@ class Calls:
             self._proxy.unavailable(call.context, now)
         self.cancels.on_time(now)
         self.destinations.on_time(now)
+        self.within.on_time(now)
         look = self.failures.next_look()
         if look is not None and look <= now:
             self.failures.on_time(now)
@@ -247,7 +222,3 @@ class Calls:
             self.failures.edge_lost(gone[0], now)
         for edge, boot in live - before:
             self.failures.edge_began(edge, boot, now)
-
-
-def _port(hop: Hop) -> int:
-    return hop.flow.remote_port if hop.flow.transport == "udp" or not hop.flow.connection else 0

@@ -3,7 +3,7 @@
 One context is one request; one attempt is one client transaction of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from edge.dialog import Hop
 from edge.relaying import Leg
@@ -24,6 +24,7 @@ class Context:
         "caller_gone",
         "cancelled",
         "domain",
+        "elsewhere",
         "final",
         "finals",
         "leg",
@@ -31,6 +32,7 @@ class Context:
         "look_up",
         "no_more",
         "parties",
+        "path",
         "q",
         "request",
         "route_token",
@@ -68,6 +70,10 @@ class Context:
         """Whose new bindings join while it rings; "" for none (Y10)."""
         self.parties = ("", "")
         """The AORs of caller and callee in the dialog that it begins; "" for who is none of our users."""
+        self.elsewhere: Callable[[float], None] | None = None
+        """What is done once if the flow that it was sent by is gone."""
+        self.path = False
+        """Whether its Route named the flow: who did so hears that it is gone (RFC 5626 section 5.3.1)."""
         self.look_up = 0
         """The number of the look-up that is under way for it; 0: none."""
         self.waiting: list[list[Target]] = []

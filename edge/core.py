@@ -199,7 +199,9 @@ class EdgeCore:
             if self.calls.failures.only_lost(id_, status, now):
                 continue
             client = self._layer.failed(id_, now)
-            if client is not None:
+            if client is None:
+                self.calls.acks.unsent(id_, now)
+            else:
                 self._answers.drop(f"unsent-{status}")
                 if not self.probes.lost(client.user, now):
                     self.calls.failures.unsent(client, status, now)

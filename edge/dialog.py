@@ -2,13 +2,17 @@
 
 A token names both next hops. Its HMAC covers them with the Call-ID and the caller's tag, so a request that brings
 it belongs to this dialog and goes to one of its two ends, whatever else it says: it is not challenged, and any
-live edge takes it (CHECKLIST Y12, Y35, N10). A token is lower-case base32 of
+live edge takes it (CHECKLIST Y12, Y35, N10). Marks of both ends tell whether a URI still leads to where it did and
+whose binding is that end's, and nothing to others. A token is lower-case base32 of
 
-    key id, time, kinds of media, hop towards the caller, hop towards the callee, then 10 octets of HMAC-SHA-256
+    key id, time, kinds of media, hop towards the caller, hop towards the callee, marks of the caller, marks of the
+    callee, then 10 octets of HMAC-SHA-256
 
 The time is when it was made, in minutes since 1970: nobody keeps the way to a phone for longer than LIFETIME.
 
 A hop is: flags (transport, IPv6, owner), the owner's edge and boot if it is a phone's flow, addresses and ports.
+Marks are 4 octets of an HMAC of the remote target's place, 5 of the AOR (zeros: none), one that says if the target
+was at the hop's own address. Tokens of before there were marks have none.
 """
 
 import hmac
@@ -21,10 +25,12 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 import msgspec
 
 from edge.flow import Flow
+from edge.place import Place
 from edge.token import TRANSPORTS
 
 MAC = 10
 PURPOSE = b"ramal record-route\x00"
+MARKS = b"ramal dialog marks\x00"
 LONGEST = 800
 LIFETIME = 24 * 60
 """Minutes for which a token leads anywhere; no call is longer."""
@@ -34,6 +40,11 @@ IPV6 = 0x80
 OWNED = 0x40
 CONNECTION = 0x20
 TRANSPORT = 0x07
+PLACE = 4
+PARTY = 5
+"""Octets of marks: who guesses one gains a call's request to a phone of his own."""
+NOBODY = bytes(PARTY)
+MARKED = 2 * (PLACE + PARTY + 1)
 
 
 class Hop(msgspec.Struct, frozen=True, gc=False):
@@ -46,6 +57,17 @@ class Hop(msgspec.Struct, frozen=True, gc=False):
     """The owner's life, if the flow is a connection."""
 
 
+class Marks(msgspec.Struct, frozen=True):
+    """By what an end is known again; made and read by DialogTokens."""
+
+    place: bytes = b""
+    """Where its remote target led when the token was made; empty: nobody knows."""
+    party: bytes = NOBODY
+    """Whose phone it is."""
+    direct: bool = False
+    """Whether the remote target was at the very address of the hop: there is no NAT between."""
+
+
 class Dialog(msgspec.Struct, frozen=True):
     """What a token says."""
 
@@ -53,6 +75,8 @@ class Dialog(msgspec.Struct, frozen=True):
     callee: Hop
     media: int = 0
     """What `edge.media` must know of the call's legs; 0: media goes its own way."""
+    caller_marks: Marks = Marks()
+    callee_marks: Marks = Marks()
 
 
 class DialogTokens:
@@ -68,6 +92,7 @@ class DialogTokens:
         """The token of a dialog that the caller with this tag begins; `at` in milliseconds since 1970."""
         head = _text(self._signing) + (at // MINUTE).to_bytes(4, "big") + bytes((dialog.media,))
         payload = head + _packed(dialog.caller) + _packed(dialog.callee)
+        payload += _marked(dialog.caller_marks) + _marked(dialog.callee_marks)
         return _base32(payload + self._mac(self._signing, payload, call_id, caller_tag))
 
     def open(self, token: str, call_id: str, tags: tuple[str, str], at: int) -> tuple[Dialog, bool] | None:
@@ -87,6 +112,25 @@ class DialogTokens:
             if tag and hmac.compare_digest(mac, self._mac(key_id, payload, call_id, tag)):
                 return dialog, index == 0
         return None
+
+    def marks(self, call_id: str, place: Place | None, aor: str, *, direct: bool) -> Marks:
+        """The marks of an end with this remote target; `aor` is "" for who is no user of ours."""
+        key = self._keys[self._signing]
+        party = _mark(key, call_id, f"party {aor}", PARTY) if aor else NOBODY
+        return Marks(b"" if place is None else _mark(key, call_id, f"place {place}", PLACE), party, direct)
+
+    def is_at(self, marks: Marks, call_id: str, place: Place) -> bool:
+        """Whether an end's remote target led to this place, or nobody knows where."""
+        return not marks.place or any(
+            hmac.compare_digest(marks.place, _mark(key, call_id, f"place {place}", PLACE))
+            for key in self._keys.values()
+        )
+
+    def is_party(self, marks: Marks, call_id: str, aor: str) -> bool:
+        """Whether an end is a phone of this AOR."""
+        return marks.party != NOBODY and any(
+            hmac.compare_digest(marks.party, _mark(key, call_id, f"party {aor}", PARTY)) for key in self._keys.values()
+        )
 
     def is_ours(self, token: str) -> bool:
         """Whether a text has the form of such a token, genuine or not."""
@@ -114,7 +158,12 @@ class DialogTokens:
             callee, rest = _unpacked(rest)
         except (BadBase32, IndexError, ValueError):
             return None
-        return None if rest else (Dialog(caller, callee, media), key_id, payload, mac)
+        if not rest:
+            return Dialog(caller, callee, media), key_id, payload, mac
+        if len(rest) != MARKED:
+            return None
+        half = MARKED // 2
+        return Dialog(caller, callee, media, _marks(rest[:half]), _marks(rest[half:])), key_id, payload, mac
 
 
 @lru_cache(maxsize=20_000)
@@ -148,6 +197,21 @@ def _unpacked(octets: bytes) -> tuple[Hop, bytes]:
         boot, octets = _read_text(octets)
         connection, octets = int.from_bytes(octets[:6], "big"), octets[6:]
     return Hop(Flow(transport, *local, *remote, connection), edge, boot), octets
+
+
+def _mark(key: bytes, call_id: str, text: str, size: int) -> bytes:
+    """Never zeros, which mean that there is none."""
+    covered = MARKS + f"{call_id}\0{text}".encode("utf-8", "surrogateescape")
+    return hmac.digest(key, covered, "sha256")[:size].replace(bytes(size), b"\1" * size)
+
+
+def _marked(marks: Marks) -> bytes:
+    return (marks.place or bytes(PLACE)) + marks.party + bytes((marks.direct,))
+
+
+def _marks(octets: bytes) -> Marks:
+    place, party, direct = octets[:PLACE], octets[PLACE:-1], octets[-1]
+    return Marks(b"" if place == bytes(PLACE) else place, party, bool(direct))
 
 
 def _address(octets: bytes, size: int) -> tuple[str, int]:

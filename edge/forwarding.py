@@ -4,21 +4,22 @@ from collections.abc import Mapping, Sequence
 
 from edge.answers import Answers
 from edge.context import Context
-from edge.dialog import Dialog, DialogTokens, Hop
+from edge.deny import spelled
+from edge.dialog import Dialog, DialogTokens, Hop, Marks
 from edge.flow import SECURE, Flow, host_port
+from edge.place import DIALLED, place_of
 from edge.register import reached_by
 from edge.relaying import Leg
 from sipcore import proxy
 from sipcore.address import parse_address
 from sipcore.errors import ParseError
 from sipcore.message import Request
+from sipcore.uri import parse_uri
 
 RECORDED = frozenset({"INVITE", "SUBSCRIBE", "REFER"})
 """Methods that begin a dialog: we stay on its way (CHECKLIST Y12)."""
 LOST_OWNER_SECONDS = 4.0
 """How long a phone on UDP is tried without its owner (DESIGN section 8)."""
-NAMED = {"udp": 5060, "tcp": 5060, "tls": 5061}
-"""By what a server that names itself is reached, and its port where it names none (RFC 3261 section 19.1.2)."""
 
 
 class Forwarding:
@@ -65,11 +66,25 @@ class Forwarding:
         via = self.via(flow, branch)
         records: list[str] = []
         if context.route_token and context.request.method in RECORDED:
-            dialog = Dialog(self._back(context), hop, 0 if leg is None else leg.octet)
+            dialog = self._dialog(context, uri, hop, 0 if leg is None else leg.octet)
             token = self._dialogs.make(dialog, context.call_id, context.tag, self._answers.clock.at(now))
             onward = _is_secure(uri) or bool(routes and _is_secure(routes[0].partition("<")[2]))
             records = self.record_routes(token, context.caller.flow, flow, (context.secure, onward))
         return proxy.proxied(context.request, uri, via, record_routes=records, routes=routes, rows=context.rows)
+
+    def _dialog(self, context: Context, uri: str, hop: Hop, media: int) -> Dialog:
+        """The dialog between who sent the request and who gets it at this URI."""
+        caller, callee = context.parties
+        back = self._back(context)
+        here = self._marks(context.call_id, contact_of(context.request), caller, back)
+        return Dialog(back, hop, media, here, self._marks(context.call_id, uri, callee, hop))
+
+    def _marks(self, call_id: str, target: str, aor: str, hop: Hop) -> Marks:
+        """Those of an end with this remote target; "" if there is none to be read."""
+        uri = self._answers.parse_uri(target) if target else None
+        place = None if uri is None or not uri.is_sip else place_of(uri)
+        direct = not hop.edge or (place is not None and place.host == spelled(hop.flow.remote_host))
+        return self._dialogs.marks(call_id, place, aor, direct=direct)
 
     def _back(self, context: Context) -> Hop:
         """Where requests within the dialog go to reach the caller (section 16.12).
@@ -90,11 +105,10 @@ class Forwarding:
             uri = addresses[0].parsed_uri
         except (ParseError, IndexError):
             return None
-        host = uri.host.strip("[]")
-        transport = "tls" if uri.scheme == "sips" else (uri.param("transport") or "udp").lower()
-        if transport not in NAMED or not self._settings.is_peer(host):
+        transport, host, port = place_of(uri)
+        if transport not in DIALLED or not self._settings.is_peer(host):
             return None
-        return Hop(Flow(transport, "", 0, host, uri.port or NAMED[transport]))
+        return Hop(Flow(transport, "", 0, host, port))
 
     def via(self, flow: Flow, branch: str) -> str:
         rport = ";rport" if flow.transport == "udp" else ""
@@ -129,3 +143,13 @@ def _record(secure: bool, token: str, transport: str, sent_by: str) -> str:
 
 def _is_secure(uri: str) -> bool:
     return uri[:5].lower() == "sips:"
+
+
+def contact_of(request: Request) -> str:
+    """The remote target that a request gives; "" for none, or one that cannot be read."""
+    try:
+        contacts = request.contacts
+        parse_uri(contacts[0].uri)
+    except (ParseError, IndexError):
+        return ""
+    return contacts[0].uri

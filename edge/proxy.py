@@ -6,7 +6,6 @@ How it leaves is `edge.forwarding`'s. PURE.
 
 from collections.abc import Callable, Iterable, Sequence
 
-from edge.actions import Send
 from edge.answers import Answers
 from edge.branch import Branches
 from edge.context import Attempt, Context
@@ -79,6 +78,11 @@ class Proxy:
             else:
                 context.waiting.append([target])
                 context.waiting.sort(key=lambda group: -group[0].q)
+        self._settle(context, now)
+
+    def also(self, context: Context, target: Target, now: float) -> None:
+        """Sends to one more target, whatever is under way."""
+        self._attempt(context, target, now)
         self._settle(context, now)
 
     def _next_group(self, context: Context, now: float) -> None:
@@ -180,29 +184,6 @@ class Proxy:
         if kinds is None:
             return None
         return Leg(context.call_id, context.tag, branch, *kinds, delayed=not has_sdp(context.request))
-
-    def stateless(self, request: Request, target: Target, caller: Hop, leg: Leg | None) -> None:
-        """Sends an ACK of a 2xx on its way, and forgets it (section 16.11)."""
-        if leg is None or not has_sdp(request):
-            self._send_stateless(request, target, caller)
-            return
-
-        def rewritten(body: bytes | None, _: float) -> None:
-            self._send_stateless(request if body is None else with_body(request, body), target, caller)
-
-        by_caller = (request.from_.tag or "") == leg.from_tag
-        self.relaying.answer(request, leg, by_caller=by_caller, then=rewritten)
-
-    def _send_stateless(self, request: Request, target: Target, caller: Hop) -> None:
-        way = target.ways[0]
-        hop, _ = self.forwarding.reachable(way.hop, caller.flow, 0.0)
-        if hop is None or (target.uri[:5].lower() == "sips:" and hop.flow.transport not in SECURE):
-            self._answers.drop("flow-gone" if hop is None else "sips-in-clear")
-            return
-        branch = self._branches.make(proxy.loop_digest(request))
-        sent = proxy.proxied(request, target.uri, self.forwarding.via(hop.flow, branch), routes=target.routes)
-        edge = "" if hop.edge == self._edge else hop.edge
-        self._answers.actions.sends.append(Send(hop.flow, sent.encode(), way.port, edge, hop.boot if edge else ""))
 
     # --- what comes back ------------------------------------------------------------------------------------------
 
@@ -327,7 +308,12 @@ class Proxy:
         if context.cancelled:  # of several, the one whose tag the caller has had
             finals = sorted(finals, key=lambda final: proxy.to_tag(final) != context.to_tag)
         chosen = proxy.best(finals, cancelled=context.cancelled)
-        if chosen.status == 430:  # the flow is gone, and no other was there (CHECKLIST N06)
+        if chosen.status == 430 and context.elsewhere is not None and not context.no_more:
+            elsewhere, context.elsewhere = context.elsewhere, None
+            finals.clear()
+            elsewhere(now)
+            return
+        if chosen.status == 430 and not context.path:  # the flow is gone, and no other was there (CHECKLIST N06)
             chosen = self._made(context, 480)
         if chosen.status == 408 and not context.is_invite:
             context.final = 408  # never sent upstream: the client has given up by now (RFC 4320 section 4.2)

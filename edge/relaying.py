@@ -154,6 +154,12 @@ def _tag(message: Message, name: str) -> str:
         return ""
 
 
+def leg_in(dialog: Dialog, request: Request, *, to_callee: bool) -> Leg | None:
+    """The same of a request within it."""
+    caller_tag = request.from_.tag if to_callee else request.to.tag
+    return leg_of(dialog, request.call_id, caller_tag or "") if dialog.media else None
+
+
 def has_sdp(message: Message) -> bool:
     """Whether a message carries SDP alone (RFC 3261 section 7.4.1); other bodies pass untouched."""
     kind = message.first("content-type")

@@ -77,3 +77,8 @@ def same_contact(contact: str, text: str) -> bool:
     except ParseError:
         return False
     return equal(Uri(uri.scheme, stored.user, stored.password, stored.host, stored.port, stored.params), uri)
+
+
+def port_of(hop: Hop) -> int:
+    """The port that a message for a hop is sent with (see `edge.actions.Send`)."""
+    return hop.flow.remote_port if hop.flow.transport == "udp" or not hop.flow.connection else 0

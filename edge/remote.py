@@ -1,0 +1,142 @@
+"""Where a request within a dialog leads (RFC 3261 sections 12.2.1.1 and 16.6, steps 6 and 7). PURE.
+
+The token says who may be reached (CHECKLIST Y35), the request where he is now: its remote target, which moves with
+the Contacts of both ends.
+
+the target is where it was when the token was made       --> the token's hop: no look-up
+it is a live Contact of the AOR that the token is for    --> that binding's flow
+another port or transport of the host that the token has --> there, then the token's hop
+a next proxy, which the top Route names                  --> the same by the Route
+anywhere else                                            --> the token's hop
+
+What is gone, or says nothing, is tried by what else is known: a live binding of that AOR with this Contact, for a
+phone that came back by another flow; or the token's hop.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from edge.answers import Answers
+from edge.deny import spelled
+from edge.destinations import Destinations
+from edge.dialog import NOBODY, Dialog, DialogTokens, Hop, Marks
+from edge.flow import Flow
+from edge.location import Located
+from edge.place import DIALLED, Place, place_of
+from edge.proxy import Proxy
+from edge.routes import Routed, uri_of
+from edge.token import FlowTokens
+from edge.ways import Target, Way, of_bindings, port_of, same_contact
+from sipcore.errors import ParseError
+from sipcore.message import Request
+
+Go = Callable[[Target, float], None]
+"""Sends to a target at a time."""
+Lead = Callable[[Go, float], None]
+"""Has a request sent where it leads, at once or once that is looked up."""
+
+
+class End(NamedTuple):
+    """The end of a dialog that a request is for."""
+
+    call_id: str
+    hop: Hop
+    marks: Marks
+
+
+def end_of(request: Request, routed: Routed, dialog: Dialog) -> End:
+    """The end that the request is for."""
+    if routed.to_callee:
+        return End(request.call_id, dialog.callee, dialog.callee_marks)
+    return End(request.call_id, dialog.caller, dialog.caller_marks)
+
+
+class Remote:
+    """Knows where the ends of dialogs are."""
+
+    def __init__(
+        self, answers: Answers, dialogs: DialogTokens, tokens: FlowTokens, proxy: Proxy, destinations: Destinations
+    ) -> None:
+        self._answers = answers
+        self._dialogs = dialogs
+        self._tokens = tokens
+        self._proxy = proxy
+        self._destinations = destinations
+
+    def lead(self, end: End, routed: Routed) -> tuple[Lead, Lead | None]:
+        """Where a request leads, and where else if nobody is there."""
+        place = self._place(routed)
+        by_hop = Target(routed.uri, (self._hop(end),), 1.0, routed.routes)
+        if place is None or (not routed.routes and self._is_at(end, place)):
+            bound = None if end.marks.party == NOBODY or routed.routes else self._to_binding(end, routed, by_hop)
+            return _to(by_hop), bound
+        there = self._beside(end, place)
+        # That nobody hears at a port is told by TCP, not by UDP: then it is found out by silence.
+        ways = (self._hop(end),) if there is None else (there,) if there.hop.edge else (there, self._hop(end))
+        by_place = Target(routed.uri, ways, 1.0, routed.routes)
+        return _to(by_place) if routed.routes else self._to_binding(end, routed, by_place), _to(by_hop)
+
+    def _place(self, routed: Routed) -> Place | None:
+        """What the top Route or, without one, the Request-URI names; None for what cannot be read."""
+        try:
+            uri = self._answers.parse_uri(uri_of(routed.routes[0]) if routed.routes else routed.uri)
+        except ParseError:
+            return None
+        return place_of(uri) if uri.is_sip else None
+
+    def _is_at(self, end: End, place: Place) -> bool:
+        """Whether an end is still where it was when the token was made, or at the other end of its flow."""
+        return self._dialogs.is_at(end.marks, end.call_id, place) or place == _place_of(end.hop.flow)
+
+    def _to_binding(self, end: End, routed: Routed, else_: Target) -> Lead:
+        """To the live binding of this end's AOR that has the request's target for its Contact, if there is one."""
+
+        def lead(go: Go, now: float) -> None:
+            if end.marks.party == NOBODY:
+                go(else_, now)
+            else:
+                self._destinations.seek(routed.uri, found_for(go), now)
+
+        def found_for(go: Go) -> Callable[[Located, float], None]:
+            return lambda located, at: go(self._bound(end, routed, located) or else_, at)
+
+        return lead
+
+    def _bound(self, end: End, routed: Routed, located: Located) -> Target | None:
+        """The one among these that is this end's: by the whole Contact, else by its user and host; the newest."""
+        mine = [
+            binding
+            for owner, binding in zip(located.owners, located.targets, strict=True)
+            if self._dialogs.is_party(end.marks, end.call_id, owner)
+        ]
+        mine.sort(key=lambda binding: (same_contact(binding.contact, routed.uri), binding.expires), reverse=True)
+        targets = of_bindings(mine, self._tokens)
+        return Target(routed.uri, targets[0].ways, 1.0, targets[0].routes) if targets else None
+
+    @staticmethod
+    def _hop(end: End) -> Way:
+        return Way(end.hop, port_of(end.hop), may_grow=not end.hop.edge)
+
+    def _beside(self, end: End, place: Place) -> Way | None:
+        """The way to another port or transport of the host that the token's hop has; None if the place is none.
+
+        Not where a NAT stands between, whose ports mean something else there.
+        """
+        hop, flow = end.hop, end.hop.flow
+        at = _place_of(flow)
+        if not end.marks.direct or place.host != at.host or place == at or place.transport not in DIALLED:
+            return None
+        if self._proxy.refuses(flow.remote_host):
+            return None
+        if place.transport == flow.transport == "udp":
+            flow = Flow("udp", flow.local_host, flow.local_port, flow.remote_host, place.port)
+            return Way(Hop(flow, hop.edge), place.port, may_grow=not hop.edge)
+        return Way(Hop(Flow(place.transport, "", 0, flow.remote_host, place.port)), place.port, may_grow=True)
+
+
+def _to(target: Target) -> Lead:
+    return lambda go, now: go(target, now)
+
+
+def _place_of(flow: Flow) -> Place:
+    return Place(flow.transport, spelled(flow.remote_host), flow.remote_port)
