@@ -1,4 +1,6 @@
-"""Keeps processes running: sleeps until one ends, waits a second, starts it again at the same addresses.
+"""Keeps processes running: sleeps until one ends, and starts it again at the same addresses under the same name.
+
+At once, since phones hear 503 until it is back; after a second, if it had hardly begun: it may end again at once.
 
 Every child is started from the main thread: they die when the supervisor does, however it dies.
 """
@@ -16,6 +18,7 @@ from collections.abc import Callable, Iterable
 from ramal.processes import Child, StartFailed, tail
 
 AGAIN_SECONDS = 1.0
+BEGUN_SECONDS = 5.0
 READY_SECONDS = 60.0
 
 
@@ -32,6 +35,11 @@ class Part:
     """A service ends by itself within 8."""
     due: float | None = None
     """When it is to be started again, on the monotonic clock; None while it runs."""
+    started: float = dataclasses.field(default_factory=time.monotonic)
+
+    def begun(self, now: float) -> bool:
+        """Whether it has run for a while."""
+        return now - self.started >= BEGUN_SECONDS
 
 
 class Supervisor:
@@ -73,8 +81,8 @@ class Supervisor:
                     if now >= part.due:
                         self._start_again(part)
                 elif not part.child.alive():
-                    part.due = now + AGAIN_SECONDS
-                    self._say(f"{part.name} has died ({part.child.ended()}); it is started again in a second")
+                    part.due, when = (now, "now") if part.begun(now) else (now + AGAIN_SECONDS, "in a second")
+                    self._say(f"{part.name} has died ({part.child.ended()}); it is started again {when}")
 
     def _sleep(self) -> None:
         """Until a process ends, or the next one is due."""
@@ -102,7 +110,7 @@ class Supervisor:
             part.due = time.monotonic() + AGAIN_SECONDS
             self._say(f"{part.name} does not start: {error}")
             return
-        part.due = None
+        part.due, part.started = None, time.monotonic()
         self._changed()
         self._say(f"{part.name} runs again as process {part.child.pid}")
 

@@ -38,7 +38,7 @@ class Edges:
         return int(self.system.described()["processes"][name]["pid"])
 
     def kill(self, edge: int) -> None:
-        """kill -9; its supervisor starts it again a second later."""
+        """kill -9; its supervisor starts it again."""
         os.kill(self.pid(f"edge-{edge + 1}"), signal.SIGKILL)
 
     @contextlib.contextmanager
