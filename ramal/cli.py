@@ -344,6 +344,16 @@ def remove_command(
     console.print(f"{whose} has {left} contact{'s' * (left != 1)} now.", soft_wrap=True)
 
 
+@app.command("leave", epilog=_example("ramal leave registrar-2"))
+def leave_command(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Its RAMAL_NAME.")],
+    data: Data = None,
+) -> None:
+    """Has a process that died and will not come back leave, so that others have its partitions at once."""
+    services = _run(operations.leave(_system(data), name))
+    console.print(f"{name} has left: {', '.join(services)}." if services else f"Nobody is a member as {name}.")
+
+
 @app.command("tail", epilog=_example("ramal tail registrations --from-beginning --count 10"))
 def tail_command(
     topic: Annotated[str, typer.Argument(metavar="TOPIC")],

@@ -28,6 +28,8 @@ from runtime.log.port import Append, Log, Record
 
 SETTLING_SECONDS = 5.0
 """A topic that was just made may be unknown to a broker for a moment."""
+GROUPS = ("authsvc", "registrar", "locator")
+"""Services that are members of a consumer group of their name."""
 REMOVAL_SECONDS = 15.0
 """A registrar that has just taken a partition over restores it first."""
 _decode: Decoder[RegistrationEvent] = Decoder(RegistrationEvent)
@@ -80,6 +82,16 @@ async def remove(system: System, data: Path | None, aor: str, contact: str | Non
             raise LogUnavailable(
                 f"no registrar answered within {REMOVAL_SECONDS:.0f} s; the removal is in the log and will be done"
             ) from None
+
+
+async def leave(system: System, name: str) -> list[str]:
+    """Has a dead process leave its groups, so that others need not wait for its session's end; which those were."""
+    from runtime.log.kafka import KafkaLog
+
+    async with system.log() as log:
+        if not isinstance(log, KafkaLog):
+            return []  # the services of an embedded system are one process
+        return [service for service in GROUPS if await log.expel(service, name)]
 
 
 async def _removal(log: Log, command: RemoveContacts, partition: int) -> list[Append]:

@@ -107,7 +107,7 @@ def distributed(sources: Sources) -> System:
     common, kafka = sources.section(Common), sources.section(Kafka, "kafka")
 
     def new_log(name: str) -> Log:
-        return KafkaLog(kafka, common.topic_prefix, common.partitions, f"ramal-{name}")
+        return KafkaLog(kafka, common.topic_prefix, common.partitions, f"ramal-{name}", common.name)
 
     hint = "" if is_configured(sources) else "; an embedded system (`ramal up`) is asked with --data DIR"
     return System(sources, common, MySQLDatabase(sources.section(MySQL, "mysql")), new_log, hint=hint)

@@ -84,7 +84,8 @@ class Common(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     log_level: str = "INFO"
     """DEBUG, INFO, WARNING, ERROR or CRITICAL."""
     name: str = ""
-    """This process's name in the log and in leases; the host's name by default."""
+    """This process's name in the log, in leases and, if it is set, in consumer groups: unique among the processes of
+    a service, the same after a restart. The host's name by default, but not in groups."""
 
     def __post_init__(self) -> None:
         """Raises ConfigError where a name is none."""

@@ -13,6 +13,10 @@ class Rebalancing(LogUnavailable):
     """The members of a consumer group are being told their partitions; what was asked has not happened."""
 
 
+class Replaced(LogUnavailable):
+    """Another process has joined a consumer group under our name; it has our place until it leaves."""
+
+
 class LogRefused(Exception):
     """The log will never take this record (too large, invalid); nothing of it was written."""
 

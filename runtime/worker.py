@@ -12,17 +12,17 @@ by record, so that only the culprit becomes a dead letter (or stops its partitio
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
 import random
 from collections.abc import Callable, Iterable, Sequence
 
 from prometheus_client import Gauge
 
-from runtime.errors import LogRefused, LogUnavailable, Rebalancing, Unavailable
+from runtime.errors import LogRefused, LogUnavailable, Rebalancing, Replaced, Unavailable
 from runtime.handler import Handler, Lost, dead_letter
 from runtime.log.port import Batch, Log, PartitionFault, Record, Subscription
 from runtime.metrics import dropped
+from runtime.places import Place
 
 __all__ = ["Handler", "Lost", "Worker", "dead_letter"]
 
@@ -38,25 +38,6 @@ CULPRITS = 1000
 _STOPPED = Gauge("ramal_partitions_stopped", "Partitions that wait for a person (see the log).", ["topic"])
 
 
-@dataclasses.dataclass(slots=True, eq=False)
-class _Place:
-    """A partition that is ours, from assignment to revocation."""
-
-    partition: int
-    restoring: "asyncio.Task[None] | None" = None
-    running: bool = False
-    stopped: str = ""
-    """Why it waits for a person."""
-    failures: int = 0
-    end: int | None = None
-    """The partition's end when it was first begun."""
-    caught_up: bool = False
-    singly_below: int = 0
-    """Records below this offset are delivered one by one: one of them raised."""
-    culprits: set[int] = dataclasses.field(default_factory=set)
-    """Offsets that are dead letters already."""
-
-
 class Worker:
     """One member of a handler's consumer group. `jitter` gives numbers from 0 to 1."""
 
@@ -64,7 +45,7 @@ class Worker:
         self._log = log
         self._handler = handler
         self._jitter = jitter
-        self._places: dict[int, _Place] = {}
+        self._places: dict[int, Place] = {}
         self._in_hand: frozenset[int] = frozenset()
         self._hand_free = asyncio.Event()
         self._release_later: set[int] = set()
@@ -192,7 +173,7 @@ class Worker:
                     place.singly_below = max(place.singly_below, records[-1].offset + 1)
             self.give_up(whole)
 
-    async def _deliver_singly(self, place: _Place, records: Sequence[Record]) -> None:
+    async def _deliver_singly(self, place: Place, records: Sequence[Record]) -> None:
         for record in records:
             # Given up or revoked since: the rest comes again.
             if self._places.get(place.partition) is not place or not place.running or self._stopping:
@@ -247,7 +228,7 @@ class Worker:
             self._handler.release(partition)
         self._release_later.clear()
 
-    def _reached(self, place: _Place, records: Sequence[Record]) -> None:
+    def _reached(self, place: Place, records: Sequence[Record]) -> None:
         if not place.caught_up and place.end is not None and records[-1].offset + 1 >= place.end:
             place.caught_up = True
 
@@ -278,7 +259,7 @@ class Worker:
     def _assigned(self, partition: int) -> None:
         if partition in self._places:
             self._revoked(partition)
-        self._places[partition] = place = _Place(partition)
+        self._places[partition] = place = Place(partition)
         self._restore_soon(place)
 
     def _revoked(self, partition: int) -> None:
@@ -309,13 +290,13 @@ class Worker:
         place.stopped = reason
         self._halt(place)
 
-    def _halt(self, place: _Place) -> None:
+    def _halt(self, place: Place) -> None:
         if self._subscription:
             self._subscription.pause(place.partition)
         self._commits.pop(place.partition, None)
         self._close(place)
 
-    def _close(self, place: _Place) -> None:
+    def _close(self, place: Place) -> None:
         """Ends the restore, which then releases what it has made; or releases what is running."""
         if place.restoring:
             place.restoring.cancel()
@@ -329,11 +310,11 @@ class Worker:
             else:
                 self._handler.release(place.partition)
 
-    def _restore_soon(self, place: _Place) -> None:
+    def _restore_soon(self, place: Place) -> None:
         before = {task for task in self._ending if task.get_name() == _task_name(self._handler, place)}
         place.restoring = asyncio.create_task(self._restore(place, before), name=_task_name(self._handler, place))
 
-    async def _restore(self, place: _Place, before: set["asyncio.Task[None]"]) -> None:
+    async def _restore(self, place: Place, before: set["asyncio.Task[None]"]) -> None:
         """Restores until it succeeds; the task's end is either a running partition or a released one."""
         partition = place.partition
         if before:
@@ -368,9 +349,15 @@ class Worker:
         if self._subscription:
             self._subscription.begin(partition, offset)
 
-    async def _restored(self, place: _Place) -> int:
-        """The offset to go on at, once the handler has its state and we know the partition's end."""
+    async def _restored(self, place: Place) -> int:
+        """The offset to go on at, once the handler has its state and we know the partition's end.
+
+        The group is asked first: who slept, woke up and found that another had written must not take the partition
+        back before it has heard whose it is.
+        """
         handler, partition = self._handler, place.partition
+        if self._subscription:
+            await self._subscription.confirm(partition)
         offset = await handler.restore(partition)
         if offset is None:
             offset = (await self._log.committed(handler.topic, handler.group)).get(partition, 0)
@@ -389,9 +376,10 @@ class Worker:
             await asyncio.sleep(longest * (0.5 + 0.5 * self._jitter()))
 
     def _log_is_away(self, error: Exception) -> None:
-        if not self._away:
-            log.warning("the log is away", extra=self._extra(cause=str(error)))
-        self._away = "the log is away"
+        away = str(error) if isinstance(error, Replaced) else "the log is away"
+        if self._away != away:
+            log.warning(away, extra=self._extra(cause=str(error)))
+        self._away = away
 
     def _log_is_back(self) -> None:
         if self._away:
@@ -404,5 +392,5 @@ class Worker:
         return {"topic": self._handler.topic, **more}
 
 
-def _task_name(handler: Handler, place: _Place) -> str:
+def _task_name(handler: Handler, place: Place) -> str:
     return f"restore {handler.topic} {place.partition}"

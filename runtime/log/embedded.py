@@ -301,6 +301,9 @@ class _EmbeddedSubscription:
         if partition in self._deliveries:
             self._deliver(partition, _Delivery(offset, checked=False))
 
+    async def confirm(self, partition: int) -> None:
+        """See the port: the groups of one process tell their members at once."""
+
     def pause(self, partition: int) -> None:
         """See the port."""
         self._deliveries.pop(partition, None)

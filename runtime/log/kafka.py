@@ -22,6 +22,7 @@ from runtime.log.kafka_closing import close_client
 from runtime.log.kafka_codes import LIST_OFFSETS, Then, meaning
 from runtime.log.kafka_fetch import Fetcher, NoSuchOffset
 from runtime.log.kafka_group import KafkaSubscription
+from runtime.log.kafka_membership import expel
 from runtime.log.kafka_topics import create_topics, topic_faults
 from runtime.log.kafka_transactions import Transactions
 from runtime.log.port import END_SECONDS, Append, Bounds, OutOfRange, Position, Reading, Record, Subscription
@@ -39,8 +40,11 @@ log = logging.getLogger("ramal.log")
 class KafkaLog:
     """See `runtime.log.port.Log`."""
 
-    def __init__(self, kafka: Kafka, prefix: str, partitions: int, client_id: str) -> None:
+    def __init__(self, kafka: Kafka, prefix: str, partitions: int, client_id: str, name: str = "") -> None:
+        """`name`: of this process, the same after a restart and nobody else's; its place in consumer groups waits
+        for it until the session's time-out."""
         self._kafka, self._prefix, self._count, self._client_id = kafka, prefix, partitions, client_id
+        self._name = name
         self._client: AIOKafkaClient | None = None
         self._appender: Appender | None = None
         self._subscriptions: set[KafkaSubscription] = set()
@@ -133,6 +137,7 @@ class KafkaLog:
             self._kafka.request_timeout,
             on_assigned,
             on_revoked,
+            self._name,
         )
         subscription.on_stop = self._subscriptions.discard
         self._subscriptions.add(subscription)
@@ -266,6 +271,17 @@ class KafkaLog:
             for there, at in found.items()
             if there.topic == self._prefix + topic and at.offset >= 0
         }
+
+    async def expel(self, group: str, name: str) -> bool:
+        """Has a process that will not come back leave a group: its partitions go to the others at once.
+
+        False when the group has no member of this name. Raises LogUnavailable.
+        """
+        try:
+            async with asyncio.timeout(ASK_SECONDS):
+                return await expel(self._connected_client(), self._prefix + group, name)
+        except (TimeoutError, errors.KafkaError, OSError) as error:
+            raise LogUnavailable(f"the group {group} does not answer: {type(error).__name__}") from error
 
     @contextlib.asynccontextmanager
     async def _admin(self) -> AsyncIterator[AIOKafkaAdminClient]:

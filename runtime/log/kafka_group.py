@@ -5,9 +5,15 @@ schedule: a partition delivers nothing until `begin`. What a position means (com
 the start, beyond the end) is settled in `poll`, since asking for it takes a round trip.
 
 aiokafka's rebalances are eager: all partitions are revoked, then some assigned. But nobody else can have a
-partition between two consecutive generations of the group while we are a member of both. So what is ours in both
-was never lost: it goes on being delivered, and only the others are revoked. A restart of one member then costs
-the others nothing.
+partition between two consecutive generations of the group while we are in both under one member id. So what is ours
+in both was never lost: it goes on being delivered, and only the others are revoked. A restart of one member then
+costs the others nothing.
+
+With a name (static membership, KIP-345) somebody else can have our partitions within one generation: a process of our
+name that joins is given another member id and what we had, without a rebalance. But then our member id is of no use
+any more: we can come back only under a new one, to which nothing is kept. And a group that goes to its next generation
+without waiting for us, as it does for a static member that is silent, has given to our member id, and to nobody else,
+what we find there when we join late.
 """
 
 import asyncio
@@ -18,19 +24,20 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from aiokafka import errors
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.client import AIOKafkaClient
-from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.consumer.subscription_state import SubscriptionState
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
-from runtime.errors import LogUnavailable, Rebalancing
+from runtime.errors import LogUnavailable, Rebalancing, Replaced
 from runtime.log.kafka_closing import ABRUPT_SECONDS, close_client
 from runtime.log.kafka_fetch import Fetcher, NoSuchOffset
+from runtime.log.kafka_membership import Coordinator
 from runtime.log.port import Batch, Bounds, OutOfRange
 
 NEVER_MS = 10**15
 """Not 2**31: aiokafka would leave the group for ever after 24 days."""
 COMMIT_DEADLINE = 2.0
+CONFIRM_DEADLINE = 2.0
 POSITION_DEADLINE = 5.0
 RETRY_SECONDS = 0.1
 HEARTBEAT_MS = 750
@@ -67,19 +74,24 @@ class KafkaSubscription:
         request_timeout: float,
         on_assigned: Callable[[int], None],
         on_revoked: Callable[[int], None],
+        name: str = "",
     ) -> None:
+        """`name`, if there is one, is the `group.instance.id`."""
         self._topic, self._group = topic, group
         self._new_client, self._bounds = new_client, bounds
         self._session_ms = int(session_timeout * 1000)
         self._request_timeout = request_timeout
         self._tell_assigned, self._tell_revoked = on_assigned, on_revoked
+        self._name = name
         self._client: AIOKafkaClient | None = None
-        self._coordinator: GroupCoordinator | None = None
+        self._coordinator: Coordinator | None = None
         self._fetcher: Fetcher | None = None
         self._assigned: frozenset[int] = frozenset()
         self._membership = ("", -1)
         """Our member id, and the generation of the group that `_assigned` is of."""
         self._joined = False
+        self._replaced = False
+        """Another process has joined under our name."""
         self._to_settle: dict[int, int | None] = {}
         self._changed = asyncio.Event()
         self._stopped = False
@@ -105,12 +117,24 @@ class KafkaSubscription:
         if self._fetcher is not None:
             self._fetcher.end(partition)
 
+    async def confirm(self, partition: int) -> None:
+        try:
+            async with asyncio.timeout(CONFIRM_DEADLINE):
+                member = self._coordinator is not None and await self._coordinator.is_member()
+        except TimeoutError:
+            member = False
+        if not member or partition not in self._assigned:
+            raise LogUnavailable(f"the group {self._group} does not confirm that partition {partition} is ours")
+
     async def poll(self, timeout: float, max_records: int = 500) -> Batch:
         if self._coordinator is None and not self._stopped:
             await self._join(timeout)
         if self._coordinator is None or self._fetcher is None:
             return {}
         await self._check_group(self._coordinator)
+        if self._replaced:
+            await self._wait_for_change(timeout)
+            raise Replaced(f"another process has joined the group {self._group} as {self._name} (RAMAL_NAME)")
         if self._to_settle:
             await self._settle_positions(self._fetcher)
         if self._stopped:
@@ -153,7 +177,7 @@ class KafkaSubscription:
         await self._close(deadline)
         self.on_stop(self)
 
-    async def _check_group(self, coordinator: GroupCoordinator) -> None:
+    async def _check_group(self, coordinator: Coordinator) -> None:
         """Lets the coordinator try again after an error; one that has ended is given up, the next poll joins anew."""
         try:
             coordinator.check_errors()
@@ -163,6 +187,8 @@ class KafkaSubscription:
                 self._lose(self._assigned)
                 self._joined = False
                 await self._close(ABRUPT_SECONDS)
+            elif self._replaced:
+                return
             raise LogUnavailable(f"the group {self._group} cannot be joined: {type(error).__name__}") from error
 
     async def _close(self, seconds: float) -> None:
@@ -198,10 +224,12 @@ class KafkaSubscription:
         state = SubscriptionState()
         self._client = client
         self._fetcher = Fetcher(client, self._topic, self._request_timeout)
-        self._coordinator = GroupCoordinator(
+        self._coordinator = Coordinator(
             client,
             state,
             group_id=self._group,
+            group_instance_id=self._name or None,
+            on_fenced=self._on_replaced,
             session_timeout_ms=self._session_ms,
             heartbeat_interval_ms=max(100, min(HEARTBEAT_MS, self._session_ms // 4)),
             rebalance_timeout_ms=self._session_ms,
@@ -222,7 +250,7 @@ class KafkaSubscription:
         new = partitions - self._assigned
         self._assigned = frozenset(partitions)
         self._membership = now
-        self._joined = True
+        self._joined, self._replaced = True, False
         self._changed.set()
         for partition in sorted(new):
             self._tell_assigned(partition)
@@ -231,6 +259,17 @@ class KafkaSubscription:
         """From the coordinator, before each rebalance; all is lost only if the group has expelled us."""
         if self._coordinator is None or not self._coordinator.member_id:
             self._lose(self._assigned)
+
+    def _on_replaced(self) -> None:
+        """From the coordinator, each time it hears that our place is another's."""
+        if not self._replaced:
+            log.critical(
+                "another process has joined under our name: it has our partitions; each needs a RAMAL_NAME of its own",
+                extra={"group": self._group, "instance": self._name},
+            )
+        self._joined, self._replaced = False, True
+        self._lose(self._assigned)
+        self._changed.set()
 
     def _lose(self, partitions: frozenset[int]) -> None:
         self._assigned -= partitions
@@ -270,7 +309,7 @@ class KafkaSubscription:
         return None if found is None else int(found.offset)
 
 
-async def _abandon(coordinator: GroupCoordinator | None) -> None:
+async def _abandon(coordinator: Coordinator | None) -> None:
     """Ends the tasks of a coordinator whose log hangs: it would wait for ever."""
     tasks = {
         task

@@ -111,7 +111,8 @@ class Subscription(Protocol):
 
         Never a record below the offset given to `begin` or `seek`, never one of a partition that is
         not ours any more or that was assigned anew since. Raises LogUnavailable if the log is away
-        for longer than the timeout and that is known; the subscription recovers alone. Raises OutOfRange
+        for longer than the timeout and that is known, Replaced while another process has joined under our name; the
+        subscription recovers alone from both. Raises OutOfRange
         once for a partition that was begun beyond the log's end, Unreadable once for one that has come to
         what is no batch; such a partition stays stopped until `begin`.
         """
@@ -137,6 +138,13 @@ class Subscription(Protocol):
 
     def joined(self) -> bool:
         """Whether the group has told us our partitions, perhaps none."""
+        ...
+
+    async def confirm(self, partition: int) -> None:
+        """Returns once the group has said, after this was called, that we are its member and the partition ours.
+
+        Raises LogUnavailable when it does not: a process that slept may have lost its place and not know it yet.
+        """
         ...
 
     async def commit(self, offsets: Mapping[int, int]) -> None:

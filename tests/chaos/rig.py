@@ -179,6 +179,15 @@ class Stack:
                 await asyncio.sleep(0.05)
         raise NotInTime(f"{name} was not ready within {seconds:.0f} s: {said}")
 
+    async def reasons(self, http: str) -> list[str]:
+        """Why a process says that it is not ready; none when it is."""
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session,
+            session.get(f"http://{http}/readyz") as response,
+        ):
+            said: list[str] = (await response.json())["reasons"]
+            return said
+
     async def all_ready(self, seconds: float) -> None:
         """Waits until every service is ready, and every edge known to be up."""
         if self._coming:
@@ -261,6 +270,18 @@ class Stack:
         except NotInTime as error:
             raise NotInTime(f"{error}\n{extra.log.read_text()[-2000:]}") from error
         return extra
+
+    async def ramal(self, *arguments: str) -> str:
+        """What a command prints that was run with the services' settings."""
+        like = self.process("registrar-1")
+        command = await asyncio.create_subprocess_exec(
+            str(RAMAL), *arguments, env=like.environ(), cwd=like.directory(),
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        async with asyncio.timeout(30):
+            printed, _ = await command.communicate()
+        assert command.returncode == 0, printed.decode(errors="replace")
+        return printed.decode()
 
     def note_waits(self) -> None:
         """Notes how long each edge has waited for a CPU so far."""

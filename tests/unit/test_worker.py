@@ -60,6 +60,8 @@ class ScriptedLog:
 
     def pause(self, partition: int) -> None: ...
 
+    async def confirm(self, partition: int) -> None: ...
+
     def assigned(self) -> frozenset[int]:
         return frozenset(range(self._partitions))
 

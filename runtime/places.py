@@ -1,0 +1,23 @@
+"""What a worker knows of a partition of its own."""
+
+import asyncio
+import dataclasses
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Place:
+    """A partition that is ours, from assignment to revocation."""
+
+    partition: int
+    restoring: "asyncio.Task[None] | None" = None
+    running: bool = False
+    stopped: str = ""
+    """Why it waits for a person."""
+    failures: int = 0
+    end: int | None = None
+    """The partition's end when it was first begun."""
+    caught_up: bool = False
+    singly_below: int = 0
+    """Records below this offset are delivered one by one: one of them raised."""
+    culprits: set[int] = dataclasses.field(default_factory=set)
+    """Offsets that are dead letters already."""
