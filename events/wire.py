@@ -3,13 +3,14 @@
 `decode` of anything raises `Poisoned` and nothing else, so that a consumer can dead-letter it and go on.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
 Header = tuple[str, bytes]
+Headers = Sequence[Header]
 T = TypeVar("T")
 
 COMMAND_OFFSET = "s"

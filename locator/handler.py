@@ -22,7 +22,7 @@ from locator.config import Settings
 from locator.decider import Decision, Truth
 from locator.projection import Part, Partition, Projection
 from locator.tables import HELD, LIVE, Position, begin_at, let_go, position
-from locator.truths import truth_of
+from locator.truths import read, truth_of
 from runtime.database.port import Database
 from runtime.errors import DatabaseRefused, DatabaseUnavailable, LogRefused, PositionConflict
 from runtime.log.port import Append, Batch, Log, Record
@@ -65,6 +65,8 @@ class _Work:
     """Committed; their commands want a reply."""
     dead: list[Append] = dataclasses.field(default_factory=list)
     lost: bool = False
+    unknown: str = ""
+    """Why the truth at `end` cannot be read by this version, if there is one."""
 
     def set_lost(self) -> None:
         """Not all was written: the records come again, and so do those nobody can read."""
@@ -144,15 +146,16 @@ class LocatorHandler:
             await self._answer(answered, newest + int((time.monotonic() - begun) * 1000))
         self._answered.update({w.partition.number: w.partition.at.next for w in work})
         lost = {w.partition.number for w in work if w.lost}
+        stopped = {w.partition.number: w.unknown for w in work if w.unknown and not w.lost}
         offsets = {w.partition.number: w.partition.at.next for w in work if not w.lost}
-        if lost:
-            raise Lost(lost, offsets)
+        if lost or stopped:
+            raise Lost(lost, offsets, stopped)
         return offsets
 
     def _begin(self, partition: Partition, records: Sequence[Record]) -> _Work:
         """The records that are not in the tables yet, read."""
         work = _Work(partition, records[-1].offset + 1, records[-1].timestamp)
-        work.truths = self._read([r for r in records if r.offset >= partition.at.next], work.dead)
+        self._read(work, [r for r in records if r.offset >= partition.at.next])
         return work
 
     async def _apply(self, work: Sequence[_Work]) -> None:
@@ -203,21 +206,24 @@ class LocatorHandler:
         if decision.repeated:
             dropped("repeated_truth", decision.repeated)
 
-    def _read(self, records: Sequence[Record], dead: list[Append]) -> list[Truth]:
-        truths = []
-        for record in records:
-            try:
-                truths.append(truth_of(record))
-            except Poisoned as error:
-                _POISONED.inc()
-                dropped("poisoned_registration")
-                log.error(
-                    "a record of the truth cannot be read",
-                    extra={"partition": record.partition, "offset": record.offset, "cause": str(error)[:200]},
-                )
-                dead.append(dead_letter(REGISTRATIONS, record, str(error)))
-        _APPLIED.inc(len(truths))
-        return truths
+    def _read(self, work: _Work, records: Sequence[Record]) -> None:
+        """Reads them into the work, up to a truth that this version cannot read: it is never skipped."""
+        work.truths, strangers, void, unknown = read(records, work.partition.at.claim)
+        for record, why in strangers:
+            _POISONED.inc()
+            dropped("poisoned_registration")
+            log.error(
+                "a record on registrations is no registrar's",
+                extra={"partition": record.partition, "offset": record.offset, "cause": why[:200]},
+            )
+            work.dead.append(dead_letter(REGISTRATIONS, record, why))
+        if void:
+            dropped("older_claim", void)
+        if unknown:
+            record, why = unknown
+            work.end, work.newest = record.offset, record.timestamp
+            work.unknown = f"the truth at offset {record.offset} is not known: {why}"
+        _APPLIED.inc(len(work.truths))
 
     async def _write(self, work: _Work, truths: Sequence[Truth], end: int) -> None:
         """Commits records up to the offset `end`; a refused batch in halves, until one record is to blame."""
@@ -304,7 +310,7 @@ class LocatorHandler:
         events: list[BindingsRecorded] = []
         async for records in self._log.read(REGISTRATIONS, partition, begin, at.next):
             for record in records:
-                with contextlib.suppress(Poisoned):  # counted when it came first
+                with contextlib.suppress(Poisoned):  # no registrar's, or of a newer version, whose locator answered
                     truth = truth_of(record)
                     if truth.claim >= claim:
                         claim = truth.claim

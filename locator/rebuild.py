@@ -23,8 +23,9 @@ import msgspec
 
 from events.registrations import WATERMARK_KEY, AorState, Watermark
 from events.topics import BINDINGS, REGISTRATIONS
+from events.truths import check_state
 from events.wire import Decoder, Poisoned
-from locator.decider import Location, Truth, location
+from locator.decider import Location, location
 from locator.projection import Part, Partition, Projection
 from locator.tables import (
     HISTORY_COLUMNS,
@@ -38,10 +39,10 @@ from locator.tables import (
     position,
     put_at,
 )
-from locator.truths import truth_of
+from locator.truths import read
 from runtime.database.port import Advance, Database, Statement
 from runtime.errors import DatabaseRefused, DatabaseUnavailable, PositionConflict
-from runtime.log.port import Log, Record
+from runtime.log.port import Log, PartitionFault, Record
 from runtime.metrics import dropped
 
 T = TypeVar("T")
@@ -91,8 +92,8 @@ async def rebuild(log: Log, database: Database, progress: Progress = lambda done
     """Makes the tables anew and swaps them in; also where they were dropped or emptied.
 
     `database` should wait for minutes, not seconds, where there are millions of rows: each partition's sum is one
-    statement. Raises Unavailable, DatabaseRefused, Poisoned (a snapshot that nobody can read) or PositionConflict
-    (two rebuilds at once); then nothing is swapped.
+    statement. Raises Unavailable, DatabaseRefused, PartitionFault (a truth or a snapshot that this version cannot
+    read) or PositionConflict (two rebuilds at once); then nothing is swapped.
     """
     started = time.monotonic()
     await database.migrate()
@@ -229,7 +230,13 @@ class _Rebuild:
             return
         async for records in self._log.read(REGISTRATIONS, partition.number, partition.at.next, end):
             for some in _chunks(records):
-                truths = list(_readable(some))
+                truths, strangers, _, unknown = read(some, partition.at.claim)
+                if unknown:
+                    raise PartitionFault(
+                        partition.number, f"the truth at offset {unknown[0].offset} is not known: {unknown[1]}"
+                    )
+                if strangers:
+                    dropped("poisoned_registration", len(strangers))
                 await self._projection.look_up(partition, truths)
                 await self._projection.write([Part(partition, truths, some[-1].offset + 1)])
                 partition.forget(REMEMBERED)
@@ -260,12 +267,15 @@ class _Rebuild:
         async for records in self._log.read(BINDINGS, number, 0, end, committed=True):
             states: dict[str, AorState] = {}
             for record in records:
-                if record.key == _KEY:
-                    mark = _decode_watermark(record.value)
-                elif record.key is not None:
-                    states[record.key.decode("utf-8", "replace")] = (
-                        _decode_state(record.value) if record.value else AorState()
-                    )
+                try:
+                    if record.key == _KEY:
+                        mark = _decode_watermark(record.value)
+                    elif record.key is not None:
+                        states[record.key.decode("utf-8", "replace")] = _state(record)
+                except Poisoned as error:
+                    raise PartitionFault(
+                        number, f"the snapshot at offset {record.offset} is not known: {error}"
+                    ) from error
             await self._put_states(number, states)
         return Position(max(begin, mark.through + 1), mark.claim)
 
@@ -327,12 +337,11 @@ class _Rebuild:
             low = int(rows[0][0])
 
 
-def _readable(records: Sequence[Record]) -> Iterator[Truth]:
-    for record in records:
-        try:
-            yield truth_of(record)
-        except Poisoned:
-            dropped("poisoned_registration")
+def _state(record: Record) -> AorState:
+    if not record.value:
+        return AorState()
+    check_state(record.headers)
+    return _decode_state(record.value)
 
 
 def _chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -28,6 +28,7 @@ from ramal.system import (
 from runtime import logs
 from runtime.config import Common, Sources, masked
 from runtime.errors import ConfigError, DatabaseRefused, LogRefused, Unavailable
+from runtime.log.port import PartitionFault
 
 T = TypeVar("T")
 
@@ -476,7 +477,7 @@ def main() -> None:
         app()
     except ConfigError as error:
         sys.exit(_complain(error, 2))
-    except (Unavailable, StartFailed, LogRefused, DatabaseRefused, OSError) as error:
+    except (Unavailable, StartFailed, LogRefused, DatabaseRefused, PartitionFault, OSError) as error:
         sys.exit(_complain(error, 1))
     except KeyboardInterrupt:
         sys.exit(130)

@@ -2,6 +2,7 @@
 
 - `decider`: RFC 3261 section 10.3 as a pure function of state, command and time
 - `truths`: the bytes of `registrations` and `bindings`
+- `unknown`: fields of a state that a newer version wrote
 - `partition`: what is remembered of one partition, and when something of it falls due
 - `handler`: a batch of commands in, truths and refusals out
 - `restore`: claim, snapshots, replay

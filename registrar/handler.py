@@ -26,6 +26,7 @@ from registrar.partition import Partition
 from registrar.restore import restore
 from registrar.snapshot import has_news, snapshots_id, write_snapshots
 from registrar.truths import SOURCE, claim_of, decode_state, truth
+from registrar.unknown import carry
 from runtime.errors import Fenced, LogRefused, LogUnavailable
 from runtime.log.port import Append, Batch, Log, Position, Record
 from runtime.metrics import dropped
@@ -51,6 +52,8 @@ class _Work:
         self.truths: list[Append] = []
         self.kept: list[tuple[RegistrarCommand, bytes, AorState, AorState]] = []
         """Per truth: its command, the state encoded, the state, and the one before it."""
+        self.newer: dict[str, bytes] = {}
+        """The tentative states, encoded, of AORs with fields that this version does not know."""
         self.refused: list[tuple[RegistrarCommand, Refusal]] = []
         self.dead: list[Append] = []
 
@@ -158,8 +161,12 @@ class RegistrarHandler:
         decision = decide(before, command, record.timestamp, partition.number, record.offset, self._policy)
         if isinstance(decision, BindingsRecorded):
             encoded = encode(decision.state)
+            if command.aor in partition.newer:
+                encoded = carry(work.newer.get(command.aor, partition.states[command.aor]), encoded)
             if len(encoded) <= STATE_BYTES or not isinstance(command, RegisterContacts):
                 work.states[command.aor] = decision.state
+                if command.aor in partition.newer:
+                    work.newer[command.aor] = encoded
                 work.kept.append((command, encoded, decision.state, before))
                 work.truths.append(truth(decision, encoded, partition.number, record.offset, partition.claim))
                 return

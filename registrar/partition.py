@@ -5,15 +5,13 @@ decodes the one it needs. Only what the log has acknowledged is in here.
 """
 
 import heapq
-import logging
 
 from events.registrations import AorState, Watermark
 from events.wire import Poisoned
 from registrar.decider import memory_ends
 from registrar.truths import decode_state
-from runtime.metrics import dropped
-
-log = logging.getLogger("ramal.registrar")
+from registrar.unknown import has_unknown
+from runtime.log.port import PartitionFault
 
 
 class Agenda:
@@ -70,6 +68,8 @@ class Partition:
         that was so."""
         self.bindings = 0
         self.states: dict[str, bytes] = {}
+        self.newer: set[str] = set()
+        """AORs whose states have fields that this version does not know: they keep them, and are never dropped."""
         self.changed: set[str] = set()
         """AORs whose last state is not in the snapshots; those without a state get a tombstone."""
         self.marked = Watermark(-1, -1, -1)
@@ -87,7 +87,7 @@ class Partition:
         """The AOR's state is now this; `old` is the one before, an empty one where there was none."""
         self.bindings += len(new.bindings) - len(old.bindings)
         known = aor in self.states
-        if not (new.bindings or new.seen or new.gone):
+        if not (new.bindings or new.seen or new.gone) and aor not in self.newer:
             if known:
                 self.drop(aor)
             return
@@ -98,19 +98,27 @@ class Partition:
         self.changed.add(aor)
 
     def drop(self, aor: str) -> None:
-        """Forgets an AOR of which nothing matters any more; its snapshot becomes a tombstone."""
+        """Forgets an AOR of which nothing matters any more; its snapshot becomes a tombstone.
+
+        Not where fields say more than this version knows.
+        """
+        if aor in self.newer:
+            return
         del self.states[aor]
         self.changed.add(aor)
 
     def adopt(self, states: dict[str, bytes]) -> None:
-        """Takes the states of a restore: counts their bindings and notes when they fall due."""
+        """Takes the states of a restore: counts their bindings and notes when they fall due.
+
+        Raises PartitionFault for one that this version cannot read: it keeps its bytes.
+        """
         for aor, encoded in states.items():
             try:
                 state = decode_state(encoded)
+                if has_unknown(encoded, state):
+                    self.newer.add(aor)
             except Poisoned as error:
-                dropped("unreadable-state")
-                log.error("a stored state cannot be read", extra={"aor": aor, "cause": str(error)})
-                continue
+                raise PartitionFault(self.number, f"the state of {aor} is not known: {error}") from error
             self.states[aor] = encoded
             self.bindings += len(state.bindings)
             self.agenda.put(aor, self.falls_due(state))

@@ -10,11 +10,11 @@ from time import monotonic
 
 from events.registrations import Claimed, Watermark
 from events.topics import BINDINGS, REGISTRATIONS
+from events.truths import CLAIMED, check_state
 from events.wire import COMMAND_OFFSET, Poisoned, cloud_event, encode, int_header
 from registrar import metrics
 from registrar.partition import Partition
 from registrar.truths import (
-    CLAIMED,
     SOURCE,
     claim_of,
     decode_replayed,
@@ -22,7 +22,7 @@ from registrar.truths import (
     is_claim,
     is_watermark,
 )
-from runtime.log.port import Append, Log, Record
+from runtime.log.port import Append, Log, PartitionFault, Record
 from runtime.metrics import dropped
 
 log = logging.getLogger("ramal.registrar")
@@ -31,7 +31,7 @@ log = logging.getLogger("ramal.registrar")
 async def restore(source: Log, number: int, writer: str, grace_ms: int, learn: Callable[[int], None]) -> Partition:
     """Claims the partition for `writer` and restores it; `learn` is told the claim's timestamp at once.
 
-    Raises LogUnavailable.
+    Raises LogUnavailable, and PartitionFault for what this version cannot read: it keeps its bytes.
     """
     began = monotonic()
     [position] = await source.append(
@@ -48,7 +48,7 @@ async def restore(source: Log, number: int, writer: str, grace_ms: int, learn: C
     learn(position.timestamp)
     partition = Partition(number, position.offset, grace_ms)
     states, mark = await _snapshots(source, number)
-    replay = _Replay(states, mark)
+    replay = _Replay(number, states, mark)
     async with aclosing(source.read(REGISTRATIONS, number, mark.through + 1, position.offset)) as reading:
         async for records in reading:
             for record in records:
@@ -82,39 +82,54 @@ async def _snapshots(source: Log, number: int) -> tuple[dict[str, bytes], Waterm
             for record in records:
                 if record.key is None:
                     continue
-                if is_watermark(record):
-                    mark = decode_watermark(record.value)
-                elif record.value is None:
-                    states.pop(record.key.decode(), None)
-                else:
-                    states[record.key.decode()] = record.value
+                try:
+                    if is_watermark(record):
+                        mark = decode_watermark(record.value)
+                    elif record.value is None:
+                        states.pop(record.key.decode(), None)
+                    else:
+                        check_state(record.headers)
+                        states[record.key.decode()] = record.value
+                except (Poisoned, UnicodeDecodeError) as error:
+                    raise PartitionFault(
+                        number, f"the snapshot at offset {record.offset} is not known: {error}"
+                    ) from error
     return states, mark
 
 
 class _Replay:
     """Applies truths in order; those of an older claim than the highest seen are void (CHECKLIST E16)."""
 
-    def __init__(self, states: dict[str, bytes], mark: Watermark) -> None:
+    def __init__(self, number: int, states: dict[str, bytes], mark: Watermark) -> None:
+        self._number = number
         self.states = states
         self.changed: set[str] = set()
         self.handled = mark.command
         self._claim = mark.claim
 
     def add(self, record: Record) -> None:
-        """The next record of `registrations`. One that nobody can read is void for everyone, and said so."""
+        """The next record of `registrations`. One of no registrar is void for everyone, and said so.
+
+        Raises PartitionFault for a truth that this version cannot read: it is never skipped.
+        """
         try:
             claim = claim_of(record)
-            if claim < self._claim:
-                return
-            if not is_claim(record.headers):
-                event = decode_replayed(record.value)
-                self.handled = max(self.handled, int_header(record.headers, COMMAND_OFFSET))
-                self.states[event.aor] = bytes(event.state)
-                self.changed.add(event.aor)
-            self._claim = claim
         except Poisoned as error:
             dropped("unreadable-truth")
             log.error(
-                "a record on registrations cannot be read",
+                "a record on registrations is no registrar's",
                 extra={"partition": record.partition, "offset": record.offset, "cause": str(error)},
             )
+            return
+        if claim < self._claim:
+            return
+        self._claim = claim
+        if is_claim(record.headers):
+            return
+        try:
+            event = decode_replayed(record.value)
+            self.handled = max(self.handled, int_header(record.headers, COMMAND_OFFSET))
+        except Poisoned as error:
+            raise PartitionFault(self._number, f"the truth at offset {record.offset} is not known: {error}") from error
+        self.states[event.aor] = bytes(event.state)
+        self.changed.add(event.aor)

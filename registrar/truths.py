@@ -7,20 +7,20 @@ the snapshot. Hence the shapes here, which are those of `events.registrations` w
 import msgspec
 
 from events.commands import ReplyTo
-from events.registrations import WATERMARK_KEY, AorState, BindingsRecorded, Change, Watermark
+from events.registrations import WATERMARK_KEY, AorState, BindingsRecorded, Change, Kind, Watermark
 from events.topics import BINDINGS, REGISTRATIONS
-from events.wire import CLAIM, COMMAND_OFFSET, Decoder, cloud_event, encode, header, int_header
+from events.truths import CLAIMED, RECORDED, STATE
+from events.truths import claim_of as claim_of_record
+from events.wire import CLAIM, COMMAND_OFFSET, Decoder, cloud_event, encode, header
 from runtime.log.port import Append, Headers, Record
 
 SOURCE = "registrar"
-RECORDED = "ramal.BindingsRecorded"
-CLAIMED = "ramal.Claimed"
 
 decode_state: Decoder[AorState] = Decoder(AorState)
 decode_watermark: Decoder[Watermark] = Decoder(Watermark)
 
 _WATERMARK_KEY = WATERMARK_KEY.encode()
-_SNAPSHOT_HEADERS = cloud_event("ramal.AorState", SOURCE, "snapshot")
+_SNAPSHOT_HEADERS = cloud_event(STATE, SOURCE, "snapshot")
 _WATERMARK_HEADERS = cloud_event("ramal.Watermark", SOURCE, "watermark")
 _VERSION, _, *_REST = cloud_event(RECORDED, SOURCE, "")
 
@@ -36,10 +36,17 @@ class _Recorded(msgspec.Struct, frozen=True, omit_defaults=True, tag=RECORDED, t
     reply: ReplyTo | None = None
 
 
+class _ReplayedChange(msgspec.Struct, frozen=True):
+    """Only whether its kind is known: one that is not may mean what the state alone does not say."""
+
+    kind: Kind
+
+
 class _Replayed(msgspec.Struct, frozen=True, tag=RECORDED, tag_field="type"):
     """What a restore reads of a `BindingsRecorded`."""
 
     aor: str
+    changes: tuple[_ReplayedChange, ...]
     state: msgspec.Raw
 
 
@@ -79,10 +86,8 @@ def is_watermark(record: Record) -> bool:
 
 
 def claim_of(record: Record) -> int:
-    """The claim under which a record of `registrations` was written; a claim's own is its offset. Raises Poisoned."""
-    if is_claim(record.headers):
-        return record.offset
-    return int_header(record.headers, CLAIM)
+    """The claim under which a record of `registrations` was written. Raises Poisoned: no registrar has written it."""
+    return claim_of_record(record.offset, record.headers, record.value)
 
 
 def is_claim(headers: Headers) -> bool:

@@ -12,12 +12,18 @@ class Lost(Exception):
     """The state of these partitions is not to be trusted any more: release them and restore them again.
 
     Raised from `handle` after all other partitions of the batch were dealt with; `offsets` are what those
-    may commit.
+    may commit. `stopped` are those that cannot go on and wait for a person, and why; they are among `partitions`.
     """
 
-    def __init__(self, partitions: Iterable[int], offsets: Mapping[int, int] | None = None) -> None:
-        self.partitions = frozenset(partitions)
+    def __init__(
+        self,
+        partitions: Iterable[int],
+        offsets: Mapping[int, int] | None = None,
+        stopped: Mapping[int, str] | None = None,
+    ) -> None:
         self.offsets = offsets or {}
+        self.stopped = stopped or {}
+        self.partitions = frozenset(partitions) | self.stopped.keys()
         super().__init__(f"lost partitions {sorted(self.partitions)}")
 
 

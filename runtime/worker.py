@@ -200,7 +200,9 @@ class Worker:
         except Lost as error:
             offsets = error.offsets
             self._free_hand()
-            self.give_up(error.partitions)
+            for partition, reason in error.stopped.items():
+                self._stop_partition(partition, reason)
+            self.give_up(error.partitions - error.stopped.keys())
             batch = {p: records for p, records in batch.items() if p not in error.partitions}
         except Unavailable as error:
             log.warning("handling failed; trying again", extra=self._extra(cause=str(error)))

@@ -15,7 +15,7 @@ HOST = backends.HOST
 GROUP = frozenset({8, 11, 12, 13, 14})
 """API keys: OffsetCommit, JoinGroup, Heartbeat, LeaveGroup, SyncGroup."""
 TRANSACTIONS = frozenset({22, 24, 26})
-"""InitProducerId, AddPartitionsToTxn, EndTxn."""
+"""InitProducerId with a transactional id, AddPartitionsToTxn, EndTxn."""
 
 
 class Door:
@@ -58,7 +58,7 @@ class Door:
         with contextlib.suppress(OSError), client, broker, client.makefile("rb") as requests:
             while size := requests.read(4):
                 request = requests.read(int.from_bytes(size, "big"))
-                if int.from_bytes(request[:2], "big") not in self.shut:
+                if _kind(request) not in self.shut:
                     broker.sendall(size + request)
             broker.shutdown(socket.SHUT_RDWR)
 
@@ -68,6 +68,13 @@ class Door:
             while data := broker.recv(65536):
                 client.sendall(data)
             client.shutdown(socket.SHUT_RDWR)
+
+
+def _kind(request: bytes) -> int:
+    """Its API key; -1 for an InitProducerId that has nothing to do with transactions."""
+    key = int.from_bytes(request[:2], "big")
+    client_id = 10 + max(0, int.from_bytes(request[8:10], "big", signed=True))
+    return -1 if key == 22 and request[client_id : client_id + 2] == b"\xff\xff" else key
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -323,6 +324,47 @@ async def test_e16_a_truth_without_a_possible_claim_is_put_aside(site: Site, hea
     await site.apply()
     assert await site.contacts() == ["sip:bob@x"]
     assert len(await site.records(0, DEAD)) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda value: value | {"type": "ramal.BindingsMoved"},
+        lambda value: value | {"changes": [{"kind": "moved", "id": 1, "contact": DESK}]},
+        lambda value: value | {"state": {"bindings": {}}},
+        lambda value: {"type": "ramal.Moved"},
+    ],
+    ids=["type", "kind", "state", "another"],
+)
+async def test_e19_a_truth_that_is_not_known_stops_its_partition_and_is_no_dead_letter(
+    site: Site, change: Callable[[Any], Any]
+) -> None:
+    before, after = (site.scribe.register(ALICE, contact, reply=LATER) for contact in (DESK, "sip:after@x"))
+    record = site.scribe.append(site.scribe.register(BOB, "sip:bob@x", reply=LATER))
+    unknown = record._replace(value=json.dumps(change(json.loads(record.value or b""))).encode())
+    await site.write(before, unknown, after)
+    for _ in range(2):  # it is not skipped when it comes again
+        with pytest.raises(Lost) as lost:
+            await site.apply()
+        assert list(lost.value.stopped) == [0]
+        assert "offset 2 is not known" in lost.value.stopped[0]
+        site.handler.release(0)
+        site.next = await site.handler.restore(0)
+        assert site.next == 2
+    assert await site.contacts() == [DESK]
+    assert set(await site.replies()) == {before.id}
+    assert await site.records(0, DEAD) == []
+
+
+async def test_e16_e19_what_is_not_known_of_an_older_claim_is_void(site: Site) -> None:
+    record = site.scribe.append(site.scribe.register(BOB, "sip:bob@x"))
+    await site.write(Claimed("again"))
+    await site.write(record._replace(value=b'{"type":"ramal.Moved"}'))
+    site.scribe.claim = 1
+    await site.write(site.scribe.register(ALICE, DESK))
+    await site.apply()
+    assert await site.contacts() == [DESK]
+    assert await site.records(0, DEAD) == []
 
 
 async def test_a_refresh_from_elsewhere_is_seen_by_a_locator_that_remembers_nothing(site: Site) -> None:

@@ -20,7 +20,7 @@ from runtime.database.port import Database, Row, Statement
 from runtime.embedded import EmbeddedStore
 from runtime.errors import DatabaseRefused, DatabaseUnavailable, PositionConflict
 from runtime.log.embedded import EmbeddedLog
-from runtime.log.port import Append, Bounds
+from runtime.log.port import Append, Bounds, PartitionFault
 from tests.locator_kit import DATABASES, START, Scribe, claim, open_database
 
 PARTITIONS = 2
@@ -254,6 +254,36 @@ async def test_a_rebuild_that_fails_drops_its_shadows_and_says_what_the_database
             await rebuild(site.log, site.database)
         assert await left_over(site) == []
         assert await site.rows("location") == before
+
+
+async def test_e19_a_rebuild_that_meets_a_truth_it_does_not_know_stops_and_changes_nothing(site: Site) -> None:
+    """A truth is never skipped, here neither."""
+    await site.happen(20)
+    async with serving(site):
+        await site.projected()
+    before = [await site.rows(table) for table in ("location", "registration_history")]
+    record = site.scribes[1].append(site.scribes[1].register("new@example.test", "sip:new@x"))
+    await site.log.append([record._replace(value=b'{"type":"ramal.Moved"}')])
+    with pytest.raises(PartitionFault, match="not known"):
+        await rebuild(site.log, site.database)
+    assert [await site.rows(table) for table in ("location", "registration_history")] == before
+
+
+@pytest.mark.parametrize("value", [b'{"bindings":{}}', b"{"])
+async def test_e19_a_rebuild_that_meets_a_snapshot_it_does_not_know_stops(
+    site: Site, monkeypatch: pytest.MonkeyPatch, value: bytes
+) -> None:
+    await site.happen(5)
+    await site.snapshot(0)
+    await site.log.append([Append(BINDINGS, 0, b"new@example.test", value)])
+    bounds = site.log.bounds
+
+    async def shortened(topic: str, partition: int) -> Bounds:
+        return Bounds(1 if topic == "registrations" else 0, (await bounds(topic, partition)).end)
+
+    monkeypatch.setattr(site.log, "bounds", shortened)
+    with pytest.raises(PartitionFault, match="not known"):
+        await rebuild(site.log, site.database)
 
 
 async def test_what_a_killed_rebuild_left_is_gone_after_the_next(site: Site) -> None:

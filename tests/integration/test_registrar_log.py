@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import itertools
+import json
 from collections.abc import AsyncIterator
 
 import pytest
 
 from events.commands import Contact, ExpireContacts, RegisterContacts, Registration, RemoveContacts, ReplyTo
 from events.limits import RECORD_BYTES
-from events.registrations import AorState, BindingsRecorded
+from events.registrations import WATERMARK_KEY, AorState, BindingsRecorded
 from events.replies import Refused
 from events.topics import BINDINGS, DEAD, EDGE_REPLIES, REGISTRAR_COMMANDS, REGISTRATIONS
 from events.wire import Decoder, cloud_event, encode
@@ -21,7 +22,7 @@ from registrar.truths import claim_of, is_claim
 from runtime.embedded import EmbeddedStore
 from runtime.errors import LogUnavailable
 from runtime.log.embedded import EmbeddedLog
-from runtime.log.port import Append
+from runtime.log.port import Append, PartitionFault
 from runtime.metrics import drops
 from runtime.worker import Lost
 
@@ -117,12 +118,16 @@ class Registrar:
         self.log = log
         self.handler = RegistrarHandler(log, policy, "registrar-under-test", site.clock)
         self.offset = 0
+        self.fault = ""
 
     async def start(self) -> "Registrar":
         if self.log not in self.site.logs:
             self.site.logs.append(self.log)
             await self.log.start()
-        self.offset = await self.handler.restore(0) or 0
+        try:
+            self.offset = await self.handler.restore(0) or 0
+        except PartitionFault as fault:  # a worker stops the partition
+            self.fault = str(fault)
         return self
 
     async def fetch(self) -> list:
@@ -627,6 +632,135 @@ async def test_an_unreadable_record_on_registrations_is_void(site: Site):
     await site.log.append([Append(REGISTRATIONS, 0, b"x", b"garbage", (("c", b"999999"),))])
     await site.log.append([Append(REGISTRATIONS, 0, b"x", b"garbage")])
     assert (await site.registrar().start()).contacts == {AOR: [DESK]}
+
+
+# What a newer version has written (E19)
+
+
+async def next_truth(site: Site, change=lambda value: value, **headers: bytes) -> None:
+    """Another record like the last truth, as the next version might write it."""
+    truth = (await site.records(REGISTRATIONS))[-1]
+    value = change(json.loads(truth.value))
+    changed = [(k, headers.pop(k, v)) for k, v in truth.headers if k != "s"]
+    added = [("s", b"1"), *((k, v) for k, v in headers.items() if v)]
+    await site.log.append([Append(REGISTRATIONS, 0, truth.key, json.dumps(value).encode(), [*changed, *added])])
+
+
+def with_binding(**fields: object):
+    """A change of all bindings of a truth's state."""
+
+    def change(value):
+        for binding in value["state"]["bindings"]:
+            binding.update(fields)
+        return value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        with_binding(path={"v": 2, "hops": []}),
+        with_binding(expires="2027-01-01T00:00:00Z"),
+        lambda value: value | {"state": {"at": None}},
+        lambda value: value | {"state": []},
+        lambda value: value | {"type": "ramal.BindingsMoved"},
+        lambda value: value | {"changes": [{"kind": "moved", "id": 1, "contact": DESK}]},
+        lambda value: {"type": "ramal.Moved", "to": "elsewhere"},
+    ],
+    ids=["type of a field", "another", "null", "no object", "type of a truth", "kind of change", "another truth"],
+)
+async def test_e19_a_truth_that_is_not_known_stops_its_partition_and_keeps_its_bytes(site: Site, change):
+    newer = await site.registrar().start()
+    await site.send(site.register(DESK))
+    await newer.work()
+    await newer.handler.snapshot()
+    before = await site.records(BINDINGS)
+    await next_truth(site, change)
+    older = await site.registrar().start()
+    assert "not known" in older.fault
+    assert older.handler.partitions == {}
+    await older.handler.snapshot()
+    assert await site.records(BINDINGS) == before
+
+
+@pytest.mark.parametrize(
+    ("value", "headers"),
+    [
+        (b'{"bindings":{}}', cloud_event("ramal.AorState", "registrar", "snapshot")),
+        (b'{"contacts":[]}', cloud_event("ramal.AorState2", "registrar", "snapshot")),
+        (b'{"at":1e999}', ()),
+        (b'{"at":1,"x_newer":[[[1e999999]]]}', ()),
+    ],
+)
+async def test_e19_a_snapshot_that_is_not_known_stops_its_partition_and_gets_no_tombstone(site: Site, value, headers):
+    await site.log.append([Append(BINDINGS, 0, AOR.encode(), value, headers)])
+    older = await site.registrar().start()
+    await older.handler.snapshot()
+    last = (await site.records(BINDINGS))[-1]
+    assert (last.key, last.value) == (AOR.encode(), value)
+    assert "not known" in older.fault
+    assert older.handler.partitions == {}
+
+
+async def test_e19_a_watermark_that_is_not_known_stops_its_partition(site: Site):
+    await site.log.append([Append(BINDINGS, 0, WATERMARK_KEY.encode(), b'{"until":"2027"}')])
+    assert "not known" in (await site.registrar().start()).fault
+
+
+async def test_e16_e19_what_is_not_known_of_an_older_claim_is_void(site: Site):
+    zombie = await site.registrar().start()
+    await site.send(site.register(DESK))
+    await zombie.work()
+    owner = await site.registrar().start()
+    await site.send(site.register(MOBILE))
+    await owner.work()
+    await next_truth(site, lambda value: value | {"type": "ramal.BindingsMoved"}, c=b"%d" % zombie.partition.claim)
+    assert (await site.registrar().start()).contacts == {AOR: [DESK, MOBILE]}
+
+
+async def test_e19_an_owner_behind_whom_an_unknown_way_of_claiming_stands_gives_the_partition_up(site: Site):
+    owner = await site.registrar().start()
+    await site.log.append([Append(REGISTRATIONS, 0, None, b"{}", cloud_event("ramal.ClaimedAnew", "registrar", "x"))])
+    await site.send(site.register(DESK))
+    with pytest.raises(Lost):
+        await owner.work()
+    assert owner.contacts == {}
+    assert "not known" in (await owner.start()).fault
+
+
+async def test_e19_unknown_fields_outlive_decisions_snapshots_restores_and_ends(site: Site):
+    newer = await site.registrar().start()
+    await site.send(site.register(DESK))
+    await newer.work()
+    await next_truth(site, lambda v: with_binding(x_proof="p")(v) | {"state": v["state"] | {"x_owner": {"n": 1}}})
+
+    async def stands(bindings: list[str]) -> None:
+        """So in the last truth, in the snapshot and behind a restore."""
+        truth = json.loads((await site.records(REGISTRATIONS))[-1].value)["state"]
+        [snapshot] = [r for r in await site.records(BINDINGS) if r.key == AOR.encode()][-1:]
+        for state in (truth, json.loads(snapshot.value)):
+            assert state["x_owner"] == {"n": 1}
+            assert [b.get("x_proof") for b in state.get("bindings", ())] == bindings
+
+    older = await site.registrar().start()
+    assert older.partition.newer == {AOR}
+    await site.send(site.register(DESK), site.register(MOBILE, call_id="call-2"))  # twice in one batch
+    await older.work()
+    await older.handler.snapshot()
+    await stands(["p", None])
+    third = await site.registrar().start()
+    await site.send(site.register(Contact(DESK, expires=0), Contact(MOBILE, expires=0)))
+    await third.work()
+    await third.handler.snapshot()
+    await stands([])
+    for _ in range(20):
+        site.clock.now += 34
+        await third.handler.tick()
+        await third.work()
+    await third.handler.snapshot()
+    await stands([])  # what the AOR had to say in a newer version's words is not for this one to forget
+    assert json.loads((await site.registrar().start()).partition.states[AOR])["x_owner"] == {"n": 1}
 
 
 # Expiry

@@ -10,7 +10,7 @@ from events.topics import REGISTRATIONS
 from runtime.errors import LogUnavailable, Rebalancing
 from runtime.log.embedded_sql import StoredRecord
 from runtime.log.port import Batch, Bounds, Log, OutOfRange, Unreadable
-from runtime.worker import FIRST_BACKOFF, LAST_BACKOFF, Worker
+from runtime.worker import FIRST_BACKOFF, LAST_BACKOFF, Lost, Worker
 
 REAL_SLEEP = asyncio.sleep
 
@@ -173,6 +173,23 @@ async def test_a_partition_that_cannot_be_read_is_stopped_and_named_and_the_othe
     await worker.stop(1.0)
     await running
     assert log.commits == [{1: 10}]
+
+
+async def test_e19_a_partition_whose_handler_cannot_go_on_is_stopped_and_named_and_the_others_go_on() -> None:
+    class Stopping(Counting):
+        async def handle(self, batch: Batch) -> Mapping[int, int]:
+            if 0 in batch:
+                raise Lost((), {1: 3}, {0: "the truth at offset 2 is not known"})
+            return await super().handle(batch)
+
+    handler = Stopping()
+    log = ScriptedLog({**batch(2, 0), **batch(2, 1)}, batch(3, 0), batch(9, 1), partitions=2)
+    worker, running = await work(log, handler)
+    assert worker.not_ready() == [f"{REGISTRATIONS}: partition 0 is stopped: the truth at offset 2 is not known"]
+    assert handler.released == 1
+    await worker.stop(1.0)
+    await running
+    assert log.commits[-1] == {1: 10}
 
 
 async def test_a_restore_that_cannot_read_its_partition_waits_for_a_person() -> None:
