@@ -39,7 +39,7 @@ class Dials:
                 waiting.append(send)
         elif address[0] not in DIAL_SECONDS or not address[2]:
             self._streams.fail(send, "cannot-dial")
-        elif len(self._waiting) >= (DIALS if send.id else RESPONSE_DIALS):
+        elif len(self._waiting) >= (RESPONSE_DIALS if send.data.startswith(b"SIP/") else DIALS):
             self._streams.fail(send, "too-many-dials")
         else:
             self._waiting[address] = [send]

@@ -53,6 +53,7 @@ class Failures:
         """Looks at what rings."""
         ringing = self._proxy.ringing
         self._looked = now
+        self._asked = {id_: context for id_, context in self._asked.items() if context in ringing}
         self._forget_closed(now)
         if self._closed:
             self._look_for_closed(now)

@@ -18,7 +18,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sipcore import address, digest, grammar, headers, nonce, parser, uri
+from edge import response
+from edge.flow import Flow
+from sipcore import address, digest, grammar, headers, nonce, parser, proxy, uri
 from sipcore.digest import parse_credentials
 from sipcore.errors import ParseError
 from sipcore.message import Request, Response, respond, with_received
@@ -53,27 +55,53 @@ def use(item: Item) -> None:
         assert item.reason.isprintable()
         if isinstance(item.message, Request):
             answer(item.message, 400)
+            refused(item.message)
             with contextlib.suppress(ParseError):
                 transaction_key(item.message)
-    elif isinstance(item, Request | Response):
-        assert item.via.host
+        elif item.message is not None:
+            passed(item.message)
+    elif isinstance(item, Request):
         assert item.via.branch == item.branch
-        assert isinstance(item.vias, list)
-        for row in item.rows:
-            with contextlib.suppress(ParseError):  # too many
-                item.values(row.name)
-            parse_credentials(row.value)
-        for read in (lambda: item.contacts, lambda: item.addresses("route"), lambda: item.addresses("path")):
-            with contextlib.suppress(ParseError):  # what only passes is read by nobody
-                addresses(read())
-        if isinstance(item, Request):
-            assert item.call_id
-            assert item.cseq.number <= 2**32 - 1
-            addresses([item.from_, item.to])
-            transaction_key(item)
-            answer(item, 200)
-        again = parse_datagram(item.encode())
-        assert again.encode() == item.encode()
+        assert item.call_id
+        assert item.cseq.number <= 2**32 - 1
+        addresses([item.from_, item.to])
+        transaction_key(item)
+        answer(item, 200)
+        passed(item)
+        assert parse_datagram(item.encode()).encode() == item.encode()
+    elif isinstance(item, Response):
+        assert item.via.branch == item.branch
+        proxy.without_top_via(item)
+        passed(item)
+        assert parse_datagram(item.encode()).encode() == item.encode()
+
+
+def passed(item: Request | Response) -> None:
+    """What is looked at, or only passes through, in any message; headers that nobody needs may be anything."""
+    assert isinstance(item.vias, list)
+    for row in item.rows:
+        with contextlib.suppress(ParseError):  # too many
+            item.values(row.name)
+        parse_credentials(row.value)
+    for read in (lambda: item.contacts, lambda: item.addresses("route"), lambda: item.addresses("path")):
+        with contextlib.suppress(ParseError):
+            addresses(read())
+    for each in (lambda: item.from_, lambda: item.to, lambda: item.cseq, lambda: item.via):
+        with contextlib.suppress(ParseError):
+            each()
+    if isinstance(item, Response):
+        proxy.to_tag(item)
+        proxy.is_of(item, "INVITE")
+        proxy.unfit(item).encode()
+
+
+def refused(request: Request) -> None:
+    """The head of a refusal: one line for each row that it repeats."""
+    flow = Flow("udp", "192.0.2.1", 5060, "198.51.100.7", 5060)
+    with contextlib.suppress(ParseError):
+        head = response.head(request, flow, b"key")
+        assert head.count("\r") == head.count("\n") == len(head.split("\r\n")) - 1
+        assert 0 <= response.reply_port(request, flow) <= 65_535
 
 
 def addresses(read: list[address.Address]) -> None:

@@ -154,7 +154,12 @@ def test_the_callee_of_a_caller_who_is_gone_is_cancelled(caller_by: str, callee_
 
 
 def test_a_caller_who_closed_and_can_be_reached_at_his_via_is_not_gone() -> None:
-    cluster, alice, bob = ringing("udp", "edge-2", "tcp")
+    cluster = Cluster()
+    alice, bob = cluster.phone("alice", "edge-1", "tcp"), cluster.phone("bob", "edge-2")
+    invite(alice)
+    received = bob.got_request("INVITE")
+    bob.respond(received, 180)
+    alice.got_response(180)
     del cluster.phones[alice.flow]
     server = Phone(cluster, "alice", "edge-1", "tcp")
     server.flow = msgspec.structs.replace(server.flow, remote_host=alice.flow.remote_host)
@@ -164,6 +169,11 @@ def test_a_caller_who_closed_and_can_be_reached_at_his_via_is_not_gone() -> None
     server.got_response(180)
     assert not bob.inbox
     assert not server.inbox  # asked once
+    bob.respond(received, 200)
+    server.got_response(200)
+    invite(cluster.phone("carol"), call_id="call-2")
+    cluster.turn(2)
+    assert not cluster.edges["edge-1"].calls.failures._asked
 
 
 def test_a_peer_that_closes_is_a_server_and_not_gone() -> None:
