@@ -1,7 +1,9 @@
-"""Decisions as records: commands to the registrar, replies to the edge, failures to the audit."""
+"""Decisions as records: commands to the registrar, replies to the edge, failures to the audit and to the log."""
+
+import logging
 
 from authsvc.audit import AuditRate
-from authsvc.decider import Accept, Called, Refuse
+from authsvc.decider import LOCKED_OUT, NOT_OWN, Accept, Called, Refuse
 from events.audit import AuthenticationFailed
 from events.commands import Authenticate, FindUser, FlowLost, RegisterContacts, Registration, RemoveFlow, ReplyTo
 from events.replies import Authenticated, Found, Refused, Reply
@@ -9,6 +11,8 @@ from events.topics import AUDIT, EDGE_REPLIES, REGISTRAR_COMMANDS, partition_of
 from events.wire import cloud_event, encode
 from runtime.log.port import Append
 from runtime.metrics import dropped
+
+log = logging.getLogger("ramal.authsvc")
 
 SOURCE = "authsvc"
 REASONS = {
@@ -18,6 +22,21 @@ REASONS = {
     500: "Server Internal Error",
     503: "Service Unavailable",
 }
+
+
+def _tell(command: Authenticate, decision: Refuse) -> None:
+    """One line for people, and for fail2ban: `source` stands first, before what a stranger may choose.
+
+    Of a wrong response only where the source was given that nonce: else a forged address would be banned.
+    """
+    if decision.counts:
+        happened = "authentication failed"
+    elif decision.failure in (LOCKED_OUT, NOT_OWN):
+        happened = decision.failure
+    else:
+        return
+    user = f"{command.digest.username}@{command.digest.realm}"
+    log.info(happened, extra={"source": command.source, "user": user, "aor": command.aor, "reason": decision.failure})
 
 
 class Answers:
@@ -36,6 +55,7 @@ class Answers:
                 return
             if self._rate.allows(command.source, at):
                 out.append(self._audit(command, decision.failure))
+                _tell(command, decision)
             else:
                 dropped("audit-over-rate")
         elif command.register is not None:

@@ -19,6 +19,9 @@ from runtime.config import Domain
 from sipcore import digest, nonce
 from sipcore.uri import canonical_escapes
 
+LOCKED_OUT = "locked out"
+NOT_OWN = "not this user's AOR"
+"""Why somebody with right credentials is refused, as `audit` says it."""
 RETRY_AFTER = 5
 """Seconds a phone is asked to wait when a source of users is away."""
 
@@ -128,7 +131,7 @@ def decide(rules: Rules, state: State, command: Authenticate, facts: Facts, at: 
         return Refuse(401, algorithms=domain.algorithms)
     name = f"{given.username}@{given.realm}"
     if seconds := state.lockouts.remaining(name, command.source, at):
-        return Refuse(403, retry_after=seconds, failure="locked out")
+        return Refuse(403, retry_after=seconds, failure=LOCKED_OUT)
     user = facts.user
     if isinstance(user, Unknown):
         return Needs.USER if user is Unknown.UNASKED else _unavailable(domain)
@@ -281,7 +284,7 @@ def _allowed(
     if command.aor == (name if plain else own_aor(given.username, given.realm)):
         return Accept(name, command.aor, copy)
     if command.aor.rpartition("@")[2] not in rules.domains:
-        return Refuse(403, failure="not this user's AOR", used=not copy)
+        return Refuse(403, failure=NOT_OWN, used=not copy)
     if owner is Unknown.UNASKED:
         return Needs.OWNER
     if isinstance(owner, Unknown):
@@ -290,7 +293,7 @@ def _allowed(
         return Accept(name, own_aor(given.username, given.realm), copy)
     if owner.user is None and not owner.exists and command.register is not None:
         return Refuse(404, used=not copy)
-    return Refuse(403, failure="not this user's AOR", used=not copy)
+    return Refuse(403, failure=NOT_OWN, used=not copy)
 
 
 def _unavailable(domain: Domain) -> Refuse:

@@ -58,7 +58,6 @@ def settings(
         "domain": last.get("domain", Common().domain),
         "keys": (directory / KEYS).read_text().strip() if (directory / KEYS).exists() else "",
         "http_port": HTTP_PORT,
-        "log_level": "WARNING",
         # The WebSocket is where the page is: both on loopback, where browsers allow a microphone without TLS.
         "edge": {"udp": everywhere, "tcp": everywhere, "ws": [host_port(http_host, WS_PORT)], "own_addresses": True},
         "console": {"websocket_port": ws_port or WS_PORT},

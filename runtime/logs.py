@@ -1,4 +1,4 @@
-"""JSON logs: one line a record on standard error; Call-ID and AOR are fields, secrets never are.
+"""Logs: one line a record on standard error, JSON for programs, words on a terminal; secrets are never in them.
 
 log = logging.getLogger("ramal.edge")
 log.warning("reply came too late", extra={"call_id": call_id, "aor": aor})
@@ -30,14 +30,32 @@ class JsonFormatter(logging.Formatter):
         return orjson.dumps(line, default=_text, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
+class WordsFormatter(logging.Formatter):
+    """A log record as one line for people: the time of day, what happened, and its details."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        when = datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%H:%M:%S")
+        level = "" if record.levelno <= logging.INFO else f"{record.levelname}: "
+        details = [f"{key} {_plain(value)}" for key, value in vars(record).items() if key not in _PLAIN]
+        line = f"{when} {level}{_plain(record.getMessage())}" + (f" ({', '.join(details)})" if details else "")
+        if record.exc_info:
+            line += "\n" + "".join(traceback.format_exception(*record.exc_info)).rstrip()
+        return line
+
+
+def _plain(value: object) -> str:
+    """Without control characters, which a terminal would obey."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(value))
+
+
 def _text(value: object) -> str:
     return repr(value)
 
 
 def configure(level: str = "INFO") -> None:
-    """Sends all logs of this process to standard error as JSON lines."""
+    """Sends all logs of this process to standard error: as JSON lines, or in words if that is a terminal."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter())
+    handler.setFormatter(WordsFormatter() if sys.stderr.isatty() else JsonFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

@@ -1,7 +1,9 @@
 """authsvc.handler: what is appended, what waits, what may be committed."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Collection, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -20,6 +22,7 @@ from events.wire import Decoder, encode
 from runtime.config import Domain
 from runtime.errors import LogUnavailable, Unavailable
 from runtime.log.port import Append, Bounds, Position
+from runtime.logs import JsonFormatter
 from runtime.metrics import drops
 from sipcore import digest, nonce
 
@@ -427,3 +430,41 @@ async def test_r07_an_aor_that_is_nobodys_is_404_and_somebody_elses_403(service:
 
 def test_the_topic_and_group_are_authsvcs() -> None:
     assert (AuthHandler.topic, AuthHandler.group, AuthHandler.dead_letters) == (AUTH_COMMANDS, "authsvc", True)
+
+
+async def test_a_failure_that_counts_is_one_line_for_fail2ban_that_no_user_name_can_forge(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As the manual has it: `<HOST>` is the address."""
+    manual = (Path(__file__).parents[2] / "docs" / "operating.md").read_text()
+    found = re.search(r"^failregex = (.*)$", manual, re.MULTILINE)
+    assert found
+    fails = re.compile(found[1].replace("<HOST>", r"(?P<host>[0-9a-f.:]+)"))
+    caplog.set_level("INFO", "ramal.authsvc")
+    service.source.gate.set()
+    forger = 'x","source":"198.51.100.7'
+    await service.give(command(password="wrong"), command(forger, password="wrong"))
+    await service.log.until(4)
+
+    lines = [JsonFormatter().format(record) for record in caplog.records]
+
+    assert [match["host"] for line in lines if (match := fails.search(line))] == ["192.0.2.4", "192.0.2.4"]
+
+
+async def test_s03_a_forged_address_is_not_told_to_fail2ban(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "ramal.authsvc")
+    service.source.gate.set()
+    await service.give(msgspec.structs.replace(command(password="wrong"), source="203.0.113.9"))
+    await service.log.until(2)
+
+    assert [record.getMessage() for record in caplog.records] == []
+
+
+async def test_a_lock_out_is_told(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "ramal.authsvc")
+    service.source.gate.set()
+    for number in range(1, 5):
+        await service.give(command(cseq=number, password="wrong"))
+        await service.log.until(2 * number)
+
+    assert [record.getMessage() for record in caplog.records] == ["authentication failed"] * 3 + ["locked out"]
