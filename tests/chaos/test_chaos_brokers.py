@@ -47,7 +47,8 @@ async def brokers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bro
 @pytest_asyncio.fixture(loop_scope="session")
 async def log(brokers: Brokers, topic_prefix: str) -> AsyncIterator[KafkaLog]:
     """A log on them, with topics of its own that all three have."""
-    settings = Kafka(bootstrap=brokers.bootstrap, replication_factor=3, min_insync_replicas=2)
+    # Longer than by default: what fails here did so because it was answered, not because two CPUs were busy.
+    settings = Kafka(bootstrap=brokers.bootstrap, replication_factor=3, min_insync_replicas=2, request_timeout=4.0)
     log = KafkaLog(settings, topic_prefix, PARTITIONS, "chaos")
     await log.start()
     try:
