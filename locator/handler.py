@@ -41,7 +41,7 @@ REPLIES_AGAIN_MS = 5_000
 
 _APPLIED = Counter("ramal_locator_records", "Records of registrations read for the tables.")
 _CONFLICTS = Counter("ramal_locator_conflicts", "Positions found moved by another writer.")
-_POISONED = Counter("ramal_locator_poisoned", "Records of registrations that nobody can read: each one is an alarm.")
+_POISONED = Counter("ramal_locator_poisoned", "Records of registrations that no registrar wrote: each one is an alarm.")
 _STOPPED = Gauge("ramal_locator_stopped_aors", "AORs whose rows the database refuses; their partitions stand still.")
 _AGE = Gauge("ramal_locator_age_seconds", "Time since the newest record that is in the tables was written.")
 _SECONDS = Histogram(

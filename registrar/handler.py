@@ -298,12 +298,20 @@ class RegistrarHandler:
             self._time.learn(positions[-1].timestamp)
 
     async def snapshot(self) -> None:
-        """Writes what changed to `bindings`, partition by partition; raises LogUnavailable, LogRefused."""
+        """Writes what changed to `bindings`, partition by partition, and those behind one that fails, too.
+
+        Raises LogUnavailable, LogRefused.
+        """
+        failed: Exception | None = None
         for partition in tuple(self.partitions.values()):
             try:
                 await self._snapshot(partition)
             except Fenced:  # twice in a row: then the next turn writes
                 log.info("snapshots were fenced again", extra={"partition": partition.number})
+            except (LogUnavailable, LogRefused) as error:
+                failed = error
+        if failed is not None:
+            raise failed
 
     async def _snapshot(self, partition: Partition) -> None:
         """Writes one partition's; raises Fenced, LogUnavailable, LogRefused.

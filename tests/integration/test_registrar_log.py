@@ -545,6 +545,29 @@ async def test_a_snapshot_with_nothing_new_writes_nothing(site: Site):
     assert (await site.log.bounds(BINDINGS, 0)).end == end
 
 
+async def test_a_snapshot_that_fails_holds_up_no_other_partition(tmp_path):
+    store = EmbeddedStore(tmp_path / "ramal.db")
+    log = EmbeddedLog(store, 2)
+    await log.start()
+    handler = RegistrarHandler(log, Policy(), "registrar-under-test")
+    for number in (0, 1):
+        await handler.restore(number)
+        handler.partitions[number].changed.add(AOR)
+    original = log.append_transaction
+
+    async def failing(transactional_id, records):
+        if transactional_id == "registrar-0":
+            raise LogUnavailable("its coordinator is away")
+        await original(transactional_id, records)
+
+    log.append_transaction = failing
+    with pytest.raises(LogUnavailable):
+        await handler.snapshot()
+    assert [len(handler.partitions[number].changed) for number in (0, 1)] == [1, 0]
+    await log.stop()
+    await store.stop()
+
+
 async def test_refused_commands_before_a_snapshot_are_not_decided_again(site: Site):
     registrar = await site.registrar().start()
     await site.send(site.register(Contact(DESK, expires=1)))
