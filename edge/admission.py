@@ -94,10 +94,7 @@ class Admission:
             check_utf8(request.from_.uri)
         if uri.is_sip and uri.host.lower() == "anonymous.invalid":
             return ""
-        if not uri.is_sip or uri.user is None:
-            return None
-        domain = self._answers.served(uri.host, flow)
-        return None if domain is None else f"{canonical_escapes(uri.user)}@{domain}"
+        return self._answers.aor(uri, flow)
 
     def _credentials(self, request: Request, caller: Hop, realm: str, now: float, size: int) -> Credentials | None:
         """The usable credentials; None once the request is challenged."""

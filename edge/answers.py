@@ -18,7 +18,7 @@ from sipcore import nonce
 from sipcore.errors import ParseError
 from sipcore.message import Request
 from sipcore.proxy import hops_left
-from sipcore.uri import Uri, parse_uri
+from sipcore.uri import Uri, aor, parse_uri
 
 AMPLIFICATION = 2
 """A UDP response to an unauthenticated request is at most this many times as large (CHECKLIST S02)."""
@@ -164,6 +164,11 @@ class Answers:
         if self._date[0] != seconds:
             self._date = (seconds, response.http_date(seconds))
         return self._date[1]
+
+    def aor(self, uri: Uri, flow: Flow) -> str | None:
+        """The canonical AOR that a URI is; None for what is no user of a domain of ours."""
+        domain = self.served(uri.host, flow) if uri.is_sip and uri.user is not None else None
+        return None if domain is None else aor(Uri("sip", uri.user, None, domain))
 
     def served(self, host: str, flow: Flow, port: int | None = None) -> str | None:
         """The served domain that a host means, at a port if one is asked for; None if it means none."""

@@ -2,6 +2,7 @@
 
     retransmission, ACK of a failure, CANCEL --> the transaction that it belongs to (`edge.cancels`)
     a Route token of ours that fits --> the other end of the dialog: no challenge, no look-up
+    a Path of ours in a Route, from a listed peer --> the flow that it names
     all else --> who may (`edge.admission`), then where to (`edge.destinations`), then `edge.proxy`
 
 A request that nothing else answers is answered here: none stays without a final response (CHECKLIST Y34).
@@ -14,7 +15,7 @@ from edge.acks import Acks
 from edge.admission import Admission
 from edge.answers import ALLOW, CAPABILITIES, Answers, exhausted, unsupported
 from edge.branch import Branches
-from edge.call import Asked
+from edge.call import Asked, opened, rows_that_go_on, shed
 from edge.cancels import Cancels
 from edge.destinations import Destinations
 from edge.dialog import DialogTokens, Hop
@@ -22,7 +23,8 @@ from edge.failures import Failures
 from edge.proxy import Proxy
 from edge.remote import Remote
 from edge.routes import Routed, Routes
-from edge.token import FlowTokens
+from edge.token import FlowTokens, Named
+from edge.ways import Target, Way, port_of
 from edge.within import Within
 from events.replies import Authenticated, Found, Refused
 from sipcore import proxy
@@ -101,6 +103,8 @@ class Calls:
             answers.stateless_to(request, caller, size, 482)
         elif routed.dialog is not None:
             self.within.request(request, caller, routed, routed.dialog, now, size)
+        elif routed.named is not None and self._settings.is_peer(flow.remote_host):
+            self._by_path(request, caller, routed, routed.named, now, size)
         elif not target.is_sip and target.scheme != "tel":
             answers.stateless_to(request, caller, size, 416)
         elif to_us:
@@ -115,7 +119,7 @@ class Calls:
         answers = self._answers
         peer = self._settings.is_peer(caller.flow.remote_host)
         served = answers.served(target.host, caller.flow, target.port) if target.is_sip else None
-        if routed.foreign_token and not proxy.has_to_tag(request):
+        if (routed.foreign_token or routed.named) and not proxy.has_to_tag(request):
             answers.stateless_to(request, caller, size, 403, "Route Not Allowed")  # N05
         elif routed.routes and not peer and not proxy.has_to_tag(request):
             answers.stateless_to(request, caller, size, 403, "Route Not Allowed")  # Y07
@@ -125,6 +129,18 @@ class Calls:
             answers.stateless_to(request, caller, size, 403)
         else:
             self._admission.request(request, caller, target, served, now, size, peer=peer, serving=serving)
+
+    def _by_path(self, request: Request, caller: Hop, routed: Routed, named: Named, now: float, size: int) -> None:
+        """By the flow that a Path of ours names, which a proxy has read beside the Contact (RFC 3327 section 5.3)."""
+        if shed(request, caller, size, self._answers, self._layer):
+            return
+        context = opened(request, caller, self._answers, self._layer, now)
+        context.path = True
+        callee = self._answers.aor(request.to.parsed_uri, caller.flow) or ""
+        context.parties = ("", callee)
+        context.domain = callee.rpartition("@")[2] or self._settings.default_domain
+        context.rows = rows_that_go_on(context.request, "", self._realms)
+        self._proxy.begin(context, (_by_flow(named, routed),), now)
 
     def _to_us(self, request: Request, caller: Hop, size: int) -> None:
         """What is asked of the edge itself (RFC 3261 section 11.2, 8.2.1; CHECKLIST R28, Y01)."""
@@ -160,11 +176,13 @@ class Calls:
             self._answers.drop("ack-exhausted")
             return
         routed = self._routes.taken_off(request, caller.flow, now)
-        if routed.dialog is None:
-            # Of a failure that another edge answered, or of a dialog that never was.
-            self.cancels.ack(request, caller)
+        if routed.dialog is not None:
+            self.acks.within(request, caller, routed, routed.dialog, now)
             return
-        self.acks.within(request, caller, routed, routed.dialog, now)
+        if routed.named is not None and self._settings.is_peer(caller.flow.remote_host):
+            self.acks.by(request, caller, _by_flow(routed.named, routed), now)
+        # Of a failure that another edge answered, or of a dialog that never was.
+        self.cancels.ack(request, caller)
 
     # --- replies and time -----------------------------------------------------------------------------------------
 
@@ -222,3 +240,8 @@ class Calls:
             self.failures.edge_lost(gone[0], now)
         for edge, boot in live - before:
             self.failures.edge_began(edge, boot, now)
+
+
+def _by_flow(named: Named, routed: Routed) -> Target:
+    hop = Hop(named.flow, named.edge, named.boot)
+    return Target(routed.uri, (Way(hop, port_of(hop)),), 1.0, routed.routes)

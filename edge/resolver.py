@@ -8,6 +8,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import dns.asyncresolver
 import dns.exception
@@ -39,6 +40,7 @@ REMEMBERED = 10_000
 """Answers of name servers kept."""
 MOST_HOPS = 16
 """Addresses of one URI; what a stranger's DNS has more is not tried."""
+HOSTS_FILE = Path("/etc/hosts")
 _NAPTR_SECONDS = 0.8
 """Most domains have none, and some name servers do not answer what they do not know."""
 
@@ -86,6 +88,17 @@ class Resolver:
                 task = asyncio.get_running_loop().create_task(self._answer(target), name="resolve")
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
+
+    async def knows(self, name: str) -> bool:
+        """Whether a name leads anywhere, by DNS or the hosts file, within SECONDS; addresses do."""
+        target = sought(f"sip:{name}")
+        if target is None or target.is_numeric or _in_hosts_file(target.host):
+            return target is not None
+        try:
+            async with asyncio.timeout(SECONDS):
+                return bool(await self._find(target))
+        except TimeoutError:
+            return False
 
     async def stop(self) -> None:
         """Ends what is under way, unanswered."""
@@ -190,6 +203,15 @@ class Resolver:
             dropped("dns-failed")
             return []
         return list(answer.rrset or ())
+
+
+def _in_hosts_file(name: str) -> bool:
+    """Whether this host's own file has the name; other hosts are then told it likewise."""
+    try:
+        lines = HOSTS_FILE.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    return any(name in line.partition("#")[0].lower().split()[1:] for line in lines)
 
 
 def _library(nameservers: Sequence[str]) -> dns.asyncresolver.Resolver:

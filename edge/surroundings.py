@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import logging
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,8 @@ from runtime.database.port import Database
 from runtime.log.port import Log
 from sipcore.errors import ParseError
 from sipcore.uri import parse_uri
+
+log = logging.getLogger("ramal.edge")
 
 LOOPBACK = ("127.0.0.1", "::1")
 WILDCARDS = ("0.0.0.0", "::")  # noqa: S104  # compared, not bound
@@ -62,7 +65,9 @@ class Surroundings:
         core.proxy.refuses = denied.refuses
         self._resolver = Resolver(self._resolved, denied, config.nameservers, families(bound))
         self._rtpengine = Rtpengine(config.rtpengine, self._relayed)
+        self._service_name = config.service_name or common.domain
         self._reading: asyncio.Task[None] | None = None
+        self._checking: asyncio.Task[None] | None = None
         transports.outside = Outside(
             self.peers.send,
             self.peers.forward,
@@ -78,19 +83,27 @@ class Surroundings:
         address = endpoint(self._config.edges, "RAMAL_EDGE_EDGES") if self._config.edges else None
         await self.peers.start(address)
         await self._rtpengine.start()
+        self._checking = asyncio.create_task(self._check_service_name(), name="service name")
         if address is not None:
             self._reading = asyncio.create_task(self._neighbours.run(), name="edge leases")
 
     async def stop(self) -> None:
         """Ends it all; what was written still leaves."""
-        if self._reading is not None:
-            self._reading.cancel()
+        for task in filter(None, (self._reading, self._checking)):
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._reading
+                await task
         await self.peers.stop()
         await self._locations.stop()
         await self._resolver.stop()
         await self._rtpengine.stop()
+
+    async def _check_service_name(self) -> None:
+        """Says when the host in our Path leads nowhere: a proxy that reads `location` could not follow it."""
+        if not await self._resolver.knows(self._service_name):
+            level = logging.WARNING if self._config.peers else logging.INFO
+            told = {"service_name": self._service_name, "setting": "RAMAL_EDGE_SERVICE_NAME"}
+            log.log(level, "the host in Path does not resolve: other proxies cannot follow it", extra=told)
 
     def not_ready(self) -> list[str]:
         """What it waits for, one sentence each."""

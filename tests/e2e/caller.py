@@ -48,6 +48,8 @@ class Caller:
         """By status (401, 407), the last challenge and how often it was used."""
         self.registration = secrets.token_hex(8)
         self.cseq = 0
+        self.named = ""
+        """Its Contact, if that is not the address of its link."""
         self._host = f"{secrets.token_hex(6)}.invalid" if link.transport in ("ws", "wss") else link.local[0]
 
     def __enter__(self) -> Self:
@@ -70,6 +72,8 @@ class Caller:
     @property
     def contact(self) -> str:
         """The URI under which this phone is reached; a browser has no address (RFC 7118 section 5)."""
+        if self.named:
+            return self.named
         if self._host.endswith(".invalid"):
             return f"sip:{self.user}@{self._host};transport=ws"
         suffix = "" if self.link.transport == "udp" else f";transport={self.link.transport}"

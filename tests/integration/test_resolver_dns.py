@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import dns.flags
 import dns.message
@@ -239,3 +240,23 @@ async def test_stopping_ends_what_is_under_way(make: Callable[..., Asking]) -> N
 def test_a_wrong_name_server_is_refused_by_its_key(text: str) -> None:
     with pytest.raises(ConfigError, match="RAMAL_EDGE_NAMESERVERS"):
         Resolver(lambda id_, hops: None, Denied(), (text,))
+
+
+@pytest.mark.parametrize(
+    ("name", "leads"),
+    [("a.test", True), ("b.test", True), ("off.test", False), ("nobody.test", False), ("silent.test", False)],
+)
+async def test_whether_a_name_leads_anywhere_is_known_in_time(ask: Asking, name: str, *, leads: bool) -> None:
+    async with asyncio.timeout(DEADLINE):
+        assert await ask.resolver.knows(name) is leads
+
+
+async def test_an_address_and_a_name_of_the_hosts_file_lead_there(
+    ask: Asking, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_text("# nobody.test\n192.0.2.1 edge  SIP.nobody.test # x\n")
+    monkeypatch.setattr(resolver_module, "HOSTS_FILE", hosts)
+    assert await ask.resolver.knows("192.0.2.1")
+    assert await ask.resolver.knows("sip.nobody.test")
+    assert not await ask.resolver.knows("nobody.test")
