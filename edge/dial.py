@@ -7,7 +7,8 @@ import asyncio
 
 from edge.actions import Send
 from edge.proxy_protocol import Parties
-from edge.streams import HANDSHAKE_SECONDS, UNSENT, Address, Streams
+from edge.reading import UNSENT
+from edge.streams import HANDSHAKE_SECONDS, Address, Streams
 from edge.tcp import TcpConnection
 from edge.tls import Certificates
 

@@ -8,19 +8,19 @@ SIP may then be silent: it is a phone's flow. Those that we opened ourselves are
 import asyncio
 from collections import Counter as Tally
 from collections import deque
-from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar, cast
+from typing import Protocol, cast
 
 import msgspec
 
 from edge.actions import Send
+from edge.deadlines import Deadlines
 from edge.flow import Flow
 from edge.proxy_protocol import Parties
+from edge.reading import UNREAD, UNREAD_SECONDS, Reading
+from edge.turns import Turns, network
 from runtime.metrics import dropped
 from sipcore.parser import Item
 
-UNSENT = 256 * 1024
-"""Octets a peer may leave unread before it is cut off."""
 UNHEARD = 64
 """Messages of one connection whose failure is told if it ends without having answered anything."""
 HANDSHAKE_SECONDS = 5.0
@@ -64,63 +64,12 @@ class Receiver(Protocol):
         """Does at once what the core wants done."""
 
 
-T = TypeVar("T")
-
-
-class Deadlines(Generic[T]):
-    """Calls `due` with each thing that stays in here for `seconds`; one timer for all of them."""
-
-    def __init__(self, seconds: float, due: Callable[[T], None]) -> None:
-        self._seconds, self._due = seconds, due
-        self._since: dict[T, float] = {}
-        """In order of time."""
-        self._timer: asyncio.TimerHandle | None = None
-
-    def begin(self, thing: T) -> None:
-        """Its time begins now, also if it was in here already."""
-        self._since.pop(thing, None)
-        self.keep(thing)
-
-    def keep(self, thing: T) -> None:
-        """Its time begins now, unless it has begun already."""
-        if thing in self._since:
-            return
-        loop = asyncio.get_running_loop()
-        self._since[thing] = loop.time()
-        if self._timer is None:
-            self._timer = loop.call_later(self._seconds, self._look)
-
-    def end(self, thing: T) -> None:
-        """It is not due any more."""
-        self._since.pop(thing, None)
-
-    def stop(self) -> None:
-        """Nothing is due any more."""
-        self._since.clear()
-        if self._timer:
-            self._timer.cancel()
-            self._timer = None
-
-    def _look(self) -> None:
-        """Comes again when the next may be due."""
-        self._timer = None
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        while self._since:
-            thing, since = next(iter(self._since.items()))
-            if since + self._seconds > now:
-                if self._timer is None:
-                    self._timer = loop.call_at(since + self._seconds, self._look)
-                return
-            del self._since[thing]
-            self._due(thing)
-
-
-class Connection(asyncio.Protocol):
-    """What the connections of all stream transports are; `data_received` and `write` are theirs."""
+class Connection(Reading):
+    """What the connections of all stream transports are; `read` and `write` are theirs."""
 
     def __init__(self, streams: "Streams", transport: str, place: str, parties: Parties, *, dialled: bool) -> None:
         """`place` is the source that it takes a place of; `parties` are who speaks and which of our addresses to."""
+        super().__init__(streams.turns, streams.unread, network(parties.remote_host))
         self.streams, self.kind, self.place, self.parties, self.dialled = streams, transport, place, parties, dialled
         self.name = ""
         """The SIP domain that the peer has proven to be."""
@@ -136,7 +85,6 @@ class Connection(asyncio.Protocol):
         """Whether a message went by it since this was last looked at."""
         self._unheard: deque[tuple[str, int]] = deque(maxlen=UNHEARD)
         """Messages after which nothing came yet: id, and the status that is told if nothing will."""
-        self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Takes its number."""
@@ -144,7 +92,7 @@ class Connection(asyncio.Protocol):
         if self.refused or not self.acceptable():
             self._transport.abort()
             return
-        self._transport.set_write_buffer_limits(high=UNSENT)
+        self._transport.set_write_buffer_limits(high=UNREAD)
         if not self.parties.local_host:
             local = transport.get_extra_info("sockname")
             self.parties = Parties(self.parties.remote_host, self.parties.remote_port, local[0], local[1])
@@ -174,10 +122,7 @@ class Connection(asyncio.Protocol):
                 self.streams.receiver.unsent(id_, status)
             self.streams.receiver.closed(flow)
 
-    def pause_writing(self) -> None:
-        """The peer does not read: it is cut off, for nothing that waits for it may pile up."""
-        dropped("slow-reader")
-        self.abort()
+    # --- out ------------------------------------------------------------------------------------------------------
 
     @property
     def open(self) -> bool:
@@ -211,7 +156,7 @@ class Connection(asyncio.Protocol):
         """Sets the deadline of what is `pending`, after octets came; `new`: of a message that began just now."""
         if not self.heard:
             self.streams.silent.begin(self)
-        if not pending:
+        if not pending or self.more:  # what is held is whole, and late by our doing
             self.streams.slow.end(self)
         elif new:
             self.streams.slow.begin(self)
@@ -247,8 +192,9 @@ class Connection(asyncio.Protocol):
 class Streams:
     """All open connections of one edge."""
 
-    def __init__(self, limits: StreamLimits, receiver: Receiver) -> None:
+    def __init__(self, limits: StreamLimits, receiver: Receiver, turns: Turns) -> None:
         self.receiver = receiver
+        self.turns = turns
         self._limits = limits
         self._connections: dict[int, Connection] = {}
         self._numbers = 0
@@ -257,6 +203,7 @@ class Streams:
         self._places = 0
         self.slow: Deadlines[Connection] = Deadlines(limits.message_seconds, lambda late: _cut(late, "slow-message"))
         self.silent: Deadlines[Connection] = Deadlines(limits.idle_seconds, lambda late: _cut(late, "idle-connection"))
+        self.unread: Deadlines[Reading] = Deadlines(UNREAD_SECONDS, Reading.cut_unread)
         self.shaking: Deadlines[Connection] = Deadlines(HANDSHAKE_SECONDS, lambda late: _cut(late, "slow-handshake"))
         self.closing: Deadlines[Connection] = Deadlines(HANDSHAKE_SECONDS, lambda late: late.abort())
         self.idle: Deadlines[Connection] = Deadlines(IDLE_SECONDS, lambda silent: silent.look_alive())
@@ -279,6 +226,7 @@ class Streams:
             connection.end()
         for deadlines in self._all:
             deadlines.stop()
+        self.unread.stop()
 
     # --- bounds ---------------------------------------------------------------------------------------------------
 
@@ -320,6 +268,7 @@ class Streams:
                 del self._by_address[address]
         for deadlines in self._all:
             deadlines.end(connection)
+        self.unread.end(connection)
         self.leave_place(connection.place)
 
     def _close_unused(self, connection: Connection) -> None:

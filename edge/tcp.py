@@ -35,23 +35,25 @@ class TcpConnection(Connection):
         dropped("tls-wrong-domain")
         return False
 
-    def data_received(self, data: bytes) -> None:
+    def read(self, data: bytes, most: int) -> int:
         """Cuts octets into messages."""
         if not self.heard and begins(data):
             dropped("proxy-protocol-refused")
             self.abort()
-            return
-        items = self._parser.feed(data)
+            return 1
+        parser = self._parser
+        items = parser.feed(data, most)
+        self.more = parser.more
         if items:
             self.take(items, message=self.heard or any(isinstance(item, Request | Response) for item in items))
-        if self._parser.closed:
+        if parser.closed:
             dropped("stream-broken")
             self.streams.receiver.flush()
             self.close()
         else:
-            self.wait(pending=self._parser.pending, new=bool(items))
+            self.wait(pending=parser.pending, new=bool(items))
+        return parser.spent
 
     def write(self, data: bytes) -> None:
         """Writes a message; it frames itself by its Content-Length."""
-        if self._transport is not None:
-            self._transport.write(data)
+        self.put(data)

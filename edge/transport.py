@@ -21,6 +21,7 @@ from edge.listener import Entrance, Listener, Network
 from edge.streams import GONE, UNAVAILABLE, StreamLimits, Streams
 from edge.tls import Certificates
 from edge.token import TRANSPORTS
+from edge.turns import Datagram, Turns, cost, network
 from edge.udp import WILDCARDS, UdpSocket
 from events.replies import Reply
 from runtime.metrics import dropped
@@ -107,7 +108,8 @@ class Transports:
         self._udp: list[UdpSocket] = []
         self._sockets: dict[tuple[str, int, bool], UdpSocket] = {}
         self._certificates = streams.certificates
-        self._streams = Streams(streams.limits, self)
+        self._turns = Turns(self.flush)
+        self._streams = Streams(streams.limits, self, self._turns)
         self._dials = Dials(self._streams, streams.certificates)
         self._entrance = Entrance(self._streams, streams.certificates, streams.origins, streams.proxies)
         self._listeners: dict[str, list[Listener]] = {}
@@ -125,7 +127,7 @@ class Transports:
         for transport in TRANSPORTS:
             for host, port in endpoints.get(transport, ()):
                 if transport == "udp":
-                    socket = UdpSocket(host, port, self._datagram, self.flush, self._datagram_failed)
+                    socket = UdpSocket(host, port, self._datagram, self._drained, self._datagram_failed)
                     self._udp.append(socket)
                     socket.open(loop)
                     continue
@@ -144,6 +146,7 @@ class Transports:
     async def stop(self) -> None:
         """Closes everything."""
         self._loop = None
+        self._turns.stop()
         if self._timer:
             self._timer.cancel()
             self._timer = None
@@ -163,6 +166,21 @@ class Transports:
     # --- in -------------------------------------------------------------------------------------------------------
 
     def _datagram(self, data: bytes, flow: Flow) -> None:
+        turns, units = self._turns, cost(len(data))
+        if turns.left > 0:
+            turns.spend(units)
+            self._handle(data, flow)
+        else:
+            waiting = Datagram(partial(self._handle, data, flow), units)
+            if not turns.wait(network(flow.remote_host), waiting, units):
+                dropped("udp-flood")
+
+    def _drained(self) -> None:
+        """All is taken that datagrams brought at this wake-up."""
+        self._turns.begin()
+        self.flush()
+
+    def _handle(self, data: bytes, flow: Flow) -> None:
         try:
             self._core.datagram(data, flow, time.monotonic())
         except Exception:  # a bug costs this message, never the socket
@@ -219,6 +237,7 @@ class Transports:
 
     def _flush_now(self) -> None:
         self._flushing = False
+        self._turns.begin()
         if self._unsent:
             self._tell_unsent()
         self.flush()

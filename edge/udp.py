@@ -24,8 +24,9 @@ log = logging.getLogger("ramal.edge")
 
 DATAGRAM = 65_535
 """The greatest UDP payload fits (CHECKLIST T07); the parser's cap comes after."""
-DRAIN = 64
-"""Datagrams taken at one wake-up, before others have their turn."""
+DRAIN = 512
+"""Datagrams taken at one wake-up: more than are answered in one turn (`edge.turns`), so that a flood waits, and is
+dropped, by its source and not together with everybody else in the kernel's buffer."""
 RECEIVE_BUFFER = 4 * 1024 * 1024
 """Asked for; the kernel may give less (net.core.rmem_max)."""
 UNSENT = 1000

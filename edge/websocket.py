@@ -60,31 +60,35 @@ class WebSocketConnection(Connection):
         """Sets the deadline of the handshake."""
         self.streams.shaking.keep(self)
 
-    def data_received(self, data: bytes) -> None:
+    def read(self, data: bytes, most: int) -> int:
         """Reads the HTTP request, then frames."""
         self._pinged = False
+        self.more = False
         if self._closing or self.flow is None:
-            return
+            return 1
         if self._request is None:
-            self._read(data)
-            return
+            return self._read(data, most)
         self._request += data
+        if not most:
+            self.more = True
+            return 0
         end = self._request.find(CRLF2)
         if end < 0 and len(self._request) <= REQUEST_LIMIT:
-            return
+            return 1
         head, rest = bytes(self._request[: end + 4]), bytes(self._request[end + 4 :])
         self._request = None
         if self._shake(head if 0 <= end <= REQUEST_LIMIT else b""):
             self.streams.silent.keep(self)
             self.streams.idle.keep(self)
             if rest:
-                self._read(rest)
+                self._read(rest, most)
+        return 1
 
     def _shake(self, head: bytes) -> bool:
         """Answers the HTTP request; whether this is a WebSocket now."""
         status, rows = _answer(_request_of(head), self._origins)
         text = "".join(f"{name}: {value}\r\n" for name, value in rows.items())
-        self._octets(f"HTTP/1.1 {status} {REASONS[status]}\r\n{text}\r\n".encode())
+        self.put(f"HTTP/1.1 {status} {REASONS[status]}\r\n{text}\r\n".encode())
         self.streams.shaking.end(self)
         if status == 101:
             return True
@@ -95,21 +99,28 @@ class WebSocketConnection(Connection):
 
     # --- frames ---------------------------------------------------------------------------------------------------
 
-    def _read(self, data: bytes) -> None:
-        before = self._frames.frames
-        messages, broken = self._frames.feed(data, self._allowance())
-        self._allowed -= self._frames.frames - before
+    def _read(self, data: bytes, most: int) -> int:
+        frames = self._frames
+        before = frames.frames
+        messages, broken = frames.feed(data, self._allowance(), most)
+        self.more = frames.more
+        self._allowed -= frames.frames - before
         items: list[Item] = []
+        ping: bytes | None = None
         for message in messages:
             if message.opcode is Opcode.CLOSE:
                 self._deliver(items)
                 self._say_goodbye(closing(close_status(message.data)), at_once=True)
-                return
-            if (item := self._item(message)) is not None:
+                return frames.spent
+            if message.opcode is Opcode.PING:
+                ping = message.data
+            elif (item := self._item(message)) is not None and not (item is KEEPALIVE and item in items):
                 items.append(item)
                 if isinstance(item, ParseError) and item.name == "second-message":  # W03
                     broken = Broken("websocket-not-one-message", Status.PROTOCOL_ERROR)
                     break
+        if ping is not None:  # the last one stands for those before it (RFC 6455 section 5.5.3)
+            self.put(frame(Opcode.PONG, ping))
         self._deliver(items)
         if broken is not None:
             dropped(broken.name)
@@ -118,7 +129,8 @@ class WebSocketConnection(Connection):
         else:
             # A Ping within a fragmented message gives that no more time.
             whole = any(message.opcode < Opcode.CLOSE for message in messages)
-            self.wait(pending=self._frames.pending, new=whole)
+            self.wait(pending=frames.pending, new=whole)
+        return frames.spent
 
     def _allowance(self) -> int:
         """How many frames may come now."""
@@ -129,9 +141,6 @@ class WebSocketConnection(Connection):
 
     def _item(self, message: Message) -> Item | None:
         """What a message is to the core; None for what is between us and the peer."""
-        if message.opcode is Opcode.PING:
-            self._octets(frame(Opcode.PONG, message.data))
-            return None
         if message.opcode is Opcode.PONG or message.data == b"\r\n" or not message.data:
             return None
         if message.data == CRLF2:
@@ -147,7 +156,7 @@ class WebSocketConnection(Connection):
 
     def _say_goodbye(self, octets: bytes, *, at_once: bool) -> None:
         """Sends Close; the peer then has time for its own, unless that is what came (RFC 6455 section 7.1.1)."""
-        self._octets(octets)
+        self.put(octets)
         self._closing = True
         if at_once:
             self.close()
@@ -175,11 +184,7 @@ class WebSocketConnection(Connection):
 
     def write(self, data: bytes) -> None:
         """Writes a message as text, which is what browsers' libraries expect, unless it cannot be text."""
-        self._octets(frame(Opcode.TEXT if _is_text(data) else Opcode.BINARY, data))
-
-    def _octets(self, data: bytes) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
+        self.put(frame(Opcode.TEXT if _is_text(data) else Opcode.BINARY, data))
 
     def look_alive(self) -> None:
         """Pings a peer that was silent; closes one that did not answer the last ping (CHECKLIST W05)."""
@@ -188,7 +193,7 @@ class WebSocketConnection(Connection):
             self.cut("no Pong came")
             return
         self._pinged = True
-        self._octets(frame(Opcode.PING, b""))
+        self.put(frame(Opcode.PING, b""))
         self.streams.idle.begin(self)
 
 

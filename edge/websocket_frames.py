@@ -69,6 +69,10 @@ class FrameReader:
         """Of the fragmented message; None between messages."""
         self.frames = 0
         """Frames read so far."""
+        self.more = False
+        """Whether `feed` stopped at its bound, and may give more without more octets."""
+        self.spent = 0
+        """What the last call cost: frames, and 1,024 octets for each further one."""
         self._most = 0
 
     @property
@@ -76,18 +80,26 @@ class FrameReader:
         """Whether a part of a message or frame is held."""
         return bool(self._buffer) or self._opcode is not None
 
-    def feed(self, data: bytes, most: int) -> tuple[list[Message], Broken | None]:
-        """What these octets complete, in order, and what is wrong with what follows; nothing may be fed after that.
+    def feed(self, data: bytes, most: int, turn: int = 2**31) -> tuple[list[Message], Broken | None]:
+        """What these octets and those held complete, in order, and what is wrong with what follows.
 
-        More than `most` frames are a flood.
+        Nothing may be fed after that. It stops at a cost of about `turn`; more than `most` frames are a flood.
         """
         self._buffer += data
         self._most = self.frames + most
         messages: list[Message] = []
+        self.more, self.spent = False, 0
+        before = self.frames
         at = 0
         try:
-            while (after := self._frame(at, messages)) is not None:
+            while self.spent < turn:
+                after = self._frame(at, messages)
+                if after is None:
+                    break
                 at = after
+                self.spent = self.frames - before + (at >> 10)
+            else:
+                self.more = at < len(self._buffer)
         except Broken as broken:
             return messages, broken
         if at:

@@ -33,6 +33,8 @@ _ANOTHER = re.compile(
     rb"[\r\n\t \x00]*+(?:[A-Za-z0-9\-.!%*_+`'~]++ [^\x00-\x20\x7f<>\"]++ [Ss][Ii][Pp]/[0-9]"
     rb"|[Ss][Ii][Pp]/2\.0 [1-6][0-9]{2})"
 )
+# CRLFCRLFs between messages: many are answered as one is.
+_KEEPALIVES = re.compile(rb"(?:\r\n\r\n)++")
 # callid = word [ "@" word ]; wider: any text without white space.
 _CALL_ID = re.compile(r"[^\x00-\x20\x7f]++")
 
@@ -96,11 +98,18 @@ def parse_datagram(data: bytes, limits: Limits = DEFAULT_LIMITS, *, alone: bool 
 
 
 class StreamParser:
-    """Cuts a byte stream into messages: the same ones, however the stream is cut into segments."""
+    """Cuts a byte stream into messages: the same ones, however the stream is cut into segments.
+
+    Keep-alives that come together are one: there is at most one in what a call of `feed` gives.
+    """
 
     def __init__(self, limits: Limits = DEFAULT_LIMITS) -> None:
         self.closed = False
         """Where the next message begins is lost: answer what was returned, and close the connection."""
+        self.more = False
+        """Whether `feed` stopped at its bound, and may give more without more octets."""
+        self.spent = 0
+        """What the last call cost: messages, and 1,024 octets for each further one."""
         self._limits = limits
         self._buffer = bytearray()
         self._scanned = 0
@@ -115,16 +124,23 @@ class StreamParser:
         """Whether a part of a message is held."""
         return self._message is not None or not b"\r\n\r".startswith(self._buffer)
 
-    def feed(self, data: bytes) -> list[Item]:
-        """What these octets complete, in order; nothing any more once `closed`."""
+    def feed(self, data: bytes, most: int = 2**31) -> list[Item]:
+        """What these octets and those held complete, in order, up to a cost of about `most`; nothing once `closed`."""
         items: list[Item] = []
+        self.more, self.spent = False, 0
         if self.closed:
             return items
         self._buffer += data
         at = 0
         try:
-            while (after := self._step(at, items)) is not None:
+            while self.spent < most:
+                after = self._step(at, items)
+                if after is None:
+                    break
                 at = after
+                self.spent = len(items) + (at >> 10)
+            else:
+                self.more = at < len(self._buffer)
         except ParseError as error:
             items.append(error)
             self.closed = True
@@ -148,10 +164,11 @@ class StreamParser:
         return self._head(at)
 
     def _line_breaks(self, at: int, items: list[Item]) -> int | None:
+        if (run := _KEEPALIVES.match(self._buffer, at)) is not None:
+            if KEEPALIVE not in items:
+                items.append(KEEPALIVE)
+            return run.end()
         found = self._buffer[at : at + 4]
-        if found == b"\r\n\r\n":
-            items.append(KEEPALIVE)
-            return at + 4
         if b"\r\n\r\n".startswith(found):
             return None
         if found[:2] != b"\r\n":

@@ -28,14 +28,17 @@ def told(item: Item) -> object:
     return item if item is KEEPALIVE else item.encode()
 
 
-def cut(data: bytes, cuts: list[int], limits: Limits = DEFAULT_LIMITS) -> tuple[list[object], bool, bool]:
-    """What a stream gives that arrives in these segments; then whether it is closed, and a part is held."""
+def cut(data: bytes, cuts: list[int], limits: Limits = DEFAULT_LIMITS) -> tuple[list[object], bool, bool, bool]:
+    """What a stream gives that arrives in these segments; then whether it is closed, and a part is held.
+
+    Last, whether there was a keep-alive: those of one segment are one.
+    """
     stream = StreamParser(limits)
     places = sorted({min(c, len(data)) for c in cuts})
     items = []
     for start, stop in zip([0, *places], [*places, len(data)], strict=True):
         items += [told(item) for item in stream.feed(data[start:stop])]
-    return items, stream.closed, stream.pending
+    return [item for item in items if item is not KEEPALIVE], stream.closed, stream.pending, KEEPALIVE in items
 
 
 PIECES = st.sampled_from(
@@ -92,6 +95,38 @@ def test_t10_two_line_breaks_between_messages_are_a_keepalive_and_one_is_nothing
     items = stream.feed(b"\r\n" + message(1) + b"\r\n\r\n" + message(2))
     assert [type(item) for item in items] == [Request, type(KEEPALIVE), Request]
     assert not stream.closed
+
+
+def test_t10_keepalives_of_one_segment_are_one() -> None:
+    stream = StreamParser()
+    assert stream.feed(b"\r\n\r\n" * 10_000) == [KEEPALIVE]
+    assert stream.feed(b"\r\n" * 3 + message(1) + b"\r\n" * 4)[::2] == [KEEPALIVE]
+    assert stream.feed(b"\r\n\r") == []
+    assert stream.feed(b"\n") == [KEEPALIVE]
+
+
+@given(st.lists(PIECES, max_size=8), st.integers(1, 5))
+def test_t09_a_bound_for_each_call_changes_nothing_but_when(pieces: list[bytes], most: int) -> None:
+    data, limits = b"".join(pieces), Limits(message=600)
+    stream, items = StreamParser(limits), []
+    while True:
+        some = stream.feed(b"" if items or stream.spent else data, most)
+        items += [some]
+        if not stream.more:
+            break
+    assert all(len(some) <= most for some in items)
+    got = [told(item) for some in items for item in some if item is not KEEPALIVE]
+    assert (got, stream.closed, stream.pending) == cut(data, [], limits)[:3]
+
+
+def test_a_long_message_costs_more_of_a_turn_than_a_short_one() -> None:
+    stream = StreamParser()
+    items = stream.feed(message(1, bytes(20_000)) + message(2) + message(3), 4)
+    assert (len(items), stream.more, stream.spent >= 20) == (1, True, True)
+    assert (len(stream.feed(b"", 4)), stream.more, stream.spent) == (2, False, 2)
+    assert stream.feed(message(4), 0) == []
+    assert stream.more
+    assert len(stream.feed(b"", 1)) == 1
 
 
 def test_p12_no_content_length_is_400_and_closes() -> None:
