@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import pymysql
 import pytest
+from hypothesis import settings
 
 from ramal.backends import (
     KafkaServer,
@@ -19,6 +20,10 @@ from ramal.backends import (
 )
 from ramal.processes import PackageMissing
 from tests import mysql9_kit
+
+# How long an example takes on a busy machine says nothing of the code.
+settings.register_profile("ramal", deadline=None)
+settings.load_profile("ramal")
 
 S = TypeVar("S", bound=Server)
 _numbers = itertools.count(1)
