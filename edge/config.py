@@ -52,7 +52,7 @@ class EdgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     foreign_callers: bool = False
     """Whether a caller of another domain may call our users without credentials."""
     relay: bool = True
-    """Whether our users may call other domains."""
+    """Whether our users may call other domains, and register Contacts that are elsewhere than their phones."""
     rtpengine: tuple[str, ...] = ()
     """`host:port` of each rtpengine's ng protocol; a call's server is chosen by its Call-ID."""
     srtp: tuple[str, ...] = ()

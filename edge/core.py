@@ -76,6 +76,7 @@ class EdgeCore:
         self.probes = Probes(self._answers, self._branches, self._layer, self.proxy)
         self.calls = Calls(self._answers, self._branches, dialogs, tokens, self._layer, self.proxy)
         self.transactions = self._registering.transactions
+        self._registering.refusal = self.calls.destinations.elsewhere.refusal
         self._flows: dict[Flow, dict[str, str]] = {}
         """By connection, the AORs that registered by it, each with who did."""
         self._keepalives = Keepalives(settings.keepalive_seconds)

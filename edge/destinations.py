@@ -5,6 +5,7 @@ a domain of ours  --> bindings, aliases followed | 302 | 480
                   --> nobody at all --> a gateway's number | 404
 elsewhere         --> the live binding whose Contact it is (RFC 5589 section 6: an attended transfer names one)
                   --> nobody's --> for our own users, by RFC 3263
+a binding elsewhere than its phone's flow --> by RFC 3263 (`edge.elsewhere`)
 """
 
 from collections import deque
@@ -16,8 +17,10 @@ from edge.answers import Answers
 from edge.call import Asked, Call, rows_that_go_on
 from edge.context import Context
 from edge.deny import spelled
+from edge.elsewhere import ByContact, Elsewhere, Fork
 from edge.gateways import ByGateway, Gateways, GatewaysConfig
 from edge.location import Located, is_contact
+from edge.location import Target as Binding
 from edge.proxy import Proxy
 from edge.register import encoded, reached_by
 from edge.token import FlowTokens
@@ -63,7 +66,7 @@ class Resolving:
         self.ways: list[Way] = []
 
 
-Asking = Call | Context | Believed | Seeking | Resolving
+Asking = Call | Context | Believed | Seeking | Resolving | ByContact
 
 
 class Destinations:
@@ -79,6 +82,8 @@ class Destinations:
         self._looking: dict[int, Asking] = {}
         self._deadlines: deque[tuple[float, int]] = deque()
         self.gateways = Gateways(GatewaysConfig())
+        trusted = answers.settings.is_peer
+        self.elsewhere = Elsewhere(answers, proxy, lambda host: self.gateways.is_at(host) or trusted(host))
 
     def __len__(self) -> int:
         return len(self._looking)
@@ -145,7 +150,9 @@ class Destinations:
             elif asking is not None:
                 call = asking if isinstance(asking, Call) else asking.call
                 self._answers.drop("unanswered-question")
-                if not call.context.final:
+                if isinstance(asking, ByContact):
+                    self._fork(asking, (), now)
+                elif not call.context.final:
                     self._proxy.unavailable(call.context, now)
 
     def look_again(self, contexts: Iterable[Context], now: float) -> None:
@@ -207,11 +214,12 @@ class Destinations:
             self._by_contact(call, name, found, now)
             return
         targets = of_bindings(found.targets, self._tokens)
-        if targets and self._settings.redirects(name.rpartition("@")[2]):
+        elsewhere = [binding for binding in found.targets if not binding.path]
+        if (targets or elsewhere) and self._settings.redirects(name.rpartition("@")[2]):
             self._redirect(context, found, now)
-        elif targets:
+        elif targets or elsewhere:
             context.aor = found.aor
-            self._begin(call, targets, now, found.aor)
+            self._ring(Fork(call, found.aor, targets, len(elsewhere)), elsewhere, now)
         elif found.away:
             self._proxy.unavailable(context, now)
         elif found.known or call.found:
@@ -220,6 +228,14 @@ class Destinations:
             self._proxy.unavailable(context, now)  # who it is would have to be asked of the log
         else:
             self._find(call, name, now)
+
+    def _ring(self, fork: Fork, elsewhere: Iterable[Binding], now: float) -> None:
+        """The bindings of the one who is called, once it is known where those lead that are elsewhere."""
+        for binding in elsewhere:
+            number = self._wait(ByContact(fork, binding), now)
+            self._answers.actions.resolves.append(Resolve(number, binding.contact))
+        if not fork.left:
+            self._begin(fork.call, fork.targets, now, fork.callee)
 
     def _by_contact(self, call: Call, contact: str, found: Located, now: float) -> None:
         """To the binding whose Contact was called, by its own flow.
@@ -313,6 +329,8 @@ class Destinations:
     def resolved(self, number: int, hops: list[NextHop], now: float) -> None:
         """Where a URI leads."""
         resolving = self._looking.pop(number, None)
+        if isinstance(resolving, ByContact):
+            self._fork(resolving, hops, now)
         if not isinstance(resolving, Resolving):
             return
         call = resolving.call
@@ -323,15 +341,24 @@ class Destinations:
         elif any(self.gateways.is_at(hop.host) for hop in hops):
             self._proxy.answer(call.context, 403, now, "Relaying Denied")
             return
-        for hop in hops:
-            way = self._proxy.forwarding.outward(hop.transport, hop.host, hop.port, call.flow)
-            resolving.ways.append(Way(way, hop.port, hop.name, may_grow=True, uri=resolving.uri))
+        resolving.ways += self.elsewhere.ways(hops, call, resolving.uri)
         if resolving.rest:
             self._resolve(resolving, now)
         elif resolving.ways:
             self._begin(call, (Target(resolving.ways[0].uri, resolving.ways),), now)
         else:
             self._proxy.answer(call.context, 404, now)
+
+    def _fork(self, asking: ByContact, hops: Iterable[NextHop], now: float) -> None:
+        """A Contact elsewhere leads there; the last one of a call begins it."""
+        fork = self.elsewhere.resolved(asking, hops)
+        context = fork.call.context
+        if fork.left or context.final or context.cancelled:
+            return
+        if fork.targets:
+            self._begin(fork.call, fork.targets, now, fork.callee)
+        else:
+            self._proxy.answer(context, 480, now)
 
 
 def _leads_back(contact: str, uri: Uri) -> bool:

@@ -94,11 +94,14 @@ def _target(uri: Uri) -> str | None:
     address = parsed(host)
     if address is not None:
         return str(address)
+    return host.removesuffix(".") if in_dns(host) else None
+
+
+def in_dns(host: str) -> bool:
+    """Whether a lower-case host that is no IP address may be a name in DNS."""
     labels = host.removesuffix(".").split(".")
     # toplabel = ALPHA / ALPHA *( alphanum / "-" ) alphanum: no number in another spelling passes for a name.
-    if len(labels) < 2 or labels[-1] in _NOT_IN_DNS or not labels[-1][0:1].isalpha() or not all(labels):
-        return None
-    return ".".join(labels)
+    return len(labels) > 1 and labels[-1] not in _NOT_IN_DNS and labels[-1][0:1].isalpha() and all(labels)
 
 
 def numeric(uri: str) -> list[NextHop] | None:

@@ -3,8 +3,10 @@
 RFC 3261 section 10.3, RFC 3327, RFC 5626 section 4, RFC 5627 section 4.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 
+from edge.contacts import way_to
 from edge.flow import Flow
 from edge.response import printable
 from edge.token import Names
@@ -16,6 +18,8 @@ from sipcore.address import Address
 from sipcore.errors import ParseError
 from sipcore.grammar import VALUES, delta_seconds, qvalue, too_many, uint
 from sipcore.message import Request
+
+Way = Callable[[Address], tuple[str, ...] | None]
 
 MAX_REG_ID = 2**31 - 1
 """RFC 5626 section 4.2: 1 to 2**31-1."""
@@ -43,35 +47,23 @@ METHODS = {
 
 
 def reached_by(request: Request, flow: Flow) -> Flow:
-    """The flow by which the phone is reached: the one it registered by, but for a phone that hears elsewhere.
-
-    A phone on UDP without NAT (its Via names the very source) may send from another port than its Contact names, at
-    the same address: then RFC 3261 is followed to the letter. Anything that smells of NAT is reached where it came
-    from (RFC 3581).
-    """
-    if flow.transport != "udp":
-        return flow
+    """The flow by which the sender of a request is reached: the one that it came by, or to another port (`way_to`)."""
     try:
         (address,) = request.contacts
-        via, contact = request.via, address.parsed_uri
+        return way_to(address.parsed_uri, request.via, flow, alone=True) or flow
     except (ParseError, ValueError):  # no Contact, several, or none that can be read
         return flow
-    direct = via.host == flow.remote_host and (via.port or 5060) == flow.remote_port
-    if not direct or contact.host != flow.remote_host or contact.param("transport") not in (None, "udp"):
-        return flow
-    port = contact.port or 5060
-    if port == flow.remote_port:
-        return flow
-    return Flow("udp", flow.local_host, flow.local_port, flow.remote_host, port)
 
 
-def registration(request: Request, names: Names, path: str) -> Registration:
+def registration(request: Request, names: Names, way: Way) -> Registration:
     """What the request says and how it came; ParseError (400) where a Contact says nonsense.
 
+    `way` gives the Path of a Contact, as `events.commands.Contact` has it; it is not asked of those that are removed.
     A Path of the phone's own is left out (CHECKLIST N16): ours alone stands there.
     """
-    contacts = tuple([_contact(address) for address in request.contacts])
     expires = request.first("expires")
+    gone = expires is not None and delta_seconds(expires) == 0
+    contacts = tuple([_contact(address, way, gone=gone) for address in request.contacts])
     return Registration(
         call_id=request.call_id,
         cseq=request.cseq.number,
@@ -80,14 +72,14 @@ def registration(request: Request, names: Names, path: str) -> Registration:
         star=request.star,
         expires=None if expires is None else delta_seconds(expires),
         received=names.received,
-        path=(path,),
+        path=(names.path,),
         socket=names.socket,
         user_agent=_user_agent(request.first("user-agent")),
         methods=_allowed(request),
     )
 
 
-def _contact(address: Address) -> Contact:
+def _contact(address: Address, way: Way, *, gone: bool) -> Contact:
     expires: int | None = None
     q: float | None = None
     instance: str | None = None
@@ -104,7 +96,8 @@ def _contact(address: Address) -> Contact:
             if not reg_id:
                 raise ParseError("bad-reg-id", "Bad reg-id")
     params = address.raw_params if expires is None else address.params_without("expires")
-    return Contact(address.uri, params, q, expires, instance, reg_id)
+    path = None if (gone if expires is None else expires == 0) else way(address)
+    return Contact(address.uri, params, q, expires, instance, reg_id, path)
 
 
 def _user_agent(text: str | None) -> str:

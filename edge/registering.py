@@ -5,13 +5,14 @@ no usable credentials --> stateless 401: no record, no look-up, no transaction
 else --> transaction, `Authenticate` --> reply, failure or deadline --> final response
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from edge import credentials, response
 from edge.actions import Publish, Send
 from edge.answers import SUPPORTED, Answers, amplifies, unsupported
+from edge.contacts import way_to
 from edge.flow import SECURE, Flow
-from edge.register import check_utf8, contact_row, encoded, reached_by, registration
+from edge.register import check_utf8, contact_row, encoded, registration
 from edge.token import FlowTokens
 from edge.transactions import ServerTransactions, Transaction
 from events.commands import Authenticate, ReplyTo
@@ -21,7 +22,7 @@ from sipcore.digest import Credentials
 from sipcore.errors import ParseError
 from sipcore.message import Request
 from sipcore.transaction import transaction_key
-from sipcore.uri import aor
+from sipcore.uri import Uri, aor
 
 
 class Registering:
@@ -32,6 +33,8 @@ class Registering:
         self._tokens = tokens
         settings = answers.settings
         self.transactions = ServerTransactions(settings.reply_seconds, settings.max_completed)
+        self.refusal: Callable[[Uri, Flow], str] = lambda contact, flow: ""
+        """Why nobody may be called at a Contact that is not reached by its sender's flow; "" if they may."""
 
     def request(self, request: Request, flow: Flow, now: float, size: int, *, serving: bool) -> None:
         """A REGISTER; ParseError where it breaks the protocol."""
@@ -92,7 +95,9 @@ class Registering:
         answers = self._answers
         to = self._aor(request, flow)
         id_ = answers.command_id()
-        path = self._tokens.names(reached_by(request, flow)).path
+        register = registration(request, self._tokens.names(flow), lambda address: self._way(address, request, flow))
+        by = register.contacts[0].path if len(register.contacts) == 1 else None
+        path = (by or register.path)[0]
         deadline = answers.clock.at(now) + int(answers.settings.reply_seconds * 1000)
         command = Authenticate(
             id=id_,
@@ -101,7 +106,7 @@ class Registering:
             method=request.method,
             source=flow.remote_host,
             aor=to,
-            register=registration(request, self._tokens.names(flow), path),
+            register=register,
         )
         value = encoded(command)
         head = response.head(request, flow, answers.tag_key)
@@ -109,6 +114,18 @@ class Registering:
         user = f"{given.username}@{given.realm}"
         self.transactions.open(Transaction(key, flow, port, head, size, realm, id_, now, aor=to, user=user, path=path))
         answers.actions.publishes.append(Publish(id_, user, value))
+
+    def _way(self, address: Address, request: Request, flow: Flow) -> tuple[str, ...] | None:
+        """The Path of a Contact, where it is not the flow's; ParseError (403) where nothing may be sent (S10)."""
+        contact = address.parsed_uri
+        if not contact.is_sip:
+            return None  # the registrar refuses it
+        way = way_to(contact, request.via, flow, alone=len(request.contacts) == 1)
+        if way is flow:
+            return None
+        if why := self.refusal(contact, flow):
+            raise ParseError("contact-refused", why, 403)
+        return () if way is None else (self._tokens.names(way).path,)
 
     def _aor(self, request: Request, flow: Flow) -> str:
         """The canonical AOR of To, and of To alone (RFC 3261 section 10.3, step 5)."""

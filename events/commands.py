@@ -46,6 +46,9 @@ class Contact(msgspec.Struct, frozen=True, omit_defaults=True):
     instance: str | None = None
     """The +sip.instance value without quotes, with its `<>`."""
     reg_id: int | None = None
+    path: tuple[str, ...] | None = None
+    """Instead of the registration's, where another way leads to it; () for one that is elsewhere than its sender:
+    that is found by its URI."""
 
 
 class Registration(msgspec.Struct, frozen=True, omit_defaults=True):

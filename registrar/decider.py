@@ -30,6 +30,8 @@ MEMORY_MS = 32_000
 REMEMBERED = 32
 """The most answered commands, and the most removed contacts, that are remembered of one AOR; the oldest go first."""
 ONE_HOUR = 3600
+SCHEMES = frozenset({"sip", "sips"})
+"""Of contacts that can be called; others are only ever removed."""
 EVERY_CONTACT = "*"
 """Stands in `Gone.contact` for whatever a `Contact: *` removed."""
 
@@ -294,6 +296,7 @@ def _bind(
 ) -> Binding:
     """The binding that this contact makes, or that it refreshes."""
     granted = grant(requested, new_id, policy)
+    path = register.path if contact.path is None else contact.path
     return Binding(
         id=old.id if old else new_id,
         contact=contact.uri,
@@ -307,8 +310,8 @@ def _bind(
         q=contact.q,
         instance=contact.instance,
         reg_id=contact.reg_id if contact.instance is not None else None,
-        received=register.received,
-        path=register.path,
+        received="" if contact.path == () else register.received,
+        path=path,
         socket=register.socket,
         user_agent=register.user_agent[: limits.USER_AGENT],
         methods=register.methods,
@@ -386,8 +389,9 @@ def _unfit_request(register: Registration) -> Refusal | None:
         return _too_long("branch", "Via Branch")
     if len(register.received) > limits.RECEIVED:
         return _too_long("received", "Source Address")
-    if len(register.path) and sum(map(len, register.path)) + len(register.path) - 1 > limits.PATH:
-        return _too_long("path", "Path")
+    for path in (register.path, *(contact.path for contact in register.contacts if contact.path)):
+        if len(path) and sum(map(len, path)) + len(path) - 1 > limits.PATH:
+            return _too_long("path", "Path")
     if not 0 <= register.cseq < 2**31:
         return Refusal(400, "Bad CSeq", "bad-cseq")
     if register.methods is not None and not 0 <= register.methods < 2**31:
@@ -409,6 +413,8 @@ def _unfit_contact(contact: Contact, requested: int) -> Refusal | None:
         return Refusal(400, "Bad reg-id", "bad-reg-id")
     if requested < 0:
         return Refusal(400, "Bad Expires", "bad-expires")
+    if requested and contact.uri.partition(":")[0].lower() not in SCHEMES:
+        return Refusal(400, "Contact Is Not a SIP URI", "contact-not-sip")
     return None
 
 

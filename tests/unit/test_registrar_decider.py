@@ -327,6 +327,29 @@ def test_r20_of_three_contacts_with_a_bad_third_none_is_stored(third):
     assert aor.contacts == [DESK]
 
 
+@pytest.mark.parametrize("uri", ["tel:+5548999", "mailto:x@example.test", "urn:x:y", "TEL:1"])
+def test_r20_a_contact_that_cannot_be_called_is_400_and_can_be_removed(uri):
+    aor = Aor().given(DESK)
+    refused(aor.register(MOBILE, uri), 400, "contact-not-sip")
+    assert aor.contacts == [DESK]
+    old = msgspec.structs.replace(aor.state.bindings[0], id=7, contact=uri)
+    aor.state = msgspec.structs.replace(aor.state, bindings=(*aor.state.bindings, old))
+    refused(aor.register(uri), 400, "contact-not-sip")
+    assert kinds(aor.register(Contact(uri, expires=0))) == ["unregistered"]
+
+
+def test_r33_a_contact_has_the_path_of_its_registration_or_one_of_its_own_or_none():
+    own, elsewhere = Contact(MOBILE, path=("<sip:port@x;lr>",)), Contact("sip:third@192.0.2.3", path=())
+    aor = Aor().given(DESK, own, elsewhere, path=("<sip:flow@x;lr>",), received="sip:192.0.2.4:5062;transport=udp")
+    assert [(binding.path, bool(binding.received)) for binding in aor.state.bindings] == [
+        (("<sip:flow@x;lr>",), True),
+        (("<sip:port@x;lr>",), True),
+        ((), False),
+    ]
+    assert kinds(aor.lose("<sip:flow@x;lr>")) == ["deactivated"]
+    assert aor.contacts == [MOBILE, "sip:third@192.0.2.3"]
+
+
 # Step 8
 
 
