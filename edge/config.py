@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from edge.deny import Peers
-from edge.numbers import rules_of, user_parts
+from edge.numbers import aors, rules_of
 from edge.settings import CoreSettings
 from runtime.config import Common
 from runtime.errors import ConfigError
@@ -132,7 +132,7 @@ def core_settings(
         redirects=redirecting.__contains__,
         media=lambda name: modes.get(name, "direct"),
         srtp=config.srtp,
-        number=user_parts(rules_of(domains)),
+        number=aors(rules_of(domains), domains.keys()),
     )
 
 

@@ -108,8 +108,7 @@ class Destinations:
         target = call.target
         if target.scheme == "tel":
             domain = call.user.rpartition("@")[2] or self._settings.default_domain
-            number = self._settings.number(target.opaque, domain)
-            return None if number is None else f"{number}@{domain}"
+            return self._settings.number(target.opaque, domain)
         served = self._answers.served(target.host, call.flow, target.port)
         if served is None or target.user is None:
             return None

@@ -1,6 +1,6 @@
 """Telephone numbers by the domains' settings (PURE; the numbers themselves are in `sipcore.telephone`)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from runtime.config import Domain
 from runtime.errors import ConfigError
@@ -22,16 +22,17 @@ def rules_of(domains: Mapping[str, Domain]) -> dict[str, NumberRule]:
     return rules
 
 
-def user_parts(rules: Mapping[str, NumberRule]) -> Callable[[str, str], str | None]:
-    """By what follows `tel:` and a domain, the canonical user part by which the number is looked up there.
+def aors(rules: Mapping[str, NumberRule], served: Collection[str]) -> Callable[[str, str], str | None]:
+    """By what follows `tel:` and the caller's domain, the canonical AOR by which the number is looked up.
 
-    None for what is no number, or one of another domain's plan.
+    That is one of the caller's domain, or of the served domain that a phone-context names. None for what is no
+    number, or one of somebody else's plan.
     """
 
-    def user_part(opaque: str, domain: str) -> str | None:
+    def aor(opaque: str, domain: str) -> str | None:
         found = subscriber(opaque, rules.get(domain, NO_RULE))
-        if found is None or found.domain not in (None, domain):
+        if found is None or not (found.domain is None or found.domain in served):
             return None
-        return canonical_escapes(found.number)
+        return f"{canonical_escapes(found.number)}@{found.domain or domain}"
 
-    return user_part
+    return aor

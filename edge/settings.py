@@ -40,4 +40,4 @@ class CoreSettings(msgspec.Struct, frozen=True):
     srtp: tuple[str, ...] = ()
     """Transports whose phones are offered RTP/SAVP."""
     number: Callable[[str, str], str | None] = lambda number, domain: None
-    """The user part by which a telephone number is looked up in a domain; None for what is none."""
+    """The AOR by which a telephone number is looked up for a caller of a domain; None for what is none of ours."""

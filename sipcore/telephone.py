@@ -81,14 +81,15 @@ class Subscriber(NamedTuple):
     number: str
     """Without separators."""
     domain: str | None
-    """The domain of its phone-context in lower case; None for a global number, and for a context of digits."""
+    """The domain of its phone-context in lower case; None for a global number, and for one of this place."""
 
 
 def subscriber(opaque: str, rule: NumberRule = NO_RULE) -> Subscriber | None:
     """The number and context of a tel URI's part behind `tel:`; None if it is malformed or not of this place.
 
-    A phone-context of digits is no prefix (section 5.1.5): only the rule's own country, or country and area, is
-    understood. So are no mandatory (`m-`) parameters (section 5.4).
+    A local number without a phone-context, which section 5.1.5 does not allow and phones send, is one of this place,
+    as the user part of a sip URI is. A phone-context of digits is no prefix: only the rule's own country, or country
+    and area, is understood. So are no mandatory (`m-`) parameters (section 5.4).
     """
     spelled, *parts = opaque.split(";")
     number = digits(unquote(spelled))
@@ -102,7 +103,7 @@ def subscriber(opaque: str, rule: NumberRule = NO_RULE) -> Subscriber | None:
         return None if number is None else Subscriber(number, None)
     context = found.get("phone-context")
     if context is None:
-        return None
+        return Subscriber(number, None)
     if context.startswith("+"):
         here = rule.country and digits(context) in (f"+{rule.country}", f"+{rule.country}{rule.area}")
         return Subscriber(number, None) if here else None

@@ -7,7 +7,9 @@ import pytest
 from edge.actions import NextHop
 from edge.flow import Flow
 from edge.gateways import Gateway, Gateways, GatewaysConfig
+from edge.numbers import aors, rules_of
 from edge.register import reached_by
+from runtime.config import Domain
 from sipcore.message import Request, Response
 from sipcore.parser import parse_datagram
 from tests.unit.call_kit import DOMAIN, Cluster, Phone
@@ -539,6 +541,27 @@ def test_y32_a_number_reaches_the_user_who_has_it() -> None:
     invite(alice, f"sip:33812800@{DOMAIN}")
     bob.respond(bob.got_request("INVITE"), 200)
     alice.got_response(200)
+
+
+@pytest.mark.parametrize(
+    "dialled", [f"sip:33812800@{DOMAIN}", "tel:33812800", "tel:3381-2800", f"tel:33812800;phone-context={DOMAIN}"]
+)
+@pytest.mark.parametrize("by", ["user", "gateway"])
+def test_y32_a_local_number_of_a_tel_uri_is_dialled_in_the_callers_domain_as_one_of_a_sip_uri(
+    dialled: str, by: str
+) -> None:
+    domains = {DOMAIN: Domain(country="55", area="48")}
+    cluster = Cluster(number=aors(rules_of(domains), domains))
+    alice, bob = cluster.phone("alice"), cluster.phone("bob")
+    if by == "user":
+        cluster.numbers[f"33812800@{DOMAIN}"] = f"bob@{DOMAIN}"
+        invite(alice, dialled)
+        bob.got_request("INVITE")
+    else:
+        pstn = trunk(cluster)
+        invite(alice, dialled)
+        assert pstn.got_request("INVITE").uri == "sip:5533812800@198.51.100.99"
+        assert not bob.inbox
 
 
 def test_a_phone_without_nat_that_hears_at_another_port_is_called_there() -> None:

@@ -282,7 +282,7 @@ def test_y34_an_anonymous_caller_of_another_domain_who_dials_a_number_gets_an_an
     plan = {"other.test"}
     cluster = Cluster(
         algorithms={DOMAIN: ("MD5",), "other.test": ("MD5",)},
-        number=lambda number, domain: "2800" if domain in plan else None,
+        number=lambda number, domain: f"2800@{domain}" if domain in plan else None,
     )
     alice = cluster.phone("alice")
     answer = cluster.authsvc

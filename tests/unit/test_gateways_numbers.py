@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.gateways import ByGateway, Gateway, Gateways, GatewaysConfig
-from edge.numbers import rules_of, user_parts
+from edge.numbers import aors, rules_of
 from runtime.config import Domain, Sources
 from runtime.errors import ConfigError
 from sipcore.telephone import NO_RULE, NumberRule, dialled, digits, normal, spellings, subscriber
@@ -65,6 +65,12 @@ def test_y32_a_tel_uri_names_a_number_and_its_domain() -> None:
     assert subscriber("2800;phone-context=Example.Test.") == ("2800", "example.test")
 
 
+def test_y32_a_local_number_without_a_context_is_one_of_this_place_as_in_a_sip_uri() -> None:
+    assert subscriber("2800") == ("2800", None)
+    assert subscriber("33-81.2800;ext=1") == ("33812800", None)
+    assert dialled("2800;ext=1", CAMPUS) == dialled("2800", CAMPUS) == "2800"
+
+
 def test_y32_a_context_of_digits_is_no_prefix_and_only_ones_own_is_understood() -> None:
     assert subscriber("2800;phone-context=+55-48", CAMPUS) == ("2800", None)
     assert subscriber("2800;phone-context=%2B55", CAMPUS) == ("2800", None)
@@ -74,7 +80,7 @@ def test_y32_a_context_of_digits_is_no_prefix_and_only_ones_own_is_understood() 
 
 @pytest.mark.parametrize(
     "opaque",
-    ["2800", "alice", "", "2800;phone-context=", "2800;phone-context=a_b", "+1;m-x=1", "+1;a=1;A=2", "+1;;", "+1;=2"],
+    ["alice", "", "2800;phone-context=", "2800;phone-context=a_b", "+1;m-x=1", "+1;a=1;A=2", "+1;;", "+1;=2"],
 )
 def test_a_tel_uri_that_names_nothing_for_certain_is_none(opaque: str) -> None:
     assert subscriber(opaque) is None
@@ -87,12 +93,16 @@ def test_no_text_breaks_the_numbers(text: str) -> None:
     assert number is None or normal(number, CAMPUS)
 
 
-def test_the_core_is_given_the_user_part_of_a_tel_uri() -> None:
-    user_part = user_parts(rules_of({"example.test": Domain(country="55", area="48"), "plain.test": Domain()}))
-    assert user_part("+55-48-3381-2800", "example.test") == "+554833812800"
-    assert user_part("2800;phone-context=example.test", "example.test") == "2800"
-    assert user_part("2800;phone-context=other.test", "example.test") is None
-    assert user_part("%23%2A11;phone-context=example.test", "example.test") == "%23*11"
+def test_y32_the_core_is_given_the_aor_of_a_tel_uri() -> None:
+    domains = {"example.test": Domain(country="55", area="48"), "plain.test": Domain()}
+    aor = aors(rules_of(domains), domains)
+    assert aor("+55-48-3381-2800", "example.test") == "+554833812800@example.test"
+    assert aor("2800", "example.test") == "2800@example.test"
+    assert aor("2800", "plain.test") == "2800@plain.test"
+    assert aor("2800;phone-context=example.test", "example.test") == "2800@example.test"
+    assert aor("2800;phone-context=plain.test", "example.test") == "2800@plain.test"
+    assert aor("2800;phone-context=other.test", "example.test") is None
+    assert aor("%23%2A11;phone-context=example.test", "example.test") == "%23*11@example.test"
 
 
 @pytest.mark.parametrize(
