@@ -192,20 +192,26 @@ def user_name(number: int) -> str:
     return f"u{number:05d}"
 
 
-def start_kafka(directory: Path, port: int | None = None) -> KafkaServer:
-    """One KRaft node; returns when it answers a request (about 3 s). Raises StartFailed."""
+def start_kafka(
+    directory: Path, port: int | None = None, more: str = "", formatting: Sequence[str] = ()
+) -> KafkaServer:
+    """One KRaft node; returns when it answers a request (about 3 s). Raises StartFailed.
+
+    `more` are further lines of its configuration, `formatting` further options of the storage tool.
+    """
     ground = _ground("kafka", directory)
     java = ground.find("java", "default-jre-headless")
     jars = kafka_jars() if isinstance(ground, Packages) else Path("/opt/kafka/libs")
     kept = _remembered(directory, port=port, controller=None)
     properties = directory / "server.properties"
-    properties.write_text(_KAFKA_PROPERTIES.format(host=HOST, directory=directory.resolve(), **kept))
+    properties.write_text(_KAFKA_PROPERTIES.format(host=HOST, directory=directory.resolve(), **kept) + more)
     (directory / "log4j2.properties").write_text(_LOG4J)
     java_command = [java, f"-Dlog4j2.configurationFile={directory.resolve()}/log4j2.properties", "-cp", f"{jars}/*"]
     if not (directory / "data" / "meta.properties").exists():
         quick = ["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
         identity = secrets.token_hex(11)
-        ground.run([*java_command, *quick, "kafka.tools.StorageTool", "format", "-t", identity, "-c", str(properties)])
+        format_ = ["kafka.tools.StorageTool", "format", "-t", identity, "-c", str(properties), *formatting]
+        ground.run([*java_command, *quick, *format_])
     child = ground.spawn(
         "kafka",
         [*java_command, "-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "kafka.Kafka", str(properties)],

@@ -82,8 +82,9 @@ class System:
                     async with asyncio.timeout(OPEN_SECONDS):
                         await resource.start()
                 except TimeoutError:
+                    why = f": {away}" if (away := getattr(resource, "away", "")) else ""
                     raise Unavailable(
-                        f"Kafka does not answer within {OPEN_SECONDS:.0f} s (RAMAL_KAFKA_BOOTSTRAP){self.hint}"
+                        f"Kafka does not answer within {OPEN_SECONDS:.0f} s (RAMAL_KAFKA_BOOTSTRAP){why}{self.hint}"
                     ) from None
                 except Unavailable as error:
                     raise Unavailable(f"{error}{self.hint}") from error

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 
 from runtime.errors import ConfigError
+from runtime.tls import check_files
 from sipcore.errors import ParseError
 from sipcore.uri import parse_uri
 
@@ -110,6 +111,36 @@ class Kafka(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Seconds after which a silent consumer's partitions go to others."""
     request_timeout: Seconds = 2.0
     """Seconds an append may take before the phone hears 503."""
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """Of the brokers' listener: with TLS (`SSL`), with a user who logs in (`SASL`)."""
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    """How the user logs in."""
+    username: str = ""
+    password: Secret = Secret()
+    ca_file: str = ""
+    """PEM file of the authorities that may vouch for the brokers; the system's by default."""
+    certificate: str = ""
+    """PEM file of our certificate and what stands between it and its authority, where the brokers ask for one."""
+    private_key: str = ""
+    """PEM file, not encrypted; in the certificate's file by default."""
+
+    @property
+    def tls(self) -> bool:
+        return self.security_protocol.endswith("SSL")
+
+    @property
+    def sasl(self) -> bool:
+        return self.security_protocol.startswith("SASL")
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for settings that contradict each other."""
+        protocol = f"RAMAL_KAFKA_SECURITY_PROTOCOL is {self.security_protocol}"
+        for name, value in (("USERNAME", self.username), ("PASSWORD", self.password)):
+            if self.sasl and not value:
+                raise ConfigError(f"RAMAL_KAFKA_{name}: is not set, but {protocol}")
+            if value and not self.sasl:
+                raise ConfigError(f"RAMAL_KAFKA_{name}: is of no use while {protocol}")
+        check_files(self, "KAFKA", self.tls, "RAMAL_KAFKA_SECURITY_PROTOCOL=SSL or SASL_SSL")
 
 
 class MySQL(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -123,6 +154,18 @@ class MySQL(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeout: Seconds = 2.0
     """Seconds for a connection or an answer."""
     pool: Count = 4
+    tls: bool = False
+    """TLS on every connection, with the server's certificate and its host name verified; nothing goes without."""
+    ca_file: str = ""
+    """PEM file of the authorities that may vouch for the server; the system's by default."""
+    certificate: str = ""
+    """PEM file of our certificate, where the account asks for one (`REQUIRE X509`)."""
+    private_key: str = ""
+    """PEM file, not encrypted; in the certificate's file by default."""
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for settings that contradict each other."""
+        check_files(self, "MYSQL", self.tls, "RAMAL_MYSQL_TLS=true")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

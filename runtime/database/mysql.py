@@ -22,14 +22,14 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
-import aiomysql
 import pymysql
-from pymysql.constants import CLIENT
 
 from runtime.config import MySQL
 from runtime.database.migrations import migrate
+from runtime.database.mysql_connection import Connection
 from runtime.database.port import Advance, Row, Statement
 from runtime.errors import DatabaseRefused, DatabaseUnavailable, PositionConflict
+from runtime.tls import client_context
 
 MIGRATION_SECONDS = 60.0
 PACKET_BYTES = 8 << 20
@@ -129,9 +129,11 @@ class MySQLDatabase:
     """`runtime.database.port.Database` on MySQL or MariaDB."""
 
     def __init__(self, settings: MySQL) -> None:
+        """Raises ConfigError for files that cannot be used."""
         self._settings = settings
-        self._free: deque[aiomysql.Connection] = deque()
-        self._used: set[aiomysql.Connection] = set()
+        self._context = client_context(settings, "MYSQL") if settings.tls else None
+        self._free: deque[Connection] = deque()
+        self._used: set[Connection] = set()
         self._places = asyncio.Semaphore(settings.pool)
         self._stopping = False
 
@@ -148,7 +150,7 @@ class MySQLDatabase:
                 for _ in range(self._settings.pool):
                     await self._places.acquire()
                 for connection in self._free:
-                    await connection.ensure_closed()
+                    await connection.leave()
         for connection in (*self._free, *self._used):
             _abort(connection)
         self._free.clear()
@@ -223,7 +225,7 @@ class MySQLDatabase:
                     _abort(connection)
 
     @contextlib.asynccontextmanager
-    async def _connection(self) -> AsyncIterator[aiomysql.Connection]:
+    async def _connection(self) -> AsyncIterator[Connection]:
         """A connection of one's own for up to `timeout` seconds; broken by any error, kept otherwise."""
         async with asyncio.timeout(self._settings.timeout):
             if self._stopping:
@@ -243,33 +245,20 @@ class MySQLDatabase:
                     if not connection.closed:
                         self._free.append(connection)
 
-    def _idle(self) -> aiomysql.Connection | None:
+    def _idle(self) -> Connection | None:
         """The connection used last that the server has not closed since."""
         while self._free:
-            connection: aiomysql.Connection = self._free.pop()
+            connection: Connection = self._free.pop()
             reader = connection._reader  # noqa: SLF001  # aiomysql's pool looks there too; there is no public way
             if reader is not None and not reader.at_eof() and reader.exception() is None and not reader.eof_received:
                 return connection
             _abort(connection)
         return None
 
-    async def _connect(self) -> aiomysql.Connection:
-        settings = self._settings
-        connection = aiomysql.Connection(
-            host=settings.host,
-            port=settings.port,
-            user=settings.user,
-            password=str(settings.password),
-            db=settings.database,
-            charset="utf8mb4",
-            autocommit=None,  # set with the rest of the session, in one round trip
-            # ROW_COUNT() is then the number of rows found, not of those changed.
-            client_flag=CLIENT.MULTI_STATEMENTS | CLIENT.FOUND_ROWS,
-            program_name="ramal",
-        )
+    async def _connect(self) -> Connection:
+        connection = Connection(self._settings, self._context)
         try:
-            # Not `aiomysql.connect`: when it is cancelled, nobody has the socket any more to close it.
-            await connection._connect()  # noqa: SLF001
+            await connection.open()
             await connection.query(_SESSION)
             await connection.next_result()
         except BaseException:
@@ -293,7 +282,7 @@ def _compare_and_set(advances: Sequence[Advance]) -> str:
     )
 
 
-async def _rows(connection: aiomysql.Connection, text: bytes) -> list[Row]:
+async def _rows(connection: Connection, text: bytes) -> list[Row]:
     try:
         await connection.query(text)
     except pymysql.MySQLError as error:
@@ -304,7 +293,7 @@ async def _rows(connection: aiomysql.Connection, text: bytes) -> list[Row]:
     return list(connection._result.rows or ())  # noqa: SLF001  # where aiomysql's cursor looks
 
 
-async def _send(connection: aiomysql.Connection, packet: bytes, count: int, advances: Sequence[Advance]) -> None:
+async def _send(connection: Connection, packet: bytes, count: int, advances: Sequence[Advance]) -> None:
     """Sends a transaction and reads its `count` results; on an SQL error rolls back before it raises."""
     result = 0
     try:
@@ -323,7 +312,7 @@ async def _send(connection: aiomysql.Connection, packet: bytes, count: int, adva
         raise _failure(error) from error
 
 
-async def _migrate(connection: aiomysql.Connection) -> list[str]:
+async def _migrate(connection: Connection) -> list[str]:
     async def query(sql: str) -> list[Row]:
         return await _rows(connection, sql.encode())
 
@@ -337,7 +326,7 @@ async def _migrate(connection: aiomysql.Connection) -> list[str]:
     return await migrate("mysql", query, execute)
 
 
-def _abort(connection: aiomysql.Connection) -> None:
+def _abort(connection: Connection) -> None:
     """Closes the socket at once, whatever is still to be sent."""
     writer = connection._writer  # noqa: SLF001  # close() alone waits for what is buffered
     if writer is not None:

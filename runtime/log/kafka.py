@@ -10,7 +10,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
 from aiokafka import errors
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.structs import TopicPartition
 
@@ -23,6 +22,7 @@ from runtime.log.kafka_codes import LIST_OFFSETS, Then, meaning
 from runtime.log.kafka_fetch import Fetcher, NoSuchOffset
 from runtime.log.kafka_group import KafkaSubscription
 from runtime.log.kafka_membership import expel
+from runtime.log.kafka_session import PROTOCOL, Client, Refused, security
 from runtime.log.kafka_topics import create_topics, topic_faults
 from runtime.log.kafka_transactions import Transactions
 from runtime.log.port import END_SECONDS, Append, Bounds, OutOfRange, Position, Reading, Record, Subscription
@@ -45,15 +45,23 @@ class KafkaLog:
         for it until the session's time-out."""
         self._kafka, self._prefix, self._count, self._client_id = kafka, prefix, partitions, client_id
         self._name = name
-        self._client: AIOKafkaClient | None = None
+        self._client: Client | None = None
         self._appender: Appender | None = None
         self._subscriptions: set[KafkaSubscription] = set()
-        self._transactions = Transactions(kafka, prefix, client_id)
+        self._security = security(kafka)
+        self.away = ""
+        """Why `start` still waits."""
+        self._transactions = Transactions(kafka, self._security, prefix, client_id)
 
     # --- life ---------------------------------------------------------------
 
     async def start(self) -> None:
-        """Connects; waits for the cluster, however long it takes, and says so once."""
+        """Connects; waits for the cluster, however long it takes, and says so once.
+
+        Raises LogUnavailable where the cluster is there and will not have us, or shows a wrong certificate.
+        """
+        if (self._kafka.security_protocol, self._kafka.sasl_mechanism) == ("SASL_PLAINTEXT", "PLAIN"):
+            log.warning("the password crosses the network readable", extra={"setting": PROTOCOL})
         client = await self._connected()
         # Metadata of all topics: to ask for one that is missing makes it on many brokers, with their defaults.
         await client.set_topics([])
@@ -71,16 +79,20 @@ class KafkaLog:
         if client:
             await close_client(client, deadline * 0.2)
 
-    async def _connected(self) -> AIOKafkaClient:
+    async def _connected(self) -> Client:
         said = False
         while True:
             client = self._new_client(self._kafka.request_timeout)
             try:
                 await client.bootstrap()
+            except Refused as error:
+                await client.close()
+                raise LogUnavailable(str(error)) from error
             except errors.KafkaError as error:
                 await client.close()
+                self.away = str(error.args[0] if error.args else error)
                 if not said:
-                    log.warning("the log is away", extra={"bootstrap": self._kafka.bootstrap, "cause": str(error)})
+                    log.warning("the log is away", extra={"bootstrap": self._kafka.bootstrap, "cause": self.away})
                 said = True
                 await asyncio.sleep(RETRY_SECONDS)
             except BaseException:
@@ -91,16 +103,10 @@ class KafkaLog:
                     log.warning("the log is back", extra={"bootstrap": self._kafka.bootstrap})
                 return client
 
-    def _new_client(self, request_timeout: float) -> AIOKafkaClient:
-        return AIOKafkaClient(
-            bootstrap_servers=self._kafka.bootstrap,
-            client_id=self._client_id,
-            request_timeout_ms=int(request_timeout * 1000),
-            retry_backoff_ms=100,
-            metadata_max_age_ms=30_000,
-        )
+    def _new_client(self, request_timeout: float) -> Client:
+        return Client(self._kafka, self._security, self._client_id, request_timeout)
 
-    async def _new_group_client(self) -> AIOKafkaClient:
+    async def _new_group_client(self) -> Client:
         """Raises KafkaError. To join takes until all members have heard of it from their heartbeats."""
         client = self._new_client(max(self._kafka.request_timeout, self._kafka.session_timeout / 2))
         try:
@@ -289,6 +295,7 @@ class KafkaLog:
             bootstrap_servers=self._kafka.bootstrap,
             client_id=self._client_id,
             request_timeout_ms=int(ASK_SECONDS * 1000),
+            **self._security,
         )
         try:
             await admin.start()
@@ -299,13 +306,13 @@ class KafkaLog:
             with contextlib.suppress(errors.KafkaError):
                 await admin.close()
 
-    def _connected_client(self) -> AIOKafkaClient:
+    def _connected_client(self) -> Client:
         if self._client is None:
             raise LogUnavailable("the log is not connected")
         return self._client
 
 
-async def _ask_offset(client: AIOKafkaClient, there: TopicPartition, timestamp: int) -> tuple[int, str, int]:
+async def _ask_offset(client: Client, there: TopicPartition, timestamp: int) -> tuple[int, str, int]:
     """What a partition's leader answers to ListOffsets: error code, its name, offset."""
     node = client.cluster.leader_for_partition(there)
     if node is None or node < 0:

@@ -13,13 +13,13 @@ import functools
 from collections.abc import Sequence
 
 from aiokafka import errors
-from aiokafka.client import AIOKafkaClient
 from aiokafka.structs import TopicPartition
 
 from runtime.errors import LogRefused, LogUnavailable
 from runtime.log.kafka_codes import PRODUCE, Then, Written, meaning
 from runtime.log.kafka_lane import Key, Lane, Part, Producer, Whole, split
 from runtime.log.kafka_link import Answered, Links
+from runtime.log.kafka_session import Client
 from runtime.log.kafka_wire import Malformed, Produced, Request, ask_producer_id, produce, produced, producer_id
 from runtime.log.port import Append, Position
 
@@ -37,7 +37,7 @@ Way = tuple[int, bool]
 class Appender:
     """Appends batches. `client`, a started one, knows the topics' metadata."""
 
-    def __init__(self, client: AIOKafkaClient, prefix: str, timeout: float) -> None:
+    def __init__(self, client: Client, prefix: str, timeout: float) -> None:
         self._client, self._prefix, self._timeout = client, prefix, timeout
         self._links = Links(client, timeout)
         self._slow_links = Links(client, timeout)

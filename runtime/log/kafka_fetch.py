@@ -17,7 +17,6 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from aiokafka import errors
-from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
@@ -25,6 +24,7 @@ from aiokafka.structs import TopicPartition
 from runtime.errors import LogUnavailable
 from runtime.log.kafka_codes import FETCH, Then, meaning
 from runtime.log.kafka_link import Links
+from runtime.log.kafka_session import Client
 from runtime.log.kafka_wire import FetchedPart, Malformed, fetch, fetched
 from runtime.log.port import Headers, Unreadable
 
@@ -71,7 +71,7 @@ class Fetcher:
     `committed` leaves out what transactions have not committed, and waits where one is open.
     """
 
-    def __init__(self, client: AIOKafkaClient, topic: str, timeout: float, *, committed: bool = False) -> None:
+    def __init__(self, client: Client, topic: str, timeout: float, *, committed: bool = False) -> None:
         self._client, self._topic, self._committed = client, topic, committed
         # A fetch waits at the broker: it needs this much longer.
         self._links = Links(client, timeout + MAX_WAIT_MS / 1000)

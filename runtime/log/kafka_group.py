@@ -23,7 +23,6 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from aiokafka import errors
 from aiokafka.abc import ConsumerRebalanceListener
-from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer.subscription_state import SubscriptionState
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
@@ -32,6 +31,7 @@ from runtime.errors import LogUnavailable, Rebalancing, Replaced
 from runtime.log.kafka_closing import ABRUPT_SECONDS, close_client
 from runtime.log.kafka_fetch import Fetcher, NoSuchOffset
 from runtime.log.kafka_membership import Coordinator
+from runtime.log.kafka_session import Client
 from runtime.log.port import Batch, Bounds, OutOfRange
 
 NEVER_MS = 10**15
@@ -46,7 +46,7 @@ phone waits no longer than 2 s: it must not grow with the session's time-out (CH
 
 log = logging.getLogger("ramal.log")
 
-NewClient = Callable[[], Awaitable[AIOKafkaClient]]
+NewClient = Callable[[], Awaitable[Client]]
 AskBounds = Callable[[int], Awaitable[Bounds]]
 
 
@@ -83,7 +83,7 @@ class KafkaSubscription:
         self._request_timeout = request_timeout
         self._tell_assigned, self._tell_revoked = on_assigned, on_revoked
         self._name = name
-        self._client: AIOKafkaClient | None = None
+        self._client: Client | None = None
         self._coordinator: Coordinator | None = None
         self._fetcher: Fetcher | None = None
         self._assigned: frozenset[int] = frozenset()
@@ -212,7 +212,7 @@ class KafkaSubscription:
                 client = await self._new_client()
         except (TimeoutError, errors.KafkaError) as error:
             await asyncio.sleep(RETRY_SECONDS)
-            raise LogUnavailable(f"the log is away: {type(error).__name__}") from error
+            raise LogUnavailable(f"the log is away: {error or type(error).__name__}") from error
         if self._stopped:
             await close_client(client)
             return

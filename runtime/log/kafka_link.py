@@ -10,19 +10,22 @@ aiokafka's client still knows the cluster: which broker leads a partition, and w
 
 import asyncio
 import functools
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import cast
 
 from aiokafka import errors
-from aiokafka.client import AIOKafkaClient
 from aiokafka.structs import TopicPartition
 
-from runtime.log.kafka_wire import Malformed, Request, ask_versions, frame, frame_size, numbered, versions
+from runtime.log.kafka_session import Client, Session
+from runtime.log.kafka_wire import Malformed, Request, frame, frame_size, numbered
 
 IDLE_SECONDS = 480.0
 """A connection that was idle for longer is not used again: the broker closes it after ten minutes, and what is
 sent to it just then has an outcome that nobody knows."""
+LIFE = 0.8
+"""The part of a session's life that is used: the broker ends a connection at the first request behind its end."""
 TICKS = 8
 """How often within its time-out a request is looked at."""
 
@@ -44,6 +47,10 @@ class _Link(asyncio.Protocol):
         """Of each request: its number, until when it waits, who waits."""
         self._number = 0
         self._used = self._loop.time()
+        self._until = math.inf
+        """No request is sent later."""
+        self._retired = False
+        self._kept: object = None
         self._clock: asyncio.TimerHandle | None = None
         self._pieces: list[bytes] = []
         """Of a frame that is not whole yet."""
@@ -54,8 +61,20 @@ class _Link(asyncio.Protocol):
         self._clock = self._loop.call_later(self._timeout / TICKS, self._tick)
 
     def usable(self) -> bool:
-        """Whether it is open and will not be closed by an idle broker."""
-        return self._transport is not None and self._loop.time() - self._used < IDLE_SECONDS
+        """Whether it is open and will not be closed by the broker, for being idle or too old."""
+        now = self._loop.time()
+        return self._transport is not None and now - self._used < IDLE_SECONDS and now < self._until
+
+    def take(self, session: Session) -> None:
+        """Begins on the connection of a session that has logged in."""
+        self._until = self._loop.time() + LIFE * session.seconds
+        self._kept = session.hand_over(self)
+
+    def retire(self) -> None:
+        """Closes it once all who wait are answered; nothing more is sent over it."""
+        self._retired = True
+        if not self._waiting:
+            self.close(errors.KafkaConnectionError("the connection was idle"))
 
     def send(self, request: Request, answered: Answered) -> None:
         """Sends a request over a connection that is usable."""
@@ -78,6 +97,7 @@ class _Link(asyncio.Protocol):
             self._clock = None
         self._pieces.clear()
         waiting, self._waiting = self._waiting, deque()
+        self._kept = None
         self._lost(self)
         for _, _, answered in waiting:
             answered(error)
@@ -111,7 +131,9 @@ class _Link(asyncio.Protocol):
             if not self._waiting or self._waiting[0][0] != number:
                 raise Malformed(f"number {number} was not asked for")
             self._waiting.popleft()[2](answer)
-            if self._transport is None:  # whoever was answered has closed it
+            if self._retired and not self._waiting:
+                self.close(errors.KafkaConnectionError("the connection was too old"))
+            if self._transport is None:  # that, or whoever was answered has closed it
                 return
         if at < end:
             self._pieces.append(data[at:])
@@ -132,10 +154,11 @@ class Links:
     hold up whatever else is sent there, so each reader and the writer have Links of their own.
     """
 
-    def __init__(self, client: AIOKafkaClient, timeout: float) -> None:
+    def __init__(self, client: Client, timeout: float) -> None:
         self._client, self._timeout = client, timeout
         self._client_id = str(client._client_id).encode()  # noqa: SLF001  # the client has no call for this
         self._links: dict[int, _Link] = {}
+        self._retired: set[_Link] = set()
         self._dialling: dict[int, asyncio.Task[None]] = {}
         self._to_send: dict[int, list[tuple[Request, Answered]]] = {}
 
@@ -152,7 +175,8 @@ class Links:
                 link.send(request, answered)
                 return
             del self._links[node]
-            link.close(errors.KafkaConnectionError("the connection was idle"))
+            self._retired.add(link)
+            link.retire()
         self._to_send.setdefault(node, []).append((request, answered))
         if node not in self._dialling:
             self._dialling[node] = asyncio.create_task(self._dial(node), name=f"dial broker {node}")
@@ -163,8 +187,9 @@ class Links:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        links, self._links = self._links, {}
-        for link in links.values():
+        links = [*self._links.values(), *self._retired]
+        self._links.clear()
+        for link in links:
             link.close(errors.KafkaConnectionError("the log is being closed"))
 
     async def _dial(self, node: int) -> None:
@@ -192,41 +217,22 @@ class Links:
         broker = self._client.cluster.broker_metadata(node)
         if broker is None:
             raise errors.StaleMetadata(f"there is no broker {node}")
-        loop = asyncio.get_running_loop()
-        _, link = await loop.create_connection(
-            lambda: _Link(self._client_id, self._timeout, functools.partial(self._forget, node)),
-            broker.host,
-            broker.port,
-        )
-        try:
-            await _check_versions(link)
-        except BaseException:
-            link.close(errors.KafkaConnectionError("the connection was given up"))
-            raise
+        session = await self._client.session(broker.host, broker.port, self._timeout)
+        for api, version in SPOKEN.items():
+            least, most = session.versions(api)
+            if not least <= version <= most:
+                session.close()
+                raise errors.IncompatibleBrokerVersion(
+                    f"the broker speaks versions {least} to {most} of API {api}, not {version}"
+                )
+        link = _Link(self._client_id, self._timeout, functools.partial(self._forget, node))
+        link.take(session)
         self._links[node] = link
         return link
 
     def _forget(self, node: int, link: _Link) -> None:
         """A connection broke: perhaps others lead now."""
+        self._retired.discard(link)
         if self._links.get(node) is link:
             del self._links[node]
             self._client.force_metadata_update()
-
-
-async def _check_versions(link: _Link) -> None:
-    """Raises IncompatibleBrokerVersion, or KafkaConnectionError."""
-    asked: asyncio.Future[bytes | errors.KafkaError] = asyncio.get_running_loop().create_future()
-    link.send(ask_versions(), lambda answer: None if asked.done() else asked.set_result(answer))
-    answer = await asked
-    if isinstance(answer, errors.KafkaError):
-        raise answer
-    try:
-        spoken = versions(answer)
-    except Malformed as error:
-        raise errors.KafkaConnectionError(str(error)) from error
-    for api, version in SPOKEN.items():
-        least, most = spoken.get(api, (-1, -1))
-        if not least <= version <= most:
-            raise errors.IncompatibleBrokerVersion(
-                f"the broker speaks versions {least} to {most} of API {api}, not {version}"
-            )

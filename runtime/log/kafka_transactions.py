@@ -5,7 +5,7 @@ the broker then aborts what it left open. So an outcome that is unknown stays th
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, errors
@@ -27,8 +27,9 @@ _REFUSED = (errors.MessageSizeTooLargeError, errors.InvalidMessageError, errors.
 class Transactions:
     """The transactional producers of one log."""
 
-    def __init__(self, kafka: Kafka, prefix: str, client_id: str) -> None:
-        self._kafka, self._prefix, self._client_id = kafka, prefix, client_id
+    def __init__(self, kafka: Kafka, given: Mapping[str, Any], prefix: str, client_id: str) -> None:
+        """`given` is that of `runtime.log.kafka_session.security`."""
+        self._kafka, self._given, self._prefix, self._client_id = kafka, given, prefix, client_id
         self._producers: dict[str, AIOKafkaProducer] = {}
         """None is forgotten for its age: the next call for its id would fence an owner who may be another by then."""
         self._locks: dict[str, asyncio.Lock] = {}
@@ -87,6 +88,7 @@ class Transactions:
             max_batch_size=BATCH_BYTES,
             max_request_size=1_000_000,
             request_timeout_ms=int(self._kafka.request_timeout * 1000),
+            **self._given,
         )
         try:
             await producer.start()

@@ -22,7 +22,6 @@ _FETCH = Struct(">iiiibi")  # replica -1, wait, least octets, most octets, isola
 _FETCH_PARTITION = Struct(">iqi")
 _FETCHED = Struct(">ihqqi")
 _ABORTED = Struct(">qq")
-_VERSIONS = Struct(">hhh")
 _PRODUCER = Struct(">hi")  # transactional id (null: length -1), timeout of a transaction
 _PRODUCER_ID = Struct(">ihqh")  # throttle time, error code, producer id, epoch
 
@@ -161,21 +160,6 @@ def fetched(data: bytes) -> list[FetchedPart]:
     except StructError as error:
         raise Malformed("no answer to Fetch") from error
     return found
-
-
-def ask_versions() -> Request:
-    """Which versions of which requests the broker speaks: ApiVersions v0, which every broker answers."""
-    return Request(18, 0, b"")
-
-
-def versions(data: bytes) -> dict[int, tuple[int, int]]:
-    """The answer to `ask_versions`: least and greatest version by API; raises Malformed."""
-    try:
-        (count,) = _LONG.unpack_from(data, 2)  # behind the error code
-        found = (_VERSIONS.unpack_from(data, 6 + _VERSIONS.size * n) for n in range(count))
-        return {api: (least, most) for api, least, most in found}
-    except StructError as error:
-        raise Malformed("no answer to ApiVersions") from error
 
 
 def ask_producer_id() -> Request:

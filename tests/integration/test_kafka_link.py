@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import SimpleNamespace
@@ -9,10 +10,11 @@ from typing import TypeAlias, cast
 
 import pytest
 from aiokafka import errors
-from aiokafka.client import AIOKafkaClient
 
+from runtime.config import Kafka
 from runtime.log import kafka_link
 from runtime.log.kafka_link import Links
+from runtime.log.kafka_session import Client, Session, open_session
 from runtime.log.kafka_wire import Request
 
 TIMEOUT = 0.4
@@ -31,6 +33,12 @@ class Cluster:
         self.port = port
         self.cluster = self
         self.updates = 0
+        self.life = math.inf
+
+    async def session(self, host: str, port: int, timeout: float) -> Session:
+        session = await open_session(Kafka(), {}, "test", host, port, timeout)
+        session.seconds = self.life
+        return session
 
     def broker_metadata(self, node: int) -> SimpleNamespace | None:
         return SimpleNamespace(host="127.0.0.1", port=self.port) if node == 1 else None
@@ -75,7 +83,7 @@ def answer(number: int, content: bytes) -> bytes:
 async def linked(broker: Broker) -> AsyncIterator[tuple[Links, Cluster]]:
     server = await asyncio.start_server(broker.connected, "127.0.0.1", 0)
     cluster = Cluster(server.sockets[0].getsockname()[1])
-    links = Links(cast(AIOKafkaClient, cluster), TIMEOUT)
+    links = Links(cast(Client, cluster), TIMEOUT)
     try:
         yield links, cluster
     finally:
@@ -188,5 +196,26 @@ async def test_a_connection_that_was_idle_for_long_is_not_used_again(monkeypatch
         assert await ask(links) == b"asked"
         monkeypatch.setattr(kafka_link, "IDLE_SECONDS", 0.0)
         assert await ask(links) == b"asked"
+        assert broker.connections == 2
+        assert cluster.updates == 0
+
+
+async def test_a_session_is_left_before_the_broker_ends_it_and_what_is_under_way_is_answered() -> None:
+    go = asyncio.Event()
+
+    async def when_told(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            number, content = await request(reader)
+            await go.wait()
+            writer.write(answer(number, content))
+
+    broker = Broker(when_told)
+    async with linked(broker) as (links, cluster):
+        cluster.life = 0.1
+        early = ask(links)
+        await asyncio.sleep(0.1)
+        late = ask(links)
+        go.set()
+        assert await asyncio.gather(early, late) == [b"asked", b"asked"]
         assert broker.connections == 2
         assert cluster.updates == 0

@@ -97,3 +97,33 @@ def test_a_list_of_addresses_may_begin_with_an_ipv6_one() -> None:
 
     for text in ("[::]:5060,0.0.0.0:5060", '["[::]:5060", "0.0.0.0:5060"]'):
         assert sources({"RAMAL_X_UDP": text}).section(Listening, "x").udp == ("[::]:5060", "0.0.0.0:5060")
+
+
+SASL = {"security_protocol": "SASL_SSL", "username": "ramal", "password": "s3cret"}
+
+
+@pytest.mark.parametrize(
+    ("section", "given", "says"),
+    [
+        ("kafka", {"security_protocol": "TLS"}, "RAMAL_KAFKA_SECURITY_PROTOCOL"),
+        ("kafka", {**SASL, "sasl_mechanism": "GSSAPI"}, "RAMAL_KAFKA_SASL_MECHANISM"),
+        ("kafka", {**SASL, "username": ""}, "RAMAL_KAFKA_USERNAME: is not set, but RAMAL_KAFKA_SECURITY_PROTOCOL is"),
+        ("kafka", {**SASL, "password": ""}, "RAMAL_KAFKA_PASSWORD: is not set, but RAMAL_KAFKA_SECURITY_PROTOCOL is"),
+        ("kafka", {"username": "ramal"}, "RAMAL_KAFKA_USERNAME: is of no use while"),
+        ("kafka", {"security_protocol": "SSL", "password": "s3cret"}, "RAMAL_KAFKA_PASSWORD: is of no use while"),
+        ("kafka", {"ca_file": "ca.pem"}, "RAMAL_KAFKA_CA_FILE: is of no use without RAMAL_KAFKA_SECURITY_PROTOCOL=SSL"),
+        ("kafka", {**SASL, "security_protocol": "SASL_PLAINTEXT", "certificate": "me.pem"}, "RAMAL_KAFKA_CERTIFICATE"),
+        ("kafka", {"security_protocol": "SSL", "private_key": "me.key"}, "RAMAL_KAFKA_CERTIFICATE: is not set"),
+        ("mysql", {"ca_file": "ca.pem"}, "RAMAL_MYSQL_CA_FILE: is of no use without RAMAL_MYSQL_TLS=true"),
+        ("mysql", {"tls": "true", "private_key": "me.key"}, "RAMAL_MYSQL_CERTIFICATE: is not set"),
+        ("mysql", {"tls": "perhaps"}, "RAMAL_MYSQL_TLS"),
+    ],
+)
+def test_security_settings_that_contradict_each_other_are_refused_by_name(
+    section: str, given: dict[str, str], says: str
+) -> None:
+    environ = {f"RAMAL_{section}_{name}".upper(): value for name, value in given.items()}
+    kinds: dict[str, type[Kafka | MySQL]] = {"kafka": Kafka, "mysql": MySQL}
+    with pytest.raises(ConfigError, match=says) as raised:
+        sources(environ).section(kinds[section], section)
+    assert "s3cret" not in str(raised.value)

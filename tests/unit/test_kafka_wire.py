@@ -1,9 +1,8 @@
-"""Our octets of Produce, Fetch and ApiVersions are those of aiokafka's own classes for the same versions, both ways."""
+"""Our octets of Produce, Fetch and InitProducerId are those of aiokafka's classes for the same versions, both ways."""
 
 from typing import Any
 
 import pytest
-from aiokafka.protocol.admin import ApiVersionResponse_v0
 from aiokafka.protocol.fetch import FetchRequest, FetchResponse_v4
 from aiokafka.protocol.produce import ProduceRequest, ProduceResponse_v3
 from aiokafka.protocol.transaction import InitProducerIdRequest, InitProducerIdResponse_v0
@@ -25,7 +24,6 @@ from runtime.log.kafka_wire import (
     produce,
     produced,
     producer_id,
-    versions,
 )
 
 NAMES = st.text("abc.-é", min_size=1, max_size=20)
@@ -87,13 +85,6 @@ def test_the_answer_to_fetch_is_read_as_aiokafka_writes_it(
     assert fetched(octets) == [FetchedPart(*part) for part in parts]
 
 
-@given(st.dictionaries(st.integers(0, 100), st.tuples(st.integers(0, 9), st.integers(0, 20)), max_size=8))
-def test_the_versions_that_a_broker_speaks_are_read_as_aiokafka_writes_them(spoken: dict[int, tuple[int, int]]) -> None:
-    octets = ApiVersionResponse_v0(0, [(api, least, most) for api, (least, most) in spoken.items()]).encode()
-
-    assert versions(octets) == spoken
-
-
 @given(INT32, st.binary(max_size=40), st.binary(max_size=20))
 def test_an_answer_s_frame_gives_its_number_and_content(number: int, content: bytes, behind: bytes) -> None:
     data = (4 + len(content)).to_bytes(4, "big") + number.to_bytes(4, "big") + content + behind
@@ -111,7 +102,7 @@ def test_a_frame_of_an_impossible_size_is_malformed(size: int) -> None:
 
 @given(st.binary(max_size=120))
 def test_any_octets_are_an_answer_or_malformed(octets: bytes) -> None:
-    for read in (produced, fetched, versions, producer_id):
+    for read in (produced, fetched, producer_id):
         try:
             read(octets)
         except Malformed:
