@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Coroutine, Mapping
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -12,7 +13,7 @@ import typer
 import uvloop
 from rich.console import Console
 
-from ramal import operations, questions, users, wording
+from ramal import operations, output, questions, users, wording
 from ramal.directory import DATABASE, is_held, only_one, started_with
 from ramal.processes import StartFailed
 from ramal.system import (
@@ -33,11 +34,11 @@ from runtime.log.port import PartitionFault
 T = TypeVar("T")
 
 app = typer.Typer(
-    help="Ramal: phones register through the log.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 user_app = typer.Typer(help="Users: who may register.", no_args_is_help=True)
 app.add_typer(user_app, name="user")
@@ -62,6 +63,21 @@ HERE = Path("ramal-data")
 
 # In a pipe nothing is folded: it is read by grep, not by eyes.
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 400)
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        print(f"ramal {version('ramal')}")
+        raise typer.Exit
+
+
+@app.callback()
+def ramal(
+    asked: Annotated[
+        bool, typer.Option("--version", help="Say which version this is.", is_eager=True, callback=_tell_version)
+    ] = False,
+) -> None:
+    """Ramal: phones register through the log."""
 
 
 def _example(text: str) -> str:
@@ -371,7 +387,7 @@ def tail_command(
             async for line in lines:
                 print(line, flush=True)
 
-    _run(follow())
+    _run(output.while_read(follow()))
 
 
 # --- users ---------------------------------------------------------------------
@@ -474,7 +490,11 @@ def alias_remove_command(
 def main() -> None:
     """The entry point of `ramal`."""
     try:
-        app()
+        try:
+            app()
+        finally:
+            if not output.flush():
+                sys.exit(1)
     except ConfigError as error:
         sys.exit(_complain(error, 2))
     except (Unavailable, StartFailed, LogRefused, DatabaseRefused, PartitionFault, OSError) as error:

@@ -5,7 +5,7 @@ import contextlib
 import json
 import os
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -171,18 +171,38 @@ async def tail(system: System, topic: str, *, from_beginning: bool, count: int |
     if name not in {known.name for known in TOPICS}:
         raise ConfigError(f"TOPIC: there is no {topic}; there are {', '.join(known.name for known in TOPICS)}")
     lines: asyncio.Queue[str] = asyncio.Queue(1000)
-    async with system.log() as log, asyncio.TaskGroup() as readers:
+    async with system.log() as log:
         begins = []
         for partition in range(await log.partitions(name)):
             bounds = await log.bounds(name, partition)
             begins.append(bounds.begin if from_beginning else bounds.end)
-        tasks = [readers.create_task(_read(log, name, number, begin, lines)) for number, begin in enumerate(begins)]
-        seen = 0
-        while count is None or seen < count:
-            yield await lines.get()
-            seen += 1
-        for task in tasks:
-            task.cancel()
+        # No TaskGroup: whoever ends the generator early would get a group of exceptions for it.
+        readers = [asyncio.create_task(_read(log, name, number, begin, lines)) for number, begin in enumerate(begins)]
+        try:
+            seen = 0
+            while count is None or seen < count:
+                yield await _next(lines, readers)
+                seen += 1
+        finally:
+            for reader in readers:
+                reader.cancel()
+            await asyncio.gather(*readers, return_exceptions=True)
+
+
+async def _next(lines: "asyncio.Queue[str]", readers: Sequence["asyncio.Task[None]"]) -> str:
+    """The next line; raises what ended a reader."""
+    if lines.empty():
+        line = asyncio.ensure_future(lines.get())
+        try:
+            done, _ = await asyncio.wait({line, *readers}, return_when=asyncio.FIRST_COMPLETED)
+            if line in done:
+                return line.result()
+        finally:
+            line.cancel()
+        for reader in readers:
+            if reader.done():
+                reader.result()
+    return await lines.get()
 
 
 async def _read(log: Log, topic: str, partition: int, begin: int, lines: "asyncio.Queue[str]") -> None:

@@ -1,0 +1,78 @@
+"""What the command line writes where somebody reads it, and where nobody does any more."""
+
+import os
+import subprocess
+import sys
+from importlib.metadata import metadata
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from ramal.cli import app
+from ramal.system import embedded
+from runtime.config import Sources
+from runtime.log.port import Append
+
+RAMAL = [sys.executable, "-m", "ramal"]
+MANY = 5_000
+
+
+def commands() -> list[tuple[str, ...]]:
+    """Every command and group, by its words."""
+    found: list[tuple[str, ...]] = [()]
+    group = typer.main.get_command(app)
+    for name, command in group.commands.items():  # type: ignore[attr-defined]  # a group
+        found.append((name,))
+        found += [(name, inner) for inner in getattr(command, "commands", ())]
+    return found
+
+
+def test_every_command_says_by_h_what_it_does_as_by_help() -> None:
+    runner = CliRunner()
+    assert len(commands()) > 20
+    for words in commands():
+        short, long = (runner.invoke(app, [*words, option]) for option in ("-h", "--help"))
+        assert (short.exit_code, short.output) == (0, long.output)
+        assert "Usage:" in short.output
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    said = subprocess.run([*RAMAL, "--version"], capture_output=True, text=True, check=True).stdout
+    assert said == f"ramal {metadata('ramal')['Version']}\n"
+
+
+@pytest.fixture
+async def data(tmp_path: Path) -> Path:
+    """An embedded system whose topic `audit` has many records."""
+    system = embedded(tmp_path, Sources({}, {}))
+    async with system.log() as log:
+        await log.append([Append("audit", 0, b"key", b'{"type":"ramal.Unknown"}') for _ in range(MANY)])
+    return tmp_path
+
+
+@pytest.mark.parametrize("count", [[], ["--count", str(MANY)]], ids=["following", "to its end"])
+def test_tail_ends_without_a_word_when_nobody_reads_it(data: Path, count: list[str]) -> None:
+    assert cut_off("tail", "audit", "--from-beginning", *count, "--data", str(data)) == (1, b"")
+
+
+@pytest.mark.parametrize("words", [["config"], ["--help"], ["user", "list"]])
+def test_a_command_that_nobody_reads_ends_without_a_word(data: Path, words: list[str]) -> None:
+    """Also where its output is written at its end alone."""
+    assert cut_off(*words, *(["--data", str(data)] if "list" in words else []), lines=0)[1] == b""
+
+
+def cut_off(*words: str, lines: int = 1) -> tuple[int, bytes]:
+    """Exit code and errors of a command of whose output so many lines are read."""
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with subprocess.Popen([*RAMAL, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        for _ in range(lines):
+            assert process.stdout.readline()
+        process.stdout.close()
+        try:
+            return process.wait(20), process.stderr.read()
+        finally:
+            process.kill()
