@@ -3,6 +3,7 @@
 The token says who may be reached (CHECKLIST Y35), the request where he is now: its remote target, which moves with
 the Contacts of both ends.
 
+the end itself has said so by a request that came here   --> the flow that this came by
 the target is where it was when the token was made       --> the token's hop: no look-up
 it is a live Contact of the AOR that the token is for    --> that binding's flow
 another port or transport of the host that the token has --> there, then the token's hop
@@ -13,6 +14,7 @@ What is gone, or says nothing, is tried by what else is known: a live binding of
 phone that came back by another flow; or the token's hop.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -21,14 +23,21 @@ from edge.deny import spelled
 from edge.destinations import Destinations
 from edge.dialog import NOBODY, Dialog, DialogTokens, Hop, Marks
 from edge.flow import Flow
+from edge.forwarding import contact_of
 from edge.location import Located
 from edge.place import DIALLED, Place, place_of
 from edge.proxy import Proxy
+from edge.register import reached_by
 from edge.routes import Routed, uri_of
 from edge.token import FlowTokens
 from edge.ways import Target, Way, of_bindings, port_of, same_contact
 from sipcore.errors import ParseError
 from sipcore.message import Request
+
+REFRESHES = frozenset({"INVITE", "UPDATE", "SUBSCRIBE", "NOTIFY", "REFER"})
+"""Requests whose Contact is the sender's new remote target (RFC 3261 section 12.2, RFC 3311, RFC 6665)."""
+CAME = 10_000
+"""Ends of dialogs that are remembered to have moved; the first that did is forgotten first."""
 
 Go = Callable[[Target, float], None]
 """Sends to a target at a time."""
@@ -40,15 +49,17 @@ class End(NamedTuple):
     """The end of a dialog that a request is for."""
 
     call_id: str
+    tag: str
     hop: Hop
     marks: Marks
 
 
 def end_of(request: Request, routed: Routed, dialog: Dialog) -> End:
     """The end that the request is for."""
+    tag = request.to.tag or ""
     if routed.to_callee:
-        return End(request.call_id, dialog.callee, dialog.callee_marks)
-    return End(request.call_id, dialog.caller, dialog.caller_marks)
+        return End(request.call_id, tag, dialog.callee, dialog.callee_marks)
+    return End(request.call_id, tag, dialog.caller, dialog.caller_marks)
 
 
 class Remote:
@@ -62,11 +73,34 @@ class Remote:
         self._tokens = tokens
         self._proxy = proxy
         self._destinations = destinations
+        self._came: OrderedDict[tuple[str, str], tuple[Place, Hop]] = OrderedDict()
+        """By Call-ID and tag, where ends say that they are, and by which flow they said so."""
+
+    def came(self, request: Request, caller: Hop, routed: Routed, dialog: Dialog) -> None:
+        """A request within a dialog: whether it tells a new remote target of its sender, who has not registered yet.
+
+        Whoever brings the token and the tags of an end can have but the other end's requests sent to himself.
+        """
+        hop = dialog.caller if routed.to_callee else dialog.callee
+        if request.method not in REFRESHES or not hop.edge or not (contact := contact_of(request)):
+            return
+        uri, key = self._answers.parse_uri(contact), (request.call_id, request.from_.tag or "")
+        flow = reached_by(request, caller.flow)
+        self._came.pop(key, None)
+        if uri.is_sip and _far(flow) != _far(hop.flow):
+            boot = (caller.boot or self._answers.boot) if flow.connection else ""
+            self._came[key] = place_of(uri), Hop(flow, caller.edge or self._answers.edge, boot)
+            if len(self._came) > CAME:
+                self._came.popitem(last=False)
 
     def lead(self, end: End, routed: Routed) -> tuple[Lead, Lead | None]:
         """Where a request leads, and where else if nobody is there."""
         place = self._place(routed)
         by_hop = Target(routed.uri, (self._hop(end),), 1.0, routed.routes)
+        came = self._came.get((end.call_id, end.tag))
+        if came is not None and came[0] == place and not routed.routes:
+            by_flow = Target(routed.uri, (Way(came[1], port_of(came[1])),), 1.0)
+            return _to(by_flow), self._to_binding(end, routed, by_hop)
         if place is None or (not routed.routes and self._is_at(end, place)):
             bound = None if end.marks.party == NOBODY or routed.routes else self._to_binding(end, routed, by_hop)
             return _to(by_hop), bound
@@ -136,6 +170,11 @@ class Remote:
 
 def _to(target: Target) -> Lead:
     return lambda go, now: go(target, now)
+
+
+def _far(flow: Flow) -> tuple[str, str, int, int]:
+    """The far end of a flow; our own end may be another, behind a balancer."""
+    return flow.transport, flow.remote_host, flow.remote_port, flow.connection
 
 
 def _place_of(flow: Flow) -> Place:

@@ -52,6 +52,7 @@ class Within:
             if not context.final and not context.cancelled:
                 self._proxy.begin(context, (target,), at)
 
+        self._remote.came(request, caller, routed, dialog)
         lead, otherwise = self._remote.lead(end_of(request, routed, dialog), routed)
         if otherwise is not None:
             context.elsewhere = partial(otherwise, go)

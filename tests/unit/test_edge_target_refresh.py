@@ -393,3 +393,51 @@ def test_a_token_of_before_there_were_marks_still_leads_to_its_hop(monkeypatch: 
     call = Called(cluster, alice, bob)
     for target in (bob.contact, "sip:bob@203.0.113.9"):
         call.passes(alice, "INFO", bob, target)
+
+
+# --- without a registration ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mover", ["alice", "bob"])
+@pytest.mark.parametrize("after", BY)
+@pytest.mark.parametrize("before", BY)
+def test_y26_where_a_phone_that_has_not_registered_yet_refreshes_from_it_is_reached_by_that_edge(
+    before: str, after: str, mover: str
+) -> None:
+    cluster = Cluster()
+    phones = {name: cluster.phone(name, "edge-1", before if name == mover else "udp") for name in ("alice", "bob")}
+    call = Called(cluster, phones["alice"], phones["bob"])
+    old, other = phones.pop(mover), next(iter(phones.values()))
+    new = moved(old, "edge-1", after)
+    cluster.bindings[f"{mover}@{DOMAIN}"].clear()
+    cluster.phones.pop(old.flow)
+    call.passes(new, "UPDATE", other)
+    for method in ("INVITE", "ACK", "BYE"):
+        call.passes(other, method, new)
+    assert not cluster.lost
+
+
+def test_y35_who_forges_the_tag_of_the_other_end_gets_but_his_own_requests() -> None:
+    cluster = Cluster()
+    alice, bob = cluster.phone("alice", "edge-1", "tcp"), cluster.phone("bob", "edge-1", "tcp")
+    eve = cluster.phone("eve", "edge-1", "tcp")
+    call = Called(cluster, alice, bob)
+    # Bob's helper, who has the token from him, says that alice is where he is.
+    routes = call.received.values("record-route")
+    eve.request("UPDATE", bob.contact, from_=call.alice_is, to=call.bob_is, routes=routes, cseq=20)
+    bob.respond(bob.got_request("UPDATE"), 200)
+    eve.got_response(200)
+    for who, to in ((bob, alice), (alice, bob)):
+        call.passes(who, "INFO", to)
+    assert not eve.inbox
+
+
+def test_y26_a_phone_that_came_back_to_where_it_was_is_reached_there() -> None:
+    cluster = Cluster()
+    alice, bob = cluster.phone("alice", "edge-1", "tcp"), cluster.phone("bob")
+    call = Called(cluster, alice, bob)
+    away = moved(alice, "edge-1", "wss")
+    call.passes(away, "UPDATE", bob)
+    call.passes(bob, "INFO", away)
+    call.passes(alice, "UPDATE", bob)
+    call.passes(bob, "INFO", alice)
