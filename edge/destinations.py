@@ -314,8 +314,8 @@ class Destinations:
         """Another domain: for our users only (Y08)."""
         if not call.user or not self._settings.relay or self.gateways.is_at(call.target.host):
             self._proxy.answer(call.context, 403, now, "Relaying Denied")
-        elif call.target.is_sip and self._answers.us.has(call.target.host, call.flow, call.target.port):
-            self._proxy.answer(call.context, 404, now)  # an address of ours is no domain
+        elif call.target.is_sip and self._answers.us.has(call.target.host, call.flow):
+            self._proxy.answer(call.context, 404, now)  # what else listens on our host is nobody's to reach through us
         elif call.target.is_sip:
             self._resolve(Resolving(call, [str(call.target)]), now)
         else:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from edge.actions import NextHop
 from edge.flow import Flow
 from edge.surroundings import heard_at
 from edge.us import Us
@@ -159,3 +160,13 @@ def test_a_port_of_our_address_where_we_do_not_hear_is_somebody_else() -> None:
     invite(alice, "sip:bob@192.0.2.1:5099", call_id="2")
     alice.got_response(404)
     assert not bob.inbox
+
+
+@pytest.mark.parametrize("uri", ["sip:x@192.0.2.1:8080;transport=tcp", "sip:x@192.0.2.2:22", "sip:192.0.2.1:9999"])
+def test_s10_what_else_listens_on_our_hosts_is_not_reached_through_us(uri: str) -> None:
+    cluster = cluster_of_two()
+    alice = cluster.phone("alice")
+    cluster.hops[uri] = [NextHop("tcp", "192.0.2.1", 8080)]
+    invite(alice, uri)
+    alice.got_response(404)
+    assert not cluster.lost
