@@ -14,7 +14,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -30,6 +30,8 @@ FILE = "_FILE"
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 SERVICE_LINK = re.compile(r"RAMAL_\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP)(_\w+)?)")
 """What Kubernetes sets for a Service whose name begins with `ramal-`, beside `…_PORT=tcp://…`: nobody's setting."""
+
+_BROKER = re.compile(r"(?:[^\s\[\]:,/@]+|\[[0-9a-fA-F:.]+\])(?::(?P<port>\d{1,5}))?")
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -125,6 +127,11 @@ class Kafka(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """PEM file, not encrypted; in the certificate's file by default."""
 
     @property
+    def brokers(self) -> list[str]:
+        """Those of `bootstrap`, one by one."""
+        return [broker.strip() for broker in self.bootstrap.split(",")]
+
+    @property
     def tls(self) -> bool:
         return self.security_protocol.endswith("SSL")
 
@@ -133,7 +140,11 @@ class Kafka(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.security_protocol.startswith("SASL")
 
     def __post_init__(self) -> None:
-        """Raises ConfigError for settings that contradict each other."""
+        """Raises ConfigError for what is no address, and for settings that contradict each other."""
+        for broker in self.brokers:
+            address = _BROKER.fullmatch(broker)
+            if address is None or not 0 < int(address["port"] or 9092) <= 65535:
+                raise ConfigError(f"RAMAL_KAFKA_BOOTSTRAP: {broker!r} is not host:port")
         protocol = f"RAMAL_KAFKA_SECURITY_PROTOCOL is {self.security_protocol}"
         for name, value in (("USERNAME", self.username), ("PASSWORD", self.password)):
             if self.sasl and not value:
@@ -265,6 +276,8 @@ class Sources:
         try:
             return msgspec.convert(value, field.type, strict=False)
         except msgspec.ValidationError as error:
+            if get_origin(field.type) is Literal:
+                raise ConfigError(f"{key}: {value!r} is none of {', '.join(get_args(field.type))}") from None
             raise ConfigError(f"{key}: {error}") from error
 
     def _refuse_unknown(self, kind: type[T], name: str, table: Mapping[str, Any]) -> None:

@@ -39,6 +39,9 @@ class Connection(aiomysql.Connection):  # type: ignore[misc]  # aiomysql ships n
         except (OSError, pymysql.MySQLError) as error:
             if sentence := tls_fault(error, "MYSQL", self._settings, "the database", address):
                 raise DatabaseUnavailable(sentence) from error
+            if isinstance(error.__cause__, OSError) and (reason := error.__cause__.strerror):
+                # aiomysql's own words, and why.
+                raise DatabaseUnavailable(f"{error.args[-1]}: {reason}") from error
             raise
 
     async def leave(self) -> None:

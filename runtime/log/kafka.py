@@ -292,7 +292,7 @@ class KafkaLog:
     @contextlib.asynccontextmanager
     async def _admin(self) -> AsyncIterator[AIOKafkaAdminClient]:
         admin = AIOKafkaAdminClient(
-            bootstrap_servers=self._kafka.bootstrap,
+            bootstrap_servers=self._kafka.brokers,
             client_id=self._client_id,
             request_timeout_ms=int(ASK_SECONDS * 1000),
             **self._security,

@@ -118,7 +118,7 @@ class Client(AIOKafkaClient):  # type: ignore[misc]
     def __init__(self, kafka: Kafka, given: dict[str, Any], client_id: str, request_timeout: float) -> None:
         """`given` is that of `security`; `request_timeout` in seconds."""
         super().__init__(
-            bootstrap_servers=kafka.bootstrap,
+            bootstrap_servers=kafka.brokers,
             client_id=client_id,
             request_timeout_ms=int(request_timeout * 1000),
             retry_backoff_ms=100,

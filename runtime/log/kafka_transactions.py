@@ -81,7 +81,7 @@ class Transactions:
         if producer is not None:
             return producer
         producer = AIOKafkaProducer(
-            bootstrap_servers=self._kafka.bootstrap,
+            bootstrap_servers=self._kafka.brokers,
             client_id=self._client_id,
             transactional_id=self._prefix + transactional_id,
             transaction_timeout_ms=OPEN_MS,

@@ -105,7 +105,7 @@ SASL = {"security_protocol": "SASL_SSL", "username": "ramal", "password": "s3cre
 @pytest.mark.parametrize(
     ("section", "given", "says"),
     [
-        ("kafka", {"security_protocol": "TLS"}, "RAMAL_KAFKA_SECURITY_PROTOCOL"),
+        ("kafka", {"security_protocol": "TLS"}, "RAMAL_KAFKA_SECURITY_PROTOCOL: 'TLS' is none of PLAINTEXT, SSL"),
         ("kafka", {**SASL, "sasl_mechanism": "GSSAPI"}, "RAMAL_KAFKA_SASL_MECHANISM"),
         ("kafka", {**SASL, "username": ""}, "RAMAL_KAFKA_USERNAME: is not set, but RAMAL_KAFKA_SECURITY_PROTOCOL is"),
         ("kafka", {**SASL, "password": ""}, "RAMAL_KAFKA_PASSWORD: is not set, but RAMAL_KAFKA_SECURITY_PROTOCOL is"),
@@ -127,3 +127,19 @@ def test_security_settings_that_contradict_each_other_are_refused_by_name(
     with pytest.raises(ConfigError, match=says) as raised:
         sources(environ).section(kinds[section], section)
     assert "s3cret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "bad", ["", ":9092", "kafka:abc", "kafka:99999", "kafka:0", "a:1,,b:2", "a b:1", "http://kafka:1"]
+)
+def test_brokers_that_are_no_addresses_are_refused_by_name(bad: str) -> None:
+    with pytest.raises(ConfigError, match=r"RAMAL_KAFKA_BOOTSTRAP: .* is not host:port"):
+        sources({"RAMAL_KAFKA_BOOTSTRAP": bad}).section(Kafka, "kafka")
+
+
+@pytest.mark.parametrize(
+    "good", ["kafka", "kafka:9092", "kafka-1.example.test:9092, 192.0.2.1:9092", "[2001:db8::1]:9092"]
+)
+def test_brokers_are_a_list_of_addresses(good: str) -> None:
+    brokers = sources({"RAMAL_KAFKA_BOOTSTRAP": good}).section(Kafka, "kafka").brokers
+    assert brokers == good.replace(" ", "").split(",")
