@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from edge.deny import Peers
-from edge.numbers import aors, rules_of
-from edge.settings import CoreSettings
+from edge.core.deny import Peers
+from edge.core.gateways.numbers import aors, rules_of
+from edge.core.settings import CoreSettings
 from runtime.config import Common
 from runtime.errors import ConfigError
 

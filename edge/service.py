@@ -11,21 +11,21 @@ from collections.abc import Sequence
 
 from prometheus_client import Gauge
 
-from edge.clock import LogClock
 from edge.config import EdgeConfig, core_settings, endpoint
-from edge.core import EdgeCore
-from edge.flow import host_port
-from edge.gateways import GatewaysConfig
-from edge.leases import Lease
-from edge.listener import networks
-from edge.location import location_page
-from edge.publisher import Publisher
-from edge.replies import Replies
-from edge.streams import StreamLimits
-from edge.surroundings import WILDCARDS, Surroundings, heard_at, host_addresses, outgoing_address
-from edge.tls import Certificates
-from edge.token import TRANSPORTS, FlowTokens
-from edge.transport import StreamSettings, Transports
+from edge.core.clock import LogClock
+from edge.core.dispatch import EdgeCore
+from edge.core.flow import host_port
+from edge.core.gateways.routes import GatewaysConfig
+from edge.core.tokens.path import TRANSPORTS, FlowTokens
+from edge.outside.location import location_page
+from edge.topics.commands import Publisher
+from edge.topics.lease import Lease
+from edge.topics.replies import Replies
+from edge.transport.connections import StreamLimits
+from edge.transport.layer import StreamSettings, Transports
+from edge.transport.listener import networks
+from edge.transport.tls import Certificates
+from edge.wiring import WILDCARDS, Surroundings, heard_at, host_addresses, outgoing_address
 from events.leases import EdgeLease
 from runtime.config import Common, Sources, hmac_keys
 from runtime.database.port import Database

@@ -12,7 +12,7 @@ from rich.console import Console
 from authsvc.config import LdapSettings
 from authsvc.users_file import add_user, list_users
 from edge.config import EdgeConfig, endpoint
-from edge.flow import host_port
+from edge.core.flow import host_port
 from locator.history import history
 from ramal.directory import KEYS, USERS, first_passwords, generated_keys, keep_first_passwords, remember_settings
 from ramal.processes import StartFailed

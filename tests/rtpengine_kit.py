@@ -4,7 +4,7 @@ import secrets
 import socket
 from pathlib import Path
 
-from edge import bencode
+from edge.outside import bencode
 from ramal.processes import Child, find, free_port, spawn, wait_ready
 
 ADDRESS = "127.0.0.1"

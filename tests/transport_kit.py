@@ -13,12 +13,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from edge.actions import Actions, Send
-from edge.flow import Flow
-from edge.listener import networks
-from edge.streams import StreamLimits
-from edge.tls import Certificates
-from edge.transport import StreamSettings, Transports
+from edge.core.actions import Actions, Send
+from edge.core.flow import Flow
+from edge.transport.connections import StreamLimits
+from edge.transport.layer import StreamSettings, Transports
+from edge.transport.listener import networks
+from edge.transport.tls import Certificates
 from events.replies import Reply
 from sipcore.errors import ParseError
 from sipcore.message import Request, Response

@@ -1,6 +1,6 @@
 """A real browser and a phone that speaks plain RTP hear each other through a real rtpengine (CHECKLIST N17).
 
-There is no SIP here: what `edge.media` asks for is tried on those who must understand the answer.
+There is no SIP here: what `edge.core.media.commands` asks for is tried on those who must understand the answer.
 """
 
 import asyncio
@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page, async_playwright
 
-from edge.actions import Media
-from edge.media import Kind, answer, delete, offer, rewritten
-from edge.rtpengine import Reply, Rtpengine
+from edge.core.actions import Media
+from edge.core.media.commands import Kind, answer, delete, offer, rewritten
+from edge.outside.rtpengine import Reply, Rtpengine
 from ramal.processes import PackageMissing, find
 from tests.e2e.browser import ALLOWED, FLAGS
 from tests.rtpengine_kit import ADDRESS, RtpengineServer, start_rtpengine

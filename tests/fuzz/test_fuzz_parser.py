@@ -18,8 +18,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edge import response
-from edge.flow import Flow
+from edge.core import response
+from edge.core.flow import Flow
 from sipcore import address, digest, grammar, headers, nonce, parser, proxy, uri
 from sipcore.digest import parse_credentials
 from sipcore.errors import ParseError

@@ -6,9 +6,9 @@ from typing import cast
 
 import pytest
 
-from edge.actions import Publish
-from edge.clock import LogClock
-from edge.publisher import APPENDS, Publisher
+from edge.core.actions import Publish
+from edge.core.clock import LogClock
+from edge.topics.commands import APPENDS, Publisher
 from events.topics import partition_of
 from runtime.errors import LogUnavailable
 from runtime.log.port import Append, Log, Position

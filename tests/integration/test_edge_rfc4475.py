@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from edge.streams import StreamLimits
-from edge.tls import Certificates
-from edge.transport import StreamSettings, Transports
+from edge.transport.connections import StreamLimits
+from edge.transport.layer import StreamSettings, Transports
+from edge.transport.tls import Certificates
 from sipcore.errors import ParseError
 from sipcore.message import Response
 from sipcore.parser import StreamParser, parse_datagram

@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from edge.location import look_up
+from edge.outside.location import look_up
 from edge.service import EdgeService, build
 from events.commands import Authenticate
 from events.leases import EdgeLease

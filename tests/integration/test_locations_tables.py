@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge import lookups as lookups_module
-from edge.actions import LookUp
-from edge.location import Located, Names, bases, canonical, find, find_contacts, find_known, look_up, plain
-from edge.lookups import Locations
+from edge.core.actions import LookUp
+from edge.outside import lookups as lookups_module
+from edge.outside.location import Located, Names, bases, canonical, find, find_contacts, find_known, look_up, plain
+from edge.outside.lookups import Locations
 from runtime.database.port import Database, Row, Statement
 from runtime.embedded import EmbeddedStore
 from runtime.errors import DatabaseUnavailable

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from edge import neighbours
-from edge.clock import LogClock
-from edge.leases import Lease
-from edge.neighbours import BURY, NAMES, STALE, Neighbours
+from edge.core.clock import LogClock
+from edge.topics import neighbours
+from edge.topics.lease import Lease
+from edge.topics.neighbours import BURY, NAMES, STALE, Neighbours
 from events.leases import EdgeLease
 from events.topics import EDGE_LEASES
 from events.wire import encode

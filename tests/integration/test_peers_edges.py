@@ -8,16 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from edge import actions, frames
-from edge.asked import STRANGERS
-from edge.channel import FRAME, UNSENT, Channel, size
-from edge.clock import LogClock
-from edge.flow import Flow
-from edge.leases import Lease
-from edge.link import SILENT, Link
-from edge.neighbours import Neighbours
-from edge.peers import FORGET, SEEKS, Peers
-from edge.sealing import HEAD, Sealing
+from edge.core import actions
+from edge.core.clock import LogClock
+from edge.core.flow import Flow
+from edge.mesh import frames
+from edge.mesh.accepted import STRANGERS
+from edge.mesh.channel import FRAME, UNSENT, Channel, size
+from edge.mesh.link import SILENT, Link
+from edge.mesh.mesh import FORGET, SEEKS, Peers
+from edge.mesh.sealing import HEAD, Sealing
+from edge.topics.lease import Lease
+from edge.topics.neighbours import Neighbours
 from events.leases import EdgeLease
 from runtime.embedded import EmbeddedStore
 from runtime.log.embedded import EmbeddedLog

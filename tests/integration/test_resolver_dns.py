@@ -13,10 +13,10 @@ import dns.rdatatype
 import dns.rrset
 import pytest
 
-from edge import resolver as resolver_module
-from edge.actions import NextHop, Resolve
-from edge.deny import Denied
-from edge.resolver import Resolver
+from edge.core.actions import NextHop, Resolve
+from edge.core.deny import Denied
+from edge.outside import resolver as resolver_module
+from edge.outside.resolver import Resolver
 from runtime.errors import ConfigError
 from runtime.metrics import drops
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from edge import bencode, rtpengine
-from edge.actions import Media
-from edge.media import Kind, answer, delete, offer, rewritten
-from edge.rtpengine import Reply, Rtpengine
+from edge.core.actions import Media
+from edge.core.media.commands import Kind, answer, delete, offer, rewritten
+from edge.outside import bencode, rtpengine
+from edge.outside.rtpengine import Reply, Rtpengine
 from ramal.processes import PackageMissing, free_port
 from runtime.errors import ConfigError
 from runtime.metrics import drops

@@ -6,12 +6,12 @@ from typing import Any
 
 import msgspec
 
-from edge.actions import Actions
-from edge.clock import LogClock
-from edge.core import EdgeCore
-from edge.flow import Flow
-from edge.settings import CoreSettings
-from edge.token import FlowTokens
+from edge.core.actions import Actions
+from edge.core.clock import LogClock
+from edge.core.dispatch import EdgeCore
+from edge.core.flow import Flow
+from edge.core.settings import CoreSettings
+from edge.core.tokens.path import FlowTokens
 from events.commands import Authenticate
 from events.registrations import Binding
 from events.replies import Registered

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from edge.actions import NextHop
-from edge.flow import Flow
-from edge.gateways import Gateway, Gateways, GatewaysConfig
-from edge.numbers import aors, rules_of
-from edge.register import reached_by
+from edge.core.actions import NextHop
+from edge.core.flow import Flow
+from edge.core.gateways.numbers import aors, rules_of
+from edge.core.gateways.routes import Gateway, Gateways, GatewaysConfig
+from edge.core.registration.contacts import reached_by
 from runtime.config import Domain
 from sipcore.message import Request, Response
 from sipcore.parser import parse_datagram

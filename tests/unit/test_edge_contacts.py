@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from edge.actions import NextHop
+from edge.core.actions import NextHop
 from tests.unit.call_kit import DOMAIN, Cluster, Phone
 from tests.unit.test_edge_calls import answered, contact, invite, routes_of_caller
 

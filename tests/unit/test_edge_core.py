@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.flow import Flow
-from edge.transactions import ServerTransactions, Transaction
+from edge.core.flow import Flow
+from edge.core.registration.transactions import ServerTransactions, Transaction
 from sipcore.parser import StreamParser
 from sipcore.transaction import TIMER_J, State
 from tests.unit.edge_kit import (

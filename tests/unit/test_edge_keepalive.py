@@ -6,8 +6,8 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.flow import Flow
-from edge.keepalive import TURNS, Keepalives, ping
+from edge.core.flow import Flow
+from edge.core.registration.keepalive import TURNS, Keepalives, ping
 from sipcore.message import Request
 from sipcore.parser import parse_datagram
 

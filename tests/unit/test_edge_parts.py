@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.clock import LogClock
 from edge.config import EdgeConfig, core_settings, endpoint
-from edge.flow import Flow
-from edge.rate import SourceRate
-from edge.replies import Replies
+from edge.core.clock import LogClock
+from edge.core.flow import Flow
+from edge.core.rate import SourceRate
+from edge.core.tokens.path import FLOWS, FlowTokens
 from edge.service import build
-from edge.streams import StreamLimits
-from edge.tls import Certificates
-from edge.token import FLOWS, FlowTokens
-from edge.transport import StreamSettings, Transports
+from edge.topics.replies import Replies
+from edge.transport.connections import StreamLimits
+from edge.transport.layer import StreamSettings, Transports
+from edge.transport.tls import Certificates
 from events.replies import Refused, Registered, Reply
 from events.wire import encode
 from runtime.config import Common, Sources

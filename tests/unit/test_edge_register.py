@@ -3,9 +3,9 @@
 import msgspec
 import pytest
 
-from edge.answers import AMPLIFICATION
-from edge.flow import Flow
-from edge.token import FlowTokens
+from edge.core.answers import AMPLIFICATION
+from edge.core.flow import Flow
+from edge.core.tokens.path import FlowTokens
 from events.limits import USERNAME
 from events.replies import Refused
 from tests.unit.edge_kit import (

@@ -2,10 +2,10 @@
 
 import pytest
 
-from edge.actions import NextHop
-from edge.dialog import DialogTokens
-from edge.gateways import Gateway, Gateways, GatewaysConfig
-from edge.location import Located
+from edge.core.actions import NextHop
+from edge.core.gateways.routes import Gateway, Gateways, GatewaysConfig
+from edge.core.tokens.record_route import DialogTokens
+from edge.outside.location import Located
 from sipcore.message import Request, Response
 from tests.unit.call_kit import DOMAIN, KEYS, Cluster, Phone, authorization
 

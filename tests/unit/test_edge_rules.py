@@ -2,7 +2,7 @@
 
 import pytest
 
-from edge.actions import NextHop
+from edge.core.actions import NextHop
 from tests.unit.call_kit import DOMAIN, Cluster, Phone
 from tests.unit.test_edge_calls import BOB, OFFER, answered, contact, invite, routes_of_caller
 

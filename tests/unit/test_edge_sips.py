@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from edge.actions import NextHop
+from edge.core.actions import NextHop
 from sipcore.proxy import by_scheme
 from tests.unit.call_kit import DOMAIN, Cluster, Phone
 from tests.unit.edge_kit import TCP, UDP, asked, core, credible, heard, receive

@@ -3,10 +3,10 @@
 import msgspec
 import pytest
 
-from edge.actions import NextHop, Send
-from edge.dialog import Dialog, DialogTokens, Hop, Marks
-from edge.flow import Flow
-from edge.place import place_of
+from edge.core.actions import NextHop, Send
+from edge.core.flow import Flow
+from edge.core.place import place_of
+from edge.core.tokens.record_route import Dialog, DialogTokens, Hop, Marks
 from sipcore.message import Request, Response
 from sipcore.uri import parse_uri
 from tests.unit.call_kit import DOMAIN, KEYS, PORTS, Cluster, Phone
@@ -387,7 +387,7 @@ def test_a_place_is_transport_host_and_port(uri: str, place: tuple[str, str, int
 
 
 def test_a_token_of_before_there_were_marks_still_leads_to_its_hop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge.dialog._marked", lambda marks: b"")
+    monkeypatch.setattr("edge.core.tokens.record_route._marked", lambda marks: b"")
     cluster = Cluster()
     alice, bob = cluster.phone("alice"), cluster.phone("bob", "edge-2", "tcp")
     call = Called(cluster, alice, bob)

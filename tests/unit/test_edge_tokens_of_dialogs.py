@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.branch import Branches
-from edge.dialog import Dialog, DialogTokens, Hop
-from edge.flow import Flow
+from edge.core.flow import Flow
+from edge.core.tokens.branch import Branches
+from edge.core.tokens.record_route import Dialog, DialogTokens, Hop
 
 KEYS = {"k1": bytes(range(32)), "k0": bytes(32)}
 AT = 1_700_000_000_000

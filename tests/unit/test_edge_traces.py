@@ -1,6 +1,6 @@
 """The examples of RFC 3261 section 16.12.1 header for header, each proxy of ours in its place (CHECKLIST Y27)."""
 
-from edge.actions import NextHop
+from edge.core.actions import NextHop
 from sipcore.message import Message, Request
 from tests.unit.call_kit import DOMAIN
 from tests.unit.trace_kit import BILOXI, BOB, P1, P1_HOST, P2, P2_HOST, Neighbour, Proxy, Trace, Trapezoid

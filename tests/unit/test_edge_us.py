@@ -2,10 +2,10 @@
 
 import pytest
 
-from edge.actions import NextHop
-from edge.flow import Flow
-from edge.surroundings import heard_at
-from edge.us import Us
+from edge.core.actions import NextHop
+from edge.core.flow import Flow
+from edge.core.us import Us
+from edge.wiring import heard_at
 from sipcore.uri import parse_uri
 from tests.unit.call_kit import DOMAIN, Cluster
 from tests.unit.test_edge_calls import BOB, answered, contact, invite, routes_of_caller

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.flow import Flow
-from edge.frames import (
+from edge.core.flow import Flow
+from edge.mesh.frames import (
     Forward,
     Frame,
     Hello,
@@ -22,7 +22,7 @@ from edge.frames import (
     decode_hello,
     encode,
 )
-from edge.sealing import HEAD, HELLO, RECORD, VERSION, Broken, Sealing
+from edge.mesh.sealing import HEAD, HELLO, RECORD, VERSION, Broken, Sealing
 
 OLD, NEW = bytes(range(32)), bytes(range(1, 33))
 KEYS = {"k1": OLD}

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.deny import Denied, Peers
+from edge.core.deny import Denied, Peers
 from runtime.errors import ConfigError
 
 HERE = [

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.gateways import ByGateway, Gateway, Gateways, GatewaysConfig
-from edge.numbers import aors, rules_of
+from edge.core.gateways.numbers import aors, rules_of
+from edge.core.gateways.routes import ByGateway, Gateway, Gateways, GatewaysConfig
 from runtime.config import Domain, Sources
 from runtime.errors import ConfigError
 from sipcore.telephone import NO_RULE, NumberRule, dialled, digits, normal, spellings, subscriber

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.bencode import DEPTH, BadBencode, Value, decode, encode
+from edge.outside.bencode import DEPTH, BadBencode, Value, decode, encode
 
 values = st.recursive(
     st.integers(min_value=-(2**63), max_value=2**63 - 1) | st.binary(max_size=50),

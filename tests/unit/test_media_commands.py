@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from edge.media import Kind, answer, delete, kinds, leg_kind, legs, offer, relayed, rewritten
+from edge.core.media.commands import Kind, answer, delete, kinds, leg_kind, legs, offer, relayed, rewritten
 
 PAIRS = list(itertools.product(Kind, Kind))
 SDP = b"v=0\r\nnot \xff checked here\r\n"

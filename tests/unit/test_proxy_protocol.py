@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.proxy_protocol import V2, BadHeader, Parties, begins, missing, parse
+from edge.transport.proxy_protocol import V2, BadHeader, Parties, begins, missing, parse
 
 
 def version2(remote: str, local: str, ports: tuple[int, int], *, command: int = 0x21, tlvs: bytes = b"") -> bytes:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.actions import NextHop
-from edge.next_hops import Naptr, Service, Sought, by_naptr, in_order, numeric, services, sought
+from edge.core.actions import NextHop
+from edge.core.next_hops import Naptr, Service, Sought, by_naptr, in_order, numeric, services, sought
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Any, cast
 import pytest
 
 from edge.service import build
-from edge.tls import Certificates, proves
+from edge.transport.tls import Certificates, proves
 from runtime.config import Sources
 from runtime.errors import ConfigError
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.websocket_frames import (
+from edge.transport.websocket_frames import (
     MESSAGE,
     Broken,
     FrameReader,

@@ -8,9 +8,9 @@ A line of a trace is `alice > P1 INVITE 1`: who sends what to whom, and how many
 
 import msgspec
 
-from edge.actions import NextHop, Send
-from edge.core import EdgeCore
-from edge.flow import Flow
+from edge.core.actions import NextHop, Send
+from edge.core.dispatch import EdgeCore
+from edge.core.flow import Flow
 from sipcore.message import Message, Response
 from sipcore.parser import parse_datagram
 from tests.unit.call_kit import DOMAIN, SETTINGS, Cluster, Phone

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from edge import tls
-from edge.actions import Forward, LookUp, Media, Resolve, Seek, Send
-from edge.flow import Flow
-from edge.tls import Certificates
-from edge.transport import Outside
+from edge.core.actions import Forward, LookUp, Media, Resolve, Seek, Send
+from edge.core.flow import Flow
+from edge.transport import tls
+from edge.transport.layer import Outside
+from edge.transport.tls import Certificates
 from runtime.metrics import drops
 from sipcore.message import Response
 from sipcore.parser import KEEPALIVE, StreamParser
@@ -189,8 +189,8 @@ async def test_nobody_can_be_connected_to_by_websocket() -> None:
 async def test_what_waits_for_a_connection_and_connections_that_are_opened_are_bounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("edge.dial.WAITING", 2)
-    monkeypatch.setattr("edge.dial.DIALS", 1)
+    monkeypatch.setattr("edge.transport.dial.WAITING", 2)
+    monkeypatch.setattr("edge.transport.dial.DIALS", 1)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen(1)
@@ -206,7 +206,7 @@ async def test_what_waits_for_a_connection_and_connections_that_are_opened_are_b
 async def test_s04_responses_to_senders_that_are_gone_leave_requests_connections_to_be_opened(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("edge.dial.RESPONSE_DIALS", 2)
+    monkeypatch.setattr("edge.transport.dial.RESPONSE_DIALS", 2)
     async with running("tcp") as edge:
         dials = edge.transports._dials
 
@@ -323,7 +323,7 @@ async def test_t20_new_certificate_files_are_used_for_new_connections_and_old_on
 async def test_t12_a_tls_handshake_that_does_not_end_is_closed_and_holds_a_place_until_then(
     authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge.listener.HANDSHAKE_SECONDS", 0.2)
+    monkeypatch.setattr("edge.transport.listener.HANDSHAKE_SECONDS", 0.2)
     certificates = Certificates(*authority.issue("127.0.0.1"))
     async with running("tls", per_source=1, certificates=certificates) as edge:
         reader, writer = await asyncio.open_connection("127.0.0.1", edge.port("tls"))
@@ -404,7 +404,7 @@ async def test_s02_a_peer_on_tls_that_does_not_read_is_cut_off(authority: Author
 
 
 async def test_a_connection_of_ours_that_is_unused_is_closed(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge.streams.UNUSED_SECONDS", 0.1)
+    monkeypatch.setattr("edge.transport.connections.UNUSED_SECONDS", 0.1)
     port = await peer.start()
     async with running("tcp") as edge:
         edge.send(new("tcp", port), options(), id="x")

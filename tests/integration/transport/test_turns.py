@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from edge import turns
-from edge.reading import UNREAD, UNSENT
-from edge.tls import Certificates
-from edge.websocket_frames import Opcode, unmask
+from edge.transport import turns
+from edge.transport.reading import UNREAD, UNSENT
+from edge.transport.tls import Certificates
+from edge.transport.websocket_frames import Opcode, unmask
 from runtime.metrics import drops
 from sipcore.message import Request
 from sipcore.parser import KEEPALIVE
@@ -221,7 +221,7 @@ async def test_who_does_not_read_is_not_read_from_and_gets_all_answers_once_he_d
 
 
 async def test_who_does_not_read_for_too_long_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge.streams.UNREAD_SECONDS", 0.3)
+    monkeypatch.setattr("edge.transport.connections.UNREAD_SECONDS", 0.3)
     async with running("tcp") as edge:
         phone = socket.socket()
         before = drops("slow-reader")

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edge.tls import Certificates
-from edge.websocket import FRAMES_PER_SECOND
-from edge.websocket_frames import Opcode, unmask
+from edge.transport.tls import Certificates
+from edge.transport.websocket import FRAMES_PER_SECOND
+from edge.transport.websocket_frames import Opcode, unmask
 from runtime.metrics import drops
 from sipcore.errors import ParseError
 from sipcore.parser import KEEPALIVE
@@ -165,7 +165,7 @@ async def test_t14_a_listed_balancer_says_who_speaks_by_websocket() -> None:
 
 
 async def test_w10_a_handshake_that_does_not_end_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge.streams.HANDSHAKE_SECONDS", 0.2)
+    monkeypatch.setattr("edge.transport.connections.HANDSHAKE_SECONDS", 0.2)
     async with running("ws") as edge:
         before = drops("slow-handshake")
         client = await RawClient.connect(edge)
@@ -364,7 +364,7 @@ async def test_w05_ping_gets_pong_and_close_is_answered() -> None:
 
 
 async def test_w05_an_idle_flow_is_pinged_and_closed_when_it_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge.streams.IDLE_SECONDS", 0.1)
+    monkeypatch.setattr("edge.transport.connections.IDLE_SECONDS", 0.1)
     async with running("ws") as edge:
         client = await RawClient.shaken(edge)
         before = drops("websocket-silent")

@@ -1,0 +1,109 @@
+"""What the core wants done: octets to send, commands to publish, counts. The shell takes it after each wake-up."""
+
+from typing import NamedTuple
+
+import msgspec
+
+from edge.core.flow import Flow
+
+
+class Send(NamedTuple):
+    """Octets for the remote end of a flow."""
+
+    flow: Flow
+    """Its `connection` is 0 where a stream is not there yet: one to this remote address is used again, or opened."""
+    data: bytes
+    port: int
+    """On UDP, the port at the remote address; on a stream whose connection is gone, that of a new one (0: none)."""
+    edge: str = ""
+    """The edge whose flow it is; "" for ours."""
+    boot: str = ""
+    """That edge's life, if the flow is a connection."""
+    id: str = ""
+    """If not "", the core is told by it when this cannot be sent (`EdgeCore.unsent`)."""
+    name: str = ""
+    """The SIP domain that a new TLS connection's peer must prove to be (RFC 5922 section 7)."""
+
+
+class Forward(NamedTuple):
+    """A message that another edge has to do with, for `EdgeCore.handed` there."""
+
+    edge: str
+    boot: str
+    flow: Flow
+    """Our flow that it came by."""
+    data: bytes
+
+
+class Seek(NamedTuple):
+    """A CANCEL or ACK whose INVITE is not known here, for `EdgeCore.sought` at every live edge."""
+
+    id: str
+    flow: Flow
+    data: bytes
+
+
+class LookUp(NamedTuple):
+    """Bindings of an AOR (aliases followed), or of a Contact, are asked for; answered by `EdgeCore.located`."""
+
+    id: int
+    aor: str
+    """Or a Contact URI, which is told by its scheme."""
+
+
+class Resolve(NamedTuple):
+    """Where a URI leads by RFC 3263; answered by `EdgeCore.resolved`."""
+
+    id: int
+    uri: str
+
+
+class Media(NamedTuple):
+    """A command for rtpengine (ng protocol, without cookie); answered by `EdgeCore.relayed`."""
+
+    id: int
+    command: dict[str, object]
+
+
+class NextHop(msgspec.Struct, frozen=True):
+    """One address that a URI leads to."""
+
+    transport: str
+    """`udp`, `tcp`, `tls`, `ws` or `wss`."""
+    host: str
+    """An IP address without brackets."""
+    port: int
+    name: str = ""
+    """The domain that was asked for: a TLS peer must prove to be it."""
+
+
+class Publish(NamedTuple):
+    """A command for `auth.commands`, encoded."""
+
+    id: str
+    key: str
+    value: bytes
+
+    def __repr__(self) -> str:
+        return f"Publish({self.id!r})"  # the value has the digest's response in it
+
+
+class Actions:
+    """What is to be done, in order."""
+
+    __slots__ = ("drops", "forwards", "gone", "lookups", "media", "publishes", "resolves", "seeks", "sends", "statuses")
+
+    def __init__(self) -> None:
+        self.sends: list[Send] = []
+        self.publishes: list[Publish] = []
+        self.forwards: list[Forward] = []
+        self.seeks: list[Seek] = []
+        self.lookups: list[LookUp] = []
+        self.resolves: list[Resolve] = []
+        self.media: list[Media] = []
+        self.gone: list[str] = []
+        """Ids of what other edges have sent by connections of ours that have closed since."""
+        self.drops: dict[str, int] = {}
+        """How many messages were dropped or refused, by name."""
+        self.statuses: dict[int, int] = {}
+        """How many responses were made, by status."""

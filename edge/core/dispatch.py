@@ -1,0 +1,369 @@
+"""The edge without its sockets: messages and the time in; responses, commands and named drops out. PURE.
+
+    REGISTER --> `edge.core.registration.register`
+    response --> the transaction that its branch names, here or at another edge --> `edge.core.proxy.forwarding`
+    all else --> `edge.core.proxy.requests`
+
+What is sent, published, asked and dropped gathers in `Actions`, which the shell takes after each wake-up.
+Times are local monotonic seconds; `LogClock` makes the log's time of them. Nothing raises, whatever came in.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+
+from edge.core.actions import Actions, Forward, NextHop, Publish, Send
+from edge.core.answers import Answers, exhausted
+from edge.core.clock import LogClock
+from edge.core.deny import parsed
+from edge.core.flow import Flow
+from edge.core.gateways.probes import Probes
+from edge.core.proxy.forwarding import Proxy
+from edge.core.proxy.reach import Forwarding
+from edge.core.proxy.requests import Calls
+from edge.core.proxy.target_set import Way
+from edge.core.registration import stun
+from edge.core.registration.keepalive import Keepalives, ping
+from edge.core.registration.register import Registering
+from edge.core.registration.transactions import Transaction
+from edge.core.settings import CoreSettings
+from edge.core.tokens.branch import Branches
+from edge.core.tokens.path import FlowTokens
+from edge.core.tokens.record_route import DialogTokens, Hop
+from edge.core.us import Us
+from edge.outside.location import Located
+from events.commands import FlowLost, ReplyTo
+from events.replies import Authenticated, Found, Refused, Registered, Reply
+from events.wire import encode
+from sipcore import proxy
+from sipcore.errors import ParseError
+from sipcore.message import Request, Response
+from sipcore.parser import Keepalive, parse_datagram
+from sipcore.transactions import Heard, Transactions
+
+BRANCH = re.compile(rb";branch=([^;\s]+)")
+TOP = 2048
+"""Octets in which the top Via of a request of ours ends."""
+REGISTERED = 100_000
+"""Connections remembered as a phone's flow, so that their end can be told."""
+LOST = "lost-"
+"""How the ids of commands begin that nobody waits for."""
+PER_FLOW = 16
+"""AORs remembered of one connection."""
+
+
+class EdgeCore:
+    """All SIP of one edge."""
+
+    def __init__(
+        self,
+        settings: CoreSettings,
+        keys: Mapping[str, bytes],
+        edge: str,
+        boot: str,
+        tokens: FlowTokens,
+        clock: LogClock,
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        """`keys` sign nonces, tags, branches and tokens, the first; `entropy(n)` gives n random bytes."""
+        self._edge, self._boot = edge, boot
+        self._tokens = tokens
+        self._answers = Answers(settings, keys, edge, boot, clock, entropy)
+        self._branches = Branches(keys, edge, boot)
+        self._layer = Transactions()
+        self._registering = Registering(self._answers, tokens)
+        dialogs = DialogTokens(keys)
+        self.proxy = Proxy(self._answers, self._branches, Forwarding(self._answers, dialogs), self._layer)
+        self.probes = Probes(self._answers, self._branches, self._layer, self.proxy)
+        self.calls = Calls(self._answers, self._branches, dialogs, tokens, self._layer, self.proxy)
+        self.transactions = self._registering.transactions
+        self._registering.refusal = self.calls.destinations.elsewhere.refusal
+        self._flows: dict[Flow, dict[str, str]] = {}
+        """By connection, the AORs that registered by it, each with who did."""
+        self._keepalives = Keepalives(settings.keepalive_seconds)
+        self.serving = False
+        """Whether REGISTERs can be answered: the log's time is known and replies are read. Else they get 503."""
+        self.log_away = False
+        """Whether the log did not take the last record: calls are then believed by their binding."""
+
+    @property
+    def us(self) -> Us:
+        """Who we are, which the shell tells: where it hears, and where other edges do."""
+        return self._answers.us
+
+    # --- what the shell calls -------------------------------------------------------------------------------------
+
+    def take(self) -> Actions:
+        """What has gathered since the last time."""
+        answers = self._answers
+        for way, data, branch in self._layer.take_sends():
+            if not isinstance(way, Way):
+                continue  # all ours are
+            hop = way.hop
+            if hop.edge in ("", self._edge):
+                answers.actions.sends.append(Send(hop.flow, data, way.port, "", "", branch, way.name))
+            else:
+                answers.actions.sends.append(Send(hop.flow, data, way.port, hop.edge, hop.boot, branch, way.name))
+        taken, answers.actions = answers.actions, Actions()
+        return taken
+
+    def datagram(self, data: bytes, flow: Flow, now: float) -> None:
+        """A UDP datagram."""
+        if stun.is_stun(data):
+            self._stun(data, flow)
+            return
+        self._whole(data, flow, now)
+
+    def _whole(self, data: bytes, flow: Flow, now: float) -> None:
+        try:
+            message = parse_datagram(data)
+        except ParseError as error:
+            self._unreadable(error, Hop(flow), now, len(data))
+            return
+        self._message(message, Hop(flow), now, len(data))
+
+    def stream(self, items: Iterable[Request | Response | ParseError | Keepalive], flow: Flow, now: float) -> None:
+        """What a stream's parser made of the octets that came."""
+        for item in items:
+            if isinstance(item, Request | Response):
+                self._message(item, Hop(flow), now, 0)
+            elif isinstance(item, ParseError):
+                self._unreadable(item, Hop(flow), now, 0)
+            else:
+                self._answers.actions.sends.append(Send(flow, b"\r\n", 0))
+
+    def handed(self, data: bytes, edge: str, boot: str, flow: Flow, now: float) -> None:
+        """A message that came by another edge's flow and is ours: a response to our branch, a copy of our request."""
+        message = self._parsed(data)
+        if message is not None:
+            self._message(message, Hop(flow, edge, boot), now, len(data), handed=True)
+
+    def sought(self, data: bytes, edge: str, boot: str, flow: Flow, now: float) -> bool:
+        """A CANCEL or ACK that came by another edge's flow: whether its INVITE is ours."""
+        message = self._parsed(data)
+        return isinstance(message, Request) and self.calls.cancels.sought(message, Hop(flow, edge, boot), now)
+
+    def found_elsewhere(self, id_: str) -> None:
+        """Another edge has taken what was sought."""
+        self.calls.cancels.found_elsewhere(id_)
+
+    def carried(self, data: bytes, flow: Flow, now: float, id_: str = "") -> None:
+        """An INVITE that another edge sends by a flow of ours; its branch tells whose it is.
+
+        It is told by `id_` if the flow is a connection that closes later.
+        """
+        branch = BRANCH.search(data, 0, TOP)
+        ours = None if branch is None else self._branches.verify(branch[1].decode("ascii", "replace"))
+        if ours is not None:
+            self.calls.cancels.carried(data, flow, (ours.edge, ours.boot), id_, now)
+
+    def relayed(self, number: int, reply: dict[str, object] | None, now: float) -> None:
+        """rtpengine's answer to a `Media`; None: there was none."""
+        self.proxy.relaying.relayed(number, reply, now)
+
+    def unfound(self, id_: str, now: float) -> None:
+        """No other edge knows the INVITE of what was sought; it may still come here (CHECKLIST E06)."""
+
+    def _parsed(self, data: bytes) -> Request | Response | None:
+        try:
+            return parse_datagram(data)
+        except ParseError as error:
+            self._answers.drop(f"handed-{error.name}")
+            return None
+
+    def replied(self, replies: Iterable[Reply], now: float) -> None:
+        """Answers to commands of this boot, in any order; each may come twice or too late."""
+        for reply in replies:
+            transaction = self.transactions.answered(reply.id)
+            if transaction is not None and isinstance(reply, Registered):
+                self._registering.registered(transaction, reply, now)
+                self._remember(transaction, reply, now)
+            elif transaction is not None and isinstance(reply, Refused):
+                self._registering.refused(transaction, reply, now)
+            elif isinstance(reply, Authenticated | Found | Refused):
+                self.calls.replied(reply, now)
+            else:
+                self._answers.drop("late-reply")
+
+    def awaits(self, id_: str) -> bool:
+        """Whether the answer to a command is still of use."""
+        return self.transactions.awaits(id_) or id_ in self.calls.asked or id_.startswith(LOST)
+
+    def unpublished(self, ids: Iterable[str], now: float) -> None:
+        """The log did not take these commands."""
+        ids = list(ids)
+        self._registering.unpublished(ids, now)
+        self.calls.unpublished(ids, now)
+
+    def unsent(self, failures: Iterable[tuple[str, int]], now: float) -> None:
+        """What was sent with these ids (branches) did not leave: 430, its connection is gone; 503, anything else."""
+        for id_, status in failures:
+            if self.calls.failures.only_lost(id_, status, now):
+                continue
+            client = self._layer.failed(id_, now)
+            if client is None:
+                self.calls.acks.unsent(id_, now)
+            else:
+                self._answers.drop(f"unsent-{status}")
+                if not self.probes.lost(client.user, now):
+                    self.calls.failures.unsent(client, status, now)
+
+    def located(self, number: int, found: Located, now: float) -> None:
+        """The answer to a `LookUp`."""
+        self.calls.destinations.located(number, found, now)
+
+    def resolved(self, number: int, hops: list[NextHop], now: float) -> None:
+        """The answer to a `Resolve`."""
+        if not self.probes.resolved(number, hops, now):
+            self.calls.destinations.resolved(number, hops, now)
+
+    def closed(self, flow: Flow, now: float) -> None:
+        """A connection is closed: if a phone had registered by it, the log is told (CHECKLIST N11, W08)."""
+        answers = self._answers
+        self.calls.failures.closed(flow, now)
+        answers.actions.gone += self.calls.cancels.closed(flow)
+        deadline = answers.clock.at(now) + int(answers.settings.reply_seconds * 1000)
+        for aor, user in self._flows.pop(flow, {}).items():
+            answers.drop("flow-lost")
+            id_ = f"{LOST}{answers.command_id()}"
+            lost = FlowLost(id_, ReplyTo(self._edge, self._boot, deadline), user, aor, self._tokens.names(flow).path)
+            answers.actions.publishes.append(Publish(id_, user, encode(lost)))
+
+    def edges(self, live: Iterable[tuple[str, str]], now: float) -> None:
+        """Which other edges live, each with its life."""
+        self.calls.edges(frozenset(live), now)
+
+    def edge_lost(self, edge: str, boot: str, now: float) -> None:
+        """The connection to another edge is gone: it is taken for dead."""
+        self.calls.edges(self.proxy.forwarding.neighbours - {(edge, boot)}, now)
+
+    def next_timer(self) -> float | None:
+        """When `on_time` is next of use; None while nothing waits."""
+        timers = (
+            self.transactions.next_timer(),
+            self._layer.next_timer(),
+            self.calls.next_timer(),
+            self.probes.next_timer(),
+            self._keepalives.next_timer(),
+        )
+        return min((timer for timer in timers if timer is not None), default=None)
+
+    def on_time(self, now: float) -> None:
+        """Does what is due."""
+        self._registering.on_time(now)
+        for client in self._layer.on_time(now):
+            if not self.probes.lost(client.user, now):
+                self.calls.failures.timed_out(client, now)
+        self.calls.on_time(now)
+        self.probes.on_time(now)
+        for flow in self._keepalives.due(now):
+            branch = self._branches.make("ping")
+            self._answers.actions.sends.append(
+                Send(flow, ping(flow, branch, self.proxy.forwarding.sent_by(flow)), flow.remote_port)
+            )
+
+    # --- messages -------------------------------------------------------------------------------------------------
+
+    def _message(
+        self, message: Request | Response, caller: Hop, now: float, size: int, *, handed: bool = False
+    ) -> None:
+        if isinstance(message, Response):
+            self._response(message, caller, now, handed=handed)
+            return
+        try:
+            if message.method == "REGISTER":
+                self._register(message, caller, now, size)
+            else:
+                serving = self.serving and not self.log_away
+                self.calls.request(message, caller, now, size, serving=serving)
+        except ParseError as error:
+            error.message = message
+            self._answers.unreadable(error, caller.flow, size)
+
+    def _unreadable(self, error: ParseError, caller: Hop, now: float, size: int) -> None:
+        """What breaks the protocol: a request is answered, a response ends what it was for."""
+        if isinstance(error.message, Response):
+            self._answers.drop(error.name)
+            self._response(proxy.unfit(error.message), caller, now, handed=False)
+        else:
+            self._answers.unreadable(error, caller.flow, size)
+
+    def _register(self, request: Request, caller: Hop, now: float, size: int) -> None:
+        target = request.parsed_uri
+        if target.is_sip and self._answers.served(target.host, caller.flow) is None and exhausted(request):
+            self._answers.stateless(request, caller.flow, size, 483)
+            return
+        self._registering.request(request, caller.flow, now, size, serving=self.serving)
+
+    def _response(self, response: Response, caller: Hop, now: float, *, handed: bool) -> None:
+        """To the transaction that the branch names, wherever it is (CHECKLIST T08, E05, E11, X10)."""
+        answers = self._answers
+        try:
+            via = response.via
+        except ParseError:
+            answers.drop("response-without-via")
+            return
+        ours = self._branches.verify(via.branch)
+        if ours is None:
+            foreign = not answers.us.has(via.host, caller.flow, via.port)
+            answers.drop("foreign-response" if foreign else "unexpected-response")
+            return
+        if ours.loop == "ping":
+            answers.drop("keepalive-answer")
+            return
+        if (ours.edge, ours.boot) == (self._edge, self._boot):
+            heard, client = self._layer.response(via.branch, response, now)
+            if heard is Heard.PASS and client is not None:
+                if not self.probes.heard(client.user, response, now):
+                    self.proxy.response(client, response, now)
+            elif heard is Heard.UNMATCHED:
+                answers.drop("unmatched-response")
+            return
+        if not handed and (ours.edge, ours.boot) in self.proxy.forwarding.neighbours:
+            answers.actions.forwards.append(Forward(ours.edge, ours.boot, caller.flow, response.encode()))
+        elif response.status // 100 == 2 and proxy.is_of(response, "INVITE"):
+            self._orphan(response)
+        else:
+            answers.drop("response-of-a-dead-edge")
+
+    def _orphan(self, response: Response) -> None:
+        """A 2xx whose edge is dead goes on by the next Via: the call stands (DESIGN, "A dead edge's set-ups")."""
+        upward = proxy.without_top_via(response)
+        try:
+            via = None if upward is None else upward.via
+        except ParseError:
+            via = None
+        if upward is None or via is None:
+            self._answers.drop("response-without-via")
+            return
+        host, port = via.received or via.host.strip("[]"), via.rport or via.port or 5060
+        if parsed(host) is None or self.proxy.refuses(host):
+            self._answers.drop("orphaned-2xx-denied")
+            return
+        hop = self.proxy.forwarding.outward(via.transport.lower(), host, port)
+        self._answers.drop("orphaned-2xx")
+        self._answers.send(response.status, hop.flow, port, upward.encode())
+
+    def _stun(self, data: bytes, flow: Flow) -> None:
+        answer = stun.binding_response(data, flow.remote_host, flow.remote_port)
+        if answer is None:
+            self._answers.drop("stun-ignored")
+        else:
+            self._answers.actions.sends.append(Send(flow, answer, flow.remote_port))
+
+    def _remember(self, transaction: Transaction, reply: Registered, now: float) -> None:
+        """Which flows are phones': pinged on UDP, told of when a connection ends."""
+        flow = transaction.flow
+        until = max((b.expires for b in reply.bindings if b.path and b.path[0] == transaction.path), default=0)
+        left = (until - self._answers.clock.at(now)) / 1000
+        if flow.reliable:
+            if left <= 0:
+                self._flows.get(flow, {}).pop(transaction.aor, None)
+            elif flow in self._flows or len(self._flows) < REGISTERED:
+                aors = self._flows.setdefault(flow, {})
+                if len(aors) < PER_FLOW:
+                    aors[transaction.aor] = transaction.user
+        elif left > 0:
+            if not self._keepalives.registered(flow, now + left, now) and self._answers.settings.keepalive_seconds:
+                self._answers.drop("too-many-keepalives")
+        else:
+            self._keepalives.ended(flow)

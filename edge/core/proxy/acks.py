@@ -1,0 +1,143 @@
+"""ACKs to 2xx responses: each is a request of its own, without a transaction (RFC 3261 section 16.11). PURE.
+
+Nothing answers an ACK. That it was lost shows when it comes again: who sends it has heard the 2xx again. Then it goes
+by what else is known, too; and so does one whose connection turns out to be gone.
+"""
+
+from collections import OrderedDict
+from functools import partial
+
+from edge.core.actions import Send
+from edge.core.answers import Answers
+from edge.core.flow import SECURE
+from edge.core.media.relay import has_sdp, leg_in, with_body
+from edge.core.proxy.forwarding import Proxy
+from edge.core.proxy.remote import Lead, Remote, end_of
+from edge.core.proxy.route import Routed
+from edge.core.proxy.target_set import Target
+from edge.core.proxy.waiting import rows_that_go_on
+from edge.core.tokens.branch import Branches
+from edge.core.tokens.record_route import Dialog, Hop
+from sipcore import proxy
+from sipcore.message import Request, with_received
+
+SENT = 500
+"""ACKs that are remembered until the next ones, to be sent elsewhere if their connection was gone."""
+COME = 5_000
+"""Of how many ACKs it is remembered that they came."""
+
+
+class Ack:
+    """One ACK on its way to one target."""
+
+    __slots__ = ("caller", "otherwise", "request", "target", "tried")
+
+    def __init__(self, request: Request, caller: Hop, target: Target, otherwise: Lead | None = None) -> None:
+        self.request = request
+        self.caller = caller
+        self.target = target
+        self.tried = 0
+        """How many of the target's ways have been."""
+        self.otherwise = otherwise
+        """What is left if none can be gone."""
+
+
+class Acks:
+    """The ACKs of one edge that go on."""
+
+    def __init__(self, answers: Answers, branches: Branches, proxy_: Proxy, remote: Remote) -> None:
+        self._answers = answers
+        self._branches = branches
+        self._proxy = proxy_
+        self._remote = remote
+        self._realms = tuple(answers.settings.algorithms)
+        self._sent: OrderedDict[str, Ack] = OrderedDict()
+        """By branch, those sent by a connection."""
+        self._come: OrderedDict[tuple[str, int, str, str], None] = OrderedDict()
+        """Call-ID, CSeq and both tags of those that came."""
+
+    def within(self, request: Request, caller: Hop, routed: Routed, dialog: Dialog, now: float) -> None:
+        """To the other end of its dialog."""
+        leg = leg_in(dialog, request, to_callee=routed.to_callee)
+        sent = self._as_it_goes_on(request, caller)
+        if leg is None or not has_sdp(sent):
+            self._lead(sent, caller, routed, dialog, now)
+            return
+
+        def rewritten(body: bytes | None, at: float) -> None:
+            self._lead(sent if body is None else with_body(sent, body), caller, routed, dialog, at)
+
+        by_caller = (request.from_.tag or "") == leg.from_tag
+        self._proxy.relaying.answer(sent, leg, by_caller=by_caller, then=rewritten)
+
+    def by(self, request: Request, caller: Hop, target: Target, now: float) -> None:
+        """To a target that its Route names."""
+        self._send(Ack(self._as_it_goes_on(request, caller), caller, target), now)
+
+    def unsent(self, branch: str, now: float) -> None:
+        """What was sent with this branch did not leave; it may have been an ACK."""
+        ack = self._sent.pop(branch, None)
+        if ack is not None:
+            self._send(ack, now)
+
+    def _as_it_goes_on(self, request: Request, caller: Hop) -> Request:
+        sent = Request("ACK", request.uri, rows_that_go_on(request, "", self._realms), request.body)
+        return with_received(sent, caller.flow.remote_host, caller.flow.remote_port)
+
+    def _lead(self, request: Request, caller: Hop, routed: Routed, dialog: Dialog, now: float) -> None:
+        lead, otherwise = self._remote.lead(end_of(request, routed, dialog), routed)
+
+        def go(target: Target, at: float) -> None:
+            self._send(Ack(request, caller, target, otherwise), at)
+
+        lead(go, now)
+        if self._comes_again(request) and otherwise is not None:
+            otherwise(go, now)
+
+    def _comes_again(self, request: Request) -> bool:
+        key = request.call_id, request.cseq.number, request.from_.tag or "", request.to.tag or ""
+        if key in self._come:
+            return True
+        self._come[key] = None
+        if len(self._come) > COME:
+            self._come.popitem(last=False)
+        return False
+
+    def _send(self, ack: Ack, now: float) -> None:
+        target = ack.target
+        while ack.tried < len(target.ways):
+            way = target.ways[ack.tried]
+            ack.tried += 1
+            hop, _ = self._proxy.forwarding.reachable(way.hop, ack.caller.flow, now)
+            if hop is None:
+                continue
+            if target.uri[:5].lower() == "sips:" and hop.flow.transport not in SECURE:
+                self._answers.drop("sips-in-clear")
+                return
+            self._send_by(ack, hop, way.port)
+            return
+        otherwise, ack.otherwise = ack.otherwise, None
+        if otherwise is None:
+            self._answers.drop("flow-gone")
+        else:
+            otherwise(partial(self._instead, ack), now)
+
+    def _instead(self, ack: Ack, target: Target, now: float) -> None:
+        if target.ways == ack.target.ways:
+            self._answers.drop("flow-gone")
+        else:
+            self._send(Ack(ack.request, ack.caller, target), now)
+
+    def _send_by(self, ack: Ack, hop: Hop, port: int) -> None:
+        target = ack.target
+        branch = self._branches.make(proxy.loop_digest(ack.request))
+        sent = proxy.proxied(
+            ack.request, target.uri, self._proxy.forwarding.via(hop.flow, branch), routes=target.routes
+        )
+        edge, boot = ("", "") if hop.edge == self._answers.edge else (hop.edge, hop.boot)
+        id_ = branch if hop.flow.reliable else ""
+        self._answers.actions.sends.append(Send(hop.flow, sent.encode(), port, edge, boot, id_))
+        if id_:
+            self._sent[branch] = ack
+            if len(self._sent) > SENT:
+                self._sent.popitem(last=False)

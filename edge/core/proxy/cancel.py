@@ -1,0 +1,200 @@
+"""CANCEL, and ACK of failures, wherever they fall (RFC 3261 section 9.2, 16.10; DESIGN section 8). PURE.
+
+Nothing in a CANCEL of a phone names the edge that has its INVITE. So what matches nothing here is sought at all live
+edges, waits half a second for its INVITE, and then is answered by what is known of edges that died.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from edge.core.actions import Seek, Send
+from edge.core.answers import Answers
+from edge.core.flow import Flow
+from edge.core.proxy.context import Context
+from edge.core.proxy.forwarding import Proxy
+from edge.core.tokens.record_route import Hop
+from sipcore import hop_by_hop
+from sipcore.errors import ParseError
+from sipcore.message import Request, Row
+from sipcore.parser import parse_datagram
+from sipcore.proxy import has_to_tag
+from sipcore.transactions import Known, Server, Transactions
+
+HELD = 0.5
+"""Seconds that a CANCEL waits for its INVITE (CHECKLIST E06)."""
+SOUGHT = 10_000
+"""CANCELs that wait at one time."""
+CARRIED = 20_000
+CARRIED_BYTES = 64 * 1024 * 1024
+"""INVITEs of other edges that are remembered, and their octets."""
+CARRIED_SECONDS = 200.0
+"""A little more than Timer C: by then none of them rings any more."""
+DEAD_EDGES = 1_000
+TRUSTED = 1 << 20
+"""As the size of what is answered: who cancels had his INVITE accepted, or gets two short lines."""
+
+
+class Cancels:
+    """All CANCELs of one edge."""
+
+    def __init__(
+        self, answers: Answers, layer: Transactions, proxy: Proxy, cancelled: Callable[[Context], None]
+    ) -> None:
+        """`cancelled` is told of a context before its attempts are cancelled."""
+        self._answers = answers
+        self._layer = layer
+        self._proxy = proxy
+        self._told = cancelled
+        self._waiting: dict[str, tuple[Request, Hop]] = {}
+        self._held: deque[tuple[float, str]] = deque()
+        self._carried: deque[tuple[float, tuple[str, str], Flow, bytes, str]] = deque()
+        self._carried_bytes = 0
+        self._by_connection: dict[Flow, dict[str, None]] = {}
+        """The ids of those that went by a connection."""
+        self._dead: dict[tuple[str, str], float] = {}
+        """Edges that died, and when: their INVITEs are nobody's."""
+
+    # --- here -----------------------------------------------------------------------------------------------------
+
+    def cancel(self, request: Request, known: Known, invite: Server | None, caller: Hop, now: float) -> None:
+        """A CANCEL, and what the transaction layer knows of it."""
+        if known is Known.INVITE and invite is not None:
+            self._cancelled(invite, request, caller, now)
+            return
+        if len(self._waiting) >= SOUGHT:
+            self._answer(request, caller, 481)
+            return
+        id_ = self._answers.command_id()
+        self._waiting[id_] = (request, caller)
+        self._held.append((now + HELD, id_))
+        if self._proxy.forwarding.neighbours:
+            self._answers.actions.seeks.append(Seek(id_, caller.flow, request.encode()))
+
+    def ack(self, request: Request, caller: Hop) -> None:
+        """An ACK of a failure, whose INVITE is not here: to whoever has it."""
+        self._answers.drop("unexpected-ack")
+        if self._proxy.forwarding.neighbours and not caller.edge:
+            self._answers.actions.seeks.append(Seek(self._answers.command_id(), caller.flow, request.encode()))
+
+    def _cancelled(self, invite: Server, request: Request, caller: Hop, now: float) -> None:
+        """200 to the CANCEL, with the To tag of its INVITE's answer (section 9.2); then what rings is cancelled."""
+        context = invite.user
+        if isinstance(context, Context):
+            self._answer(_tagged(request, self._proxy.to_tag(context)), caller, 200)
+            self._told(context)
+            self._proxy.cancel(context, now, [row for row in request.rows if row.name == "reason"])
+        else:
+            self._answer(request, caller, 200)
+
+    def _answer(self, request: Request, caller: Hop, status: int) -> None:
+        self._answers.stateless_to(request, caller, TRUSTED, status)
+
+    # --- at other edges -------------------------------------------------------------------------------------------
+
+    def sought(self, request: Request, caller: Hop, now: float) -> bool:
+        """A CANCEL or ACK that fell on another edge: whether its INVITE is ours, and then it is done with."""
+        known, server = self._layer.find(request, now)
+        if request.method == "CANCEL":
+            if known is Known.INVITE and server is not None:
+                self._cancelled(server, request, caller, now)
+            else:
+                self._cancel_carried(request, now)
+        return known is not Known.NEW
+
+    def found_elsewhere(self, id_: str) -> None:
+        """Another edge has taken what was sought."""
+        self._waiting.pop(id_, None)
+
+    def carried(self, data: bytes, flow: Flow, edge: tuple[str, str], id_: str, now: float) -> None:
+        """We send an INVITE to a phone of ours for another edge: if that dies, we alone can cancel it.
+
+        And if the connection that it went by closes, we alone know.
+        """
+        self._carried.append((now, edge, flow, data, id_))
+        self._carried_bytes += len(data)
+        if flow.connection and id_:
+            self._by_connection.setdefault(flow, {})[id_] = None
+        while self._carried and (
+            self._carried[0][0] + CARRIED_SECONDS < now
+            or len(self._carried) > CARRIED
+            or self._carried_bytes > CARRIED_BYTES
+        ):
+            _, _, old, octets, old_id = self._carried.popleft()
+            self._carried_bytes -= len(octets)
+            if old_id and (ids := self._by_connection.get(old)) is not None:
+                ids.pop(old_id, None)
+                if not ids:
+                    del self._by_connection[old]
+
+    def closed(self, flow: Flow) -> Iterable[str]:
+        """A connection of ours is closed: the ids of what other edges have sent by it."""
+        return self._by_connection.pop(flow, ())
+
+    def _cancel_carried(self, request: Request, now: float) -> None:
+        """Cancels what we sent for an edge that died, if it is this CANCEL's call (Y38)."""
+        if not self._has_dead(now):
+            return
+        call_id, number, tag = request.call_id, request.cseq.number, request.from_.tag
+        for _, edge, flow, data, _ in self._carried:
+            if edge not in self._dead or call_id.encode("utf-8", "surrogateescape") not in data:
+                continue
+            try:
+                invite = parse_datagram(data)
+            except ParseError:
+                continue  # not even ours to cancel
+            same = (invite.call_id, invite.cseq.number, invite.from_.tag) == (call_id, number, tag)
+            if isinstance(invite, Request) and same:
+                port = 0 if flow.reliable else flow.remote_port
+                self._answers.drop("orphaned-branch-cancelled")
+                self._answers.actions.sends.append(Send(flow, hop_by_hop.cancel(invite).encode(), port))
+
+    # --- nowhere --------------------------------------------------------------------------------------------------
+
+    def edge_died(self, edge: tuple[str, str], now: float) -> None:
+        """An edge is gone with all its transactions."""
+        self._dead.pop(edge, None)  # the order is that of death
+        self._dead[edge] = now
+        if len(self._dead) > DEAD_EDGES:
+            del self._dead[next(iter(self._dead))]
+
+    def _has_dead(self, now: float) -> bool:
+        """Whether an edge has died whose calls may still ring."""
+        while self._dead and next(iter(self._dead.values())) + CARRIED_SECONDS <= now:
+            del self._dead[next(iter(self._dead))]
+        return bool(self._dead)
+
+    def next_timer(self) -> float | None:
+        """When `on_time` is next of use."""
+        return self._held[0][0] if self._held else None
+
+    def on_time(self, now: float) -> None:
+        """Answers the CANCELs whose INVITE has not come."""
+        while self._held and self._held[0][0] <= now:
+            waiting = self._waiting.pop(self._held.popleft()[1], None)
+            if waiting is not None:
+                self._unfound(*waiting, now)
+
+    def _unfound(self, request: Request, caller: Hop, now: float) -> None:
+        """Nobody knows the INVITE of this CANCEL (X14, Y38)."""
+        known, server = self._layer.find(request, now)
+        if known is Known.INVITE and server is not None:  # it came after its CANCEL
+            self._cancelled(server, request, caller, now)
+            return
+        if not self._has_dead(now):
+            self._answer(request, caller, 481)
+            return
+        # An edge has died, perhaps with this INVITE: the caller hears that its call has ended.
+        self._answers.drop("orphaned-cancel")
+        self._cancel_carried(request, now)
+        self._answer(request, caller, 200)
+        number = f"{request.cseq.number} INVITE"
+        rows = [row._replace(value=number) if row.name == "cseq" else row for row in request.rows]
+        self._answer(Request("INVITE", request.uri, rows), caller, 487)
+
+
+def _tagged(request: Request, tag: str) -> Request:
+    """The request as it would be answered with this To tag; one that has a tag keeps it."""
+    if has_to_tag(request):
+        return request
+    rows = [Row(*row[:2], f"{row.value};tag={tag}") if row.name == "to" else row for row in request.rows]
+    return Request(request.method, request.uri, rows)

@@ -1,0 +1,133 @@
+"""Response contexts: what the proxy keeps of a request that it has forked (RFC 3261 section 16). PURE.
+
+One context is one request; one attempt is one client transaction of it.
+"""
+
+from collections.abc import Callable, Sequence
+
+from edge.core.media.relay import Leg
+from edge.core.proxy.target_set import Target
+from edge.core.tokens.record_route import Hop
+from sipcore.message import Request, Response, Row
+from sipcore.transactions import Client, Server
+from sipcore.uri import Uri
+
+
+class Context:
+    """A response context: one received request, its attempts, and the final responses that came (section 16.7)."""
+
+    __slots__ = (
+        "answer_by",
+        "aor",
+        "call_id",
+        "caller",
+        "caller_gone",
+        "cancelled",
+        "domain",
+        "elsewhere",
+        "final",
+        "finals",
+        "leg",
+        "live",
+        "look_up",
+        "no_more",
+        "parties",
+        "path",
+        "q",
+        "request",
+        "route_token",
+        "rows",
+        "secure",
+        "seen",
+        "server",
+        "tag",
+        "to_tag",
+        "waiting",
+    )
+
+    def __init__(self, request: Request, server: Server, caller: Hop) -> None:
+        self.request = request
+        self.server = server
+        self.caller = caller
+        """Whence it came, with the edge whose flow it is."""
+        self.caller_gone = False
+        """Whether that was a connection that has closed since."""
+        self.rows: Sequence[Row] = request.rows
+        """The rows that go on."""
+        self.call_id = request.call_id
+        self.tag = request.from_.tag or ""
+        self.to_tag = ""
+        """Of the responses that the caller has had, the first with one; those of our own have it too."""
+        self.secure = request.uri[:5].lower() == "sips:"
+        """Whether what it asks for is a sips: URI (RFC 5630 section 5.3)."""
+        self.route_token = True
+        """Whether the dialog that it begins keeps us on its way."""
+        self.domain = ""
+        """Whose rules hold for its media; "" within a dialog."""
+        self.leg: Leg | None = None
+        """How rtpengine knows the dialog that it belongs to, if its media is relayed."""
+        self.aor = ""
+        """Whose new bindings join while it rings; "" for none (Y10)."""
+        self.parties = ("", "")
+        """The AORs of caller and callee in the dialog that it begins; "" for who is none of our users."""
+        self.elsewhere: Callable[[float], None] | None = None
+        """What is done once if the flow that it was sent by is gone."""
+        self.path = False
+        """Whether its Route named the flow: who did so hears that it is gone (RFC 5626 section 5.3.1)."""
+        self.look_up = 0
+        """The number of the look-up that is under way for it; 0: none."""
+        self.waiting: list[list[Target]] = []
+        """Targets of lower q, tried when those before have failed."""
+        self.q = 1.0
+        """That of the targets that are tried."""
+        self.live: dict[str, Attempt] = {}
+        self.seen: list[tuple[Uri, Hop]] = []
+        """What has been tried: Request-URIs, and where each went."""
+        self.finals: list[Response] = []
+        self.final = 0
+        self.cancelled = False
+        self.answer_by = 0.0
+        """Until when the answers of those that were cancelled are waited for; monotonic seconds."""
+        self.no_more = False
+        """No new attempt is made: it was answered, declined by 6xx, or cancelled."""
+
+    @property
+    def is_invite(self) -> bool:
+        """Whether it rings."""
+        return self.request.method == "INVITE"
+
+
+class Attempt:
+    """One client transaction of a context."""
+
+    __slots__ = (
+        "branch",
+        "client",
+        "context",
+        "gives_up",
+        "gone",
+        "hop",
+        "index",
+        "leg",
+        "offered",
+        "provisional",
+        "target",
+    )
+
+    def __init__(self, context: Context, target: Target, index: int, hop: Hop, branch: str) -> None:
+        self.context = context
+        self.target = target
+        self.index = index
+        """Which of the target's ways it is."""
+        self.hop = hop
+        self.branch = branch
+        self.client: Client | None = None
+        self.gives_up = 0.0
+        """Timer C, or the end of what is tried in spite of a loss; monotonic seconds, 0: never."""
+        self.gone = False
+        """Whether the connection that it went by has closed since."""
+        self.provisional = False
+        self.leg = context.leg
+        """How rtpengine knows it, if its media is relayed."""
+        self.offered = False
+        """Whether rtpengine holds ports for it."""

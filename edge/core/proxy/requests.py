@@ -1,0 +1,247 @@
+"""Requests other than REGISTER, each to what knows what is to be done with it (RFC 3261 sections 16.3, 16.4). PURE.
+
+    retransmission, ACK of a failure, CANCEL --> the transaction that it belongs to (`edge.core.proxy.cancel`)
+    a Route token of ours that fits --> the other end of the dialog: no challenge, no look-up
+    a Path of ours in a Route, from a listed peer --> the flow that it names
+    all else --> who may (`edge.core.proxy.admission`), then where to (`edge.core.proxy.targets`), then `edge.core.proxy.forwarding`
+
+A request that nothing else answers is answered here: none stays without a final response (CHECKLIST Y34).
+"""
+
+from collections.abc import Iterable
+
+from edge.core import response
+from edge.core.answers import ALLOW, CAPABILITIES, Answers, exhausted, unsupported
+from edge.core.proxy.acks import Acks
+from edge.core.proxy.admission import Admission
+from edge.core.proxy.cancel import Cancels
+from edge.core.proxy.failures import Failures
+from edge.core.proxy.forwarding import Proxy
+from edge.core.proxy.remote import Remote
+from edge.core.proxy.route import Routed, Routes
+from edge.core.proxy.target_set import Target, Way, port_of
+from edge.core.proxy.targets import Destinations
+from edge.core.proxy.waiting import Asked, opened, rows_that_go_on, shed
+from edge.core.proxy.within import Within
+from edge.core.tokens.branch import Branches
+from edge.core.tokens.path import FlowTokens, Named
+from edge.core.tokens.record_route import DialogTokens, Hop
+from events.replies import Authenticated, Found, Refused
+from sipcore import proxy
+from sipcore.message import Request
+from sipcore.transactions import Known, Transactions
+from sipcore.uri import Uri
+
+NOT_SERVED = frozenset({"SUBSCRIBE", "PUBLISH"})
+"""Event packages at a user's AOR are the server's to serve, and we serve none (CHECKLIST Y37)."""
+ABSORBED = (Known.RETRANSMISSION, Known.ACKED)
+ALLOW_EVENTS = "Allow-Events: refer\r\n"
+"""The one package whose NOTIFYs pass here: within the dialog of a REFER."""
+
+
+class Calls:
+    """All requests of one edge but REGISTER."""
+
+    def __init__(
+        self,
+        answers: Answers,
+        branches: Branches,
+        dialogs: DialogTokens,
+        tokens: FlowTokens,
+        layer: Transactions,
+        proxy_: Proxy,
+    ) -> None:
+        self._answers = answers
+        self._settings = answers.settings
+        self._branches = branches
+        self._routes = Routes(answers, dialogs, tokens)
+        self._layer = layer
+        self._proxy = proxy_
+        self._realms = tuple(answers.settings.algorithms)
+        self.asked = Asked(answers.settings.reply_seconds)
+        self.destinations = Destinations(answers, tokens, proxy_, self.asked)
+        self.failures = Failures(answers, layer, proxy_)
+        self.cancels = Cancels(answers, layer, proxy_, self.asked.forget)
+        remote = Remote(answers, dialogs, tokens, proxy_, self.destinations)
+        self.within = Within(answers, layer, proxy_, remote)
+        self.acks = Acks(answers, branches, proxy_, remote)
+        self._admission = Admission(answers, layer, proxy_, self.asked, self.destinations)
+
+    @property
+    def transactions(self) -> int:
+        """How many there are, those that only absorb repetitions included."""
+        return len(self._layer)
+
+    # --- in -------------------------------------------------------------------------------------------------------
+
+    def request(self, request: Request, caller: Hop, now: float, size: int, *, serving: bool) -> None:
+        """A request that is not REGISTER; ParseError where it breaks the protocol.
+
+        `caller` is the flow that it came by, with its edge where another edge handed it over.
+        """
+        known, server = self._layer.find(request, now)
+        if known in ABSORBED:
+            self._answers.drop("ack" if request.method == "ACK" else "retransmission")
+        elif request.method == "CANCEL":
+            self.cancels.cancel(request, known, server, caller, now)
+        elif request.method == "ACK":
+            self._ack(request, caller, now)
+        else:
+            self._new(request, caller, now, size, serving=serving)
+
+    def _new(self, request: Request, caller: Hop, now: float, size: int, *, serving: bool) -> None:
+        """Validation (section 16.3), and what needs no target."""
+        answers, flow = self._answers, caller.flow
+        routed = self._routes.taken_off(request, flow, now)
+        target = answers.parse_uri(routed.uri)
+        to_us = target.user is None and answers.us.named_by(target, flow) and not routed.routes
+        if exhausted(request) and not (to_us and request.method == "OPTIONS"):
+            answers.stateless_to(request, caller, size, 483)
+        elif missing := proxy.unsupported(request, "proxy-require", ()):
+            answers.stateless_to(request, caller, size, 420, rows=f"Unsupported: {', '.join(missing)}\r\n")
+        elif self._loops(request):
+            answers.stateless_to(request, caller, size, 482)
+        elif routed.dialog is not None:
+            self.within.request(request, caller, routed, routed.dialog, now, size)
+        elif routed.named is not None and self._settings.is_peer(flow.remote_host):
+            self._by_path(request, caller, routed, routed.named, now, size)
+        elif not target.is_sip and target.scheme != "tel":
+            answers.stateless_to(request, caller, size, 416)
+        elif to_us:
+            self._to_us(request, caller, size)
+        else:
+            self._outside(request, caller, routed, target, now, size, serving=serving)
+
+    def _outside(
+        self, request: Request, caller: Hop, routed: Routed, target: Uri, now: float, size: int, *, serving: bool
+    ) -> None:
+        """Outside a dialog, or within one that nobody can prove (CHECKLIST Y35)."""
+        answers = self._answers
+        peer = self._settings.is_peer(caller.flow.remote_host)
+        served = answers.served(target.host, caller.flow, target.port) if target.is_sip else None
+        if (routed.foreign_token or routed.named) and not proxy.has_to_tag(request):
+            answers.stateless_to(request, caller, size, 403, "Route Not Allowed")  # N05
+        elif routed.routes and not peer and not proxy.has_to_tag(request):
+            answers.stateless_to(request, caller, size, 403, "Route Not Allowed")  # Y07
+        elif request.method in NOT_SERVED and served:
+            answers.stateless_to(request, caller, size, 489, rows=ALLOW_EVENTS)
+        elif request.method == "NOTIFY" and not peer:
+            answers.stateless_to(request, caller, size, 403)
+        else:
+            self._admission.request(request, caller, target, served, now, size, peer=peer, serving=serving)
+
+    def _by_path(self, request: Request, caller: Hop, routed: Routed, named: Named, now: float, size: int) -> None:
+        """By the flow that a Path of ours names, which a proxy has read beside the Contact (RFC 3327 section 5.3)."""
+        if shed(request, caller, size, self._answers, self._layer):
+            return
+        context = opened(request, caller, self._answers, self._layer, now)
+        context.path = True
+        callee = self._answers.aor(request.to.parsed_uri, caller.flow) or ""
+        context.parties = ("", callee)
+        context.domain = callee.rpartition("@")[2] or self._settings.default_domain
+        context.rows = rows_that_go_on(context.request, "", self._realms)
+        self._proxy.begin(context, (_by_flow(named, routed),), now)
+
+    def _to_us(self, request: Request, caller: Hop, size: int) -> None:
+        """What is asked of the edge itself (RFC 3261 section 11.2, 8.2.1; CHECKLIST R28, Y01)."""
+        answers = self._answers
+        if request.method == "INVITE":
+            answers.stateless_to(request, caller, size, 484)
+        elif missing := unsupported(request):
+            answers.stateless_to(request, caller, size, 420, rows=missing)
+        elif request.method == "OPTIONS":
+            answers.stateless_to(request, caller, size, 200, rows=CAPABILITIES)
+        elif request.method in NOT_SERVED:
+            answers.stateless_to(request, caller, size, 489, rows=ALLOW_EVENTS)
+        else:
+            answers.stateless_to(request, caller, size, 405, rows=ALLOW)
+
+    def _loops(self, request: Request) -> bool:
+        """Whether the request has been here with the same target (RFC 5393 section 4.2; Y03)."""
+        loop = ""
+        for via in request.vias:
+            ours = self._branches.verify(via.branch)
+            if ours is not None:
+                loop = loop or proxy.loop_digest(request)
+                if ours.loop == loop:
+                    return True
+        return False
+
+    def _ack(self, request: Request, caller: Hop, now: float) -> None:
+        """An ACK to a 2xx goes its way without a transaction; one to our stateless refusal ends here (X12, X01)."""
+        if request.to.tag == response.to_tag(self._answers.tag_key, request):
+            self._answers.drop("ack")
+            return
+        if exhausted(request):
+            self._answers.drop("ack-exhausted")
+            return
+        routed = self._routes.taken_off(request, caller.flow, now)
+        if routed.dialog is not None:
+            self.acks.within(request, caller, routed, routed.dialog, now)
+            return
+        if routed.named is not None and self._settings.is_peer(caller.flow.remote_host):
+            self.acks.by(request, caller, _by_flow(routed.named, routed), now)
+        # Of a failure that another edge answered, or of a dialog that never was.
+        self.cancels.ack(request, caller)
+
+    # --- replies and time -----------------------------------------------------------------------------------------
+
+    def replied(self, reply: Authenticated | Found | Refused, now: float) -> None:
+        """The answer to a command that a call waits for."""
+        call = self.asked.answered(reply.id)
+        if call is None:
+            self._answers.drop("late-reply")
+        elif isinstance(reply, Authenticated):
+            self._admission.authenticated(call, reply, now)
+        elif isinstance(reply, Found):
+            self.destinations.found(call, reply.aor, now)
+        elif call.allowed:  # who is called could not be found out
+            self._proxy.unavailable(call.context, now)
+        else:
+            self._admission.refused(call, reply, now)
+
+    def unpublished(self, ids: Iterable[str], now: float) -> None:
+        """The log did not take these commands."""
+        for id_ in ids:
+            call = self.asked.answered(id_)
+            if call is None:
+                continue
+            self._answers.drop("unpublished")
+            if call.allowed:
+                self._proxy.unavailable(call.context, now)
+            else:
+                self.destinations.by_binding(call, now)
+
+    def next_timer(self) -> float | None:
+        """When `on_time` is next of use."""
+        timed = (self.asked, self.cancels, self.destinations, self.within)
+        times = (self.failures.next_look(), *(each.next_timer() for each in timed))
+        return min((time for time in times if time is not None), default=None)
+
+    def on_time(self, now: float) -> None:
+        """Does what is due: deadlines of replies, CANCELs without INVITE, ringing calls."""
+        for call in self.asked.overdue(now):
+            self._answers.drop("deadline")
+            self._proxy.unavailable(call.context, now)
+        self.cancels.on_time(now)
+        self.destinations.on_time(now)
+        self.within.on_time(now)
+        look = self.failures.next_look()
+        if look is not None and look <= now:
+            self.failures.on_time(now)
+            self.destinations.look_again(self._proxy.ringing, now)
+
+    def edges(self, live: frozenset[tuple[str, str]], now: float) -> None:
+        """Which other edges live."""
+        before = self._proxy.forwarding.neighbours
+        self._proxy.forwarding.neighbours = live
+        for gone in before - live:
+            self.cancels.edge_died(gone, now)
+            self.failures.edge_lost(gone[0], now)
+        for edge, boot in live - before:
+            self.failures.edge_began(edge, boot, now)
+
+
+def _by_flow(named: Named, routed: Routed) -> Target:
+    hop = Hop(named.flow, named.edge, named.boot)
+    return Target(routed.uri, (Way(hop, port_of(hop)),), 1.0, routed.routes)

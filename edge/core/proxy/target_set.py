@@ -1,0 +1,84 @@
+"""Where a request may go: targets, and the ways to each (RFC 3261 sections 16.5 and 16.6, step 7). PURE."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from edge.core.flow import Flow
+from edge.core.tokens.path import FlowTokens
+from edge.core.tokens.record_route import Hop
+from edge.outside.location import Target as Binding
+from sipcore import proxy
+from sipcore.address import parse_address
+from sipcore.errors import ParseError
+from sipcore.grammar import split_list
+from sipcore.uri import Uri, equal, parse_uri
+
+
+class Way(NamedTuple):
+    """One way to a target, or to where a request came from."""
+
+    hop: Hop
+    port: int
+    """As in `edge.core.actions.Send`."""
+    name: str = ""
+    """The SIP domain that a new TLS connection's peer must prove to be."""
+    may_grow: bool = False
+    """Whether a large request goes by TCP instead of UDP: the next hop was found by URI or DNS."""
+
+    uri: str = ""
+    """The Request-URI for this way, if it is not the target's: gateways spell a number each in its own way."""
+
+    def by_tcp(self) -> "Way":
+        """The same place by TCP."""
+        flow = self.hop.flow
+        hop = Hop(Flow("tcp", flow.local_host, flow.local_port, flow.remote_host, flow.remote_port))
+        return Way(hop, self.port, uri=self.uri)
+
+
+class Target:
+    """One member of a target set."""
+
+    __slots__ = ("q", "routes", "uri", "ways")
+
+    def __init__(self, uri: str, ways: Iterable[Way], q: float = 1.0, routes: Iterable[str] = ()) -> None:
+        self.uri = uri
+        """The Request-URI that it gets."""
+        self.ways = tuple(ways)
+        """Tried one after the other (RFC 3263 section 4.3); at least one."""
+        self.q = q
+        self.routes = tuple(routes)
+        """The Route values that it gets."""
+
+
+def of_bindings(bindings: Iterable[Binding], tokens: FlowTokens) -> list[Target]:
+    """The targets of an AOR's bindings; one whose Path is not ours, or not to be read, is left out."""
+    targets = []
+    for binding in bindings:
+        try:
+            paths = [parse_address(value) for value in split_list(binding.path) if value]
+            uri = proxy.request_uri(parse_uri(binding.contact))
+        except ParseError:
+            continue
+        named = tokens.verify(paths[0].parsed_uri.user or "") if paths else None
+        if named is None:
+            continue
+        hop = Hop(named.flow, named.edge, named.boot)
+        routes = [f"<{path.uri}>" for path in paths[1:]]
+        port = 0 if hop.flow.reliable else hop.flow.remote_port
+        q = binding.q if binding.q >= 0 else 1.0  # none was given
+        targets.append(Target(uri, (Way(hop, port),), q, routes))
+    return targets
+
+
+def same_contact(contact: str, text: str) -> bool:
+    """Whether a stored Contact is this URI (RFC 3261 section 19.1.4), whose scheme is the request's choice."""
+    try:
+        uri, stored = parse_uri(text), parse_uri(proxy.request_uri(parse_uri(contact)))
+    except ParseError:
+        return False
+    return equal(Uri(uri.scheme, stored.user, stored.password, stored.host, stored.port, stored.params), uri)
+
+
+def port_of(hop: Hop) -> int:
+    """The port that a message for a hop is sent with (see `edge.core.actions.Send`)."""
+    return hop.flow.remote_port if hop.flow.transport == "udp" or not hop.flow.connection else 0

@@ -1,0 +1,368 @@
+"""Where a request goes whose sender may send it (RFC 3261 section 16.5). PURE.
+
+a domain of ours  --> bindings, aliases followed | 302 | 480
+                  --> nobody in the tables --> authsvc: a user, or the one who has the number
+                  --> nobody at all --> a gateway's number | 404
+elsewhere         --> the live binding whose Contact it is (RFC 5589 section 6: an attended transfer names one)
+                  --> nobody's --> for our own users, by RFC 3263
+a binding elsewhere than its phone's flow --> by RFC 3263 (`edge.core.proxy.elsewhere`)
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from edge.core import response
+from edge.core.actions import LookUp, NextHop, Publish, Resolve
+from edge.core.answers import Answers
+from edge.core.deny import spelled
+from edge.core.gateways.routes import ByGateway, Gateways, GatewaysConfig
+from edge.core.proxy.context import Context
+from edge.core.proxy.elsewhere import ByContact, Elsewhere, Fork
+from edge.core.proxy.forwarding import Proxy
+from edge.core.proxy.target_set import Target, Way, of_bindings, same_contact
+from edge.core.proxy.waiting import Asked, Call, rows_that_go_on
+from edge.core.registration.contacts import encoded, reached_by
+from edge.core.tokens.path import FlowTokens
+from edge.outside.location import Located, is_contact
+from edge.outside.location import Target as Binding
+from events.commands import FindUser, ReplyTo
+from sipcore import proxy
+from sipcore.errors import ParseError
+from sipcore.uri import Uri, aor, equal, parse_uri
+
+SECONDS = 5.0
+"""What a look-up or a name may take in the end; whoever is asked answers sooner."""
+
+
+class Believed:
+    """A look-up of the caller's own bindings, while the log is away."""
+
+    __slots__ = ("call",)
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+
+
+class Seeking:
+    """A look-up of a Contact for who says what is done with it."""
+
+    __slots__ = ("then",)
+
+    def __init__(self, then: Callable[[Located, float], None]) -> None:
+        self.then = then
+
+
+class Resolving:
+    """The URIs by which a call may go, each resolved in its turn."""
+
+    __slots__ = ("by_gateway", "call", "rest", "uri", "ways")
+
+    def __init__(self, call: Call, uris: Iterable[str], *, by_gateway: bool = False) -> None:
+        self.call = call
+        self.by_gateway = by_gateway
+        """Whether the URIs are those of gateways; nothing else may lead to one."""
+        self.uri = ""
+        self.rest = list(uris)
+        self.ways: list[Way] = []
+
+
+Asking = Call | Context | Believed | Seeking | Resolving | ByContact
+
+
+class Destinations:
+    """Finds the targets of calls and begins to send to them."""
+
+    def __init__(self, answers: Answers, tokens: FlowTokens, proxy: Proxy, asked: Asked) -> None:
+        self._answers = answers
+        self._settings = answers.settings
+        self._tokens = tokens
+        self._proxy = proxy
+        self._asked = asked
+        self._realms = tuple(answers.settings.algorithms)
+        self._looking: dict[int, Asking] = {}
+        self._deadlines: deque[tuple[float, int]] = deque()
+        self.gateways = Gateways(GatewaysConfig())
+        trusted = answers.settings.is_peer
+        self.elsewhere = Elsewhere(answers, proxy, lambda host: self.gateways.is_at(host) or trusted(host))
+
+    def __len__(self) -> int:
+        return len(self._looking)
+
+    # --- who is called --------------------------------------------------------------------------------------------
+
+    def locate(self, call: Call, now: float) -> None:
+        """Asks who the target is, perhaps while authsvc is asked who the caller is."""
+        name = self._name_of(call)
+        if name is not None:
+            self._look_up(call, name, now)
+        elif call.allowed:
+            self.go_on(call, now)
+
+    def _name_of(self, call: Call) -> str | None:
+        """What is looked up: an AOR, or the Contact that a Request-URI elsewhere may be; None for neither."""
+        target = call.target
+        return self._aor_of(call) or (proxy.request_uri(target) if target.is_sip and target.host else None)
+
+    def _aor_of(self, call: Call) -> str | None:
+        """The canonical AOR of a Request-URI in a domain of ours; None if it is elsewhere."""
+        target = call.target
+        if target.scheme == "tel":
+            domain = call.user.rpartition("@")[2] or self._settings.default_domain
+            return self._settings.number(target.opaque, domain)
+        served = self._answers.served(target.host, call.flow, target.port)
+        if served is None or target.user is None:
+            return None
+        return aor(Uri("sip", target.user, None, served))
+
+    def seek(self, contact: str, then: Callable[[Located, float], None], now: float) -> None:
+        """Has the bindings of a Contact URI told, in about a second at the latest; none if nobody says in time."""
+        self._look_up(Seeking(then), contact, now)
+
+    def _look_up(self, asking: Call | Context | Believed | Seeking, name: str, now: float) -> None:
+        number = self._wait(asking, now)
+        self._answers.actions.lookups.append(LookUp(number, name))
+        if isinstance(asking, Call):
+            asking.name, asking.look_up, asking.located = name, number, None
+        elif isinstance(asking, Context):
+            asking.look_up = number
+
+    def _wait(self, asking: "Asking", now: float) -> int:
+        number = self._answers.question()
+        self._looking[number] = asking
+        self._deadlines.append((now + SECONDS, number))
+        return number
+
+    def next_timer(self) -> float | None:
+        """When `on_time` is next of use."""
+        while self._deadlines and self._deadlines[0][1] not in self._looking:
+            self._deadlines.popleft()
+        return self._deadlines[0][0] if self._deadlines else None
+
+    def on_time(self, now: float) -> None:
+        """Ends what nobody has answered: every call gets its final response (CHECKLIST Y34)."""
+        while self._deadlines and self._deadlines[0][0] <= now:
+            asking = self._looking.pop(self._deadlines.popleft()[1], None)
+            if isinstance(asking, Context):
+                asking.look_up = 0
+            elif isinstance(asking, Seeking):
+                asking.then(Located("", away=True), now)
+            elif asking is not None:
+                call = asking if isinstance(asking, Call) else asking.call
+                self._answers.drop("unanswered-question")
+                if isinstance(asking, ByContact):
+                    self._fork(asking, (), now)
+                elif not call.context.final:
+                    self._proxy.unavailable(call.context, now)
+
+    def look_again(self, contexts: Iterable[Context], now: float) -> None:
+        """Asks for new bindings of AORs that ring (Y10)."""
+        for context in contexts:
+            if context.aor and not context.look_up and not context.no_more:
+                self._look_up(context, context.aor, now)
+
+    def by_binding(self, call: Call, now: float) -> None:
+        """The log is away: a caller whose flow is that of his live binding is believed (DESIGN, "Kafka away")."""
+        if call.user:
+            self._look_up(Believed(call), call.user, now)
+        else:
+            self._proxy.unavailable(call.context, now)
+
+    def located(self, number: int, found: Located, now: float) -> None:
+        """What the tables say of an AOR."""
+        asking = self._looking.pop(number, None)
+        if isinstance(asking, Context):
+            asking.look_up = 0
+            self._proxy.join(asking, of_bindings(found.targets, self._tokens), now)
+        elif isinstance(asking, Seeking):
+            asking.then(found, now)
+        elif isinstance(asking, Believed):
+            self._believe(asking.call, found, now)
+        elif isinstance(asking, Call) and asking.look_up == number:
+            asking.located = found
+            if asking.allowed:
+                self.go_on(asking, now)
+
+    def _believe(self, call: Call, found: Located, now: float) -> None:
+        if call.context.final:
+            return
+        hops = [target.ways[0].hop for target in of_bindings(found.targets, self._tokens)]
+        edge, boot = self._answers.edge, self._answers.boot
+        flow = reached_by(call.context.request, call.flow)
+        if any(hop.edge == edge and hop.boot in ("", boot) and hop.flow == flow for hop in hops):
+            self._answers.drop("believed-by-binding")
+            call.allowed = call.believed = True
+            self.go_on(call, now)
+        else:
+            self._proxy.unavailable(call.context, now)
+
+    def go_on(self, call: Call, now: float) -> None:
+        """The sender may: to the target, as soon as it is known."""
+        context = call.context
+        if context.final or context.cancelled:
+            return
+        name = self._name_of(call)
+        if name is None:
+            self._elsewhere(call, now)
+            return
+        if name != call.name:  # who calls decides in which domain a number is looked up
+            self._look_up(call, name, now)
+        found = call.located
+        if found is None:
+            return  # comes again when it is
+        if is_contact(name):
+            self._by_contact(call, name, found, now)
+            return
+        targets = of_bindings(found.targets, self._tokens)
+        elsewhere = [binding for binding in found.targets if not binding.path]
+        if (targets or elsewhere) and self._settings.redirects(name.rpartition("@")[2]):
+            self._redirect(context, found, now)
+        elif targets or elsewhere:
+            context.aor = found.aor
+            self._ring(Fork(call, found.aor, targets, len(elsewhere)), elsewhere, now)
+        elif found.away:
+            self._proxy.unavailable(context, now)
+        elif found.known or call.found:
+            self._proxy.answer(context, 480, now)
+        elif call.believed:
+            self._proxy.unavailable(context, now)  # who it is would have to be asked of the log
+        else:
+            self._find(call, name, now)
+
+    def _ring(self, fork: Fork, elsewhere: Iterable[Binding], now: float) -> None:
+        """The bindings of the one who is called, once it is known where those lead that are elsewhere."""
+        for binding in elsewhere:
+            number = self._wait(ByContact(fork, binding), now)
+            self._answers.actions.resolves.append(Resolve(number, binding.contact))
+        if not fork.left:
+            self._begin(fork.call, fork.targets, now, fork.callee)
+
+    def _by_contact(self, call: Call, contact: str, found: Located, now: float) -> None:
+        """To the binding whose Contact was called, by its own flow.
+
+        Of several users with one Contact, as in private networks, it is one of the caller's domain, then the first
+        who came: nobody gets another's calls by registering his Contact.
+        """
+        domain = call.user.rpartition("@")[2]
+        mine = [
+            (owner.rpartition("@")[2] != domain, owner, binding)
+            for owner, binding in zip(found.owners, found.targets, strict=True)
+            if same_contact(binding.contact, contact)
+        ]
+        aor = min(mine, key=lambda each: each[0])[1] if mine else ""
+        targets = of_bindings((binding for _, owner, binding in mine if owner == aor), self._tokens)
+        if targets:
+            self._begin(call, targets, now, aor)
+        elif found.away and spelled(call.target.host).endswith(".invalid"):
+            self._proxy.unavailable(call.context, now)
+        else:
+            self._elsewhere(call, now)
+
+    def _begin(self, call: Call, targets: Iterable[Target], now: float, callee: str = "") -> None:
+        """`callee`: the AOR that they are of."""
+        call.context.parties = (call.user, callee)
+        call.context.domain = callee.rpartition("@")[2] or call.user.rpartition("@")[2]
+        call.context.rows = rows_that_go_on(call.context.request, call.user, self._realms)
+        self._proxy.begin(call.context, targets, now)
+
+    def _redirect(self, context: Context, found: Located, now: float) -> None:
+        """302 with the contacts (RFC 3261 section 8.3; Y28)."""
+        at = self._answers.clock.at(now) // 1000
+        rows = "".join(
+            f"Contact: <{response.printable(each.contact)}>;expires={max(0, each.expires - at)}"
+            f"{f';q={each.q:g}' if 0 <= each.q <= 1 else ''}\r\n"
+            for each in found.targets
+            if not _leads_back(each.contact, context.request.parsed_uri)
+        )
+        self._proxy.answer(context, 302 if rows else 480, now, None, rows)
+
+    # --- names and numbers that no table has ----------------------------------------------------------------------
+
+    def _find(self, call: Call, name: str, now: float) -> None:
+        """Authsvc is asked whether it is a user, or somebody's number."""
+        call.found = True
+        answers = self._answers
+        id_ = answers.command_id()
+        deadline = answers.clock.at(now) + int(self._settings.reply_seconds * 1000)
+        user, _, domain = name.rpartition("@")
+        command = FindUser(id_, ReplyTo(answers.edge, answers.boot, deadline), user, domain)
+        self._asked.wait(id_, call, now)
+        answers.actions.publishes.append(Publish(id_, name, encoded(command)))
+
+    def found(self, call: Call, name: str | None, now: float) -> None:
+        """Who is called so; None: nobody of ours."""
+        if name is None:
+            self._by_gateway(call, now)
+            return
+        user, _, domain = name.rpartition("@")
+        call.target = Uri(call.target.scheme if call.target.is_sip else "sip", user, None, domain)
+        self._look_up(call, name, now)
+
+    def _by_gateway(self, call: Call, now: float) -> None:
+        """A gateway is our users' to call through, not a stranger's (CHECKLIST S10)."""
+        number = call.target.opaque or call.target.user or ""
+        ways: list[ByGateway] = []
+        if call.user and not call.believed:
+            ways = self.gateways.ways(number, call.user.rpartition("@")[2])
+        if ways:
+            self._resolve(Resolving(call, [way.uri for way in ways], by_gateway=True), now)
+        else:
+            self._proxy.answer(call.context, 404, now)
+
+    # --- elsewhere ------------------------------------------------------------------------------------------------
+
+    def _elsewhere(self, call: Call, now: float) -> None:
+        """Another domain: for our users only (Y08)."""
+        if not call.user or not self._settings.relay or self.gateways.is_at(call.target.host):
+            self._proxy.answer(call.context, 403, now, "Relaying Denied")
+        elif call.target.is_sip and self._answers.us.has(call.target.host, call.flow):
+            self._proxy.answer(call.context, 404, now)  # what else listens on our host is nobody's to reach through us
+        elif call.target.is_sip:
+            self._resolve(Resolving(call, [str(call.target)]), now)
+        else:
+            self._proxy.answer(call.context, 404, now)
+
+    def _resolve(self, resolving: Resolving, now: float) -> None:
+        resolving.uri = resolving.rest.pop(0)
+        self._answers.actions.resolves.append(Resolve(self._wait(resolving, now), resolving.uri))
+
+    def resolved(self, number: int, hops: list[NextHop], now: float) -> None:
+        """Where a URI leads."""
+        resolving = self._looking.pop(number, None)
+        if isinstance(resolving, ByContact):
+            self._fork(resolving, hops, now)
+        if not isinstance(resolving, Resolving):
+            return
+        call = resolving.call
+        if call.context.final or call.context.cancelled:
+            return
+        if resolving.by_gateway:
+            self.gateways.learn(hop.host for hop in hops)
+        elif any(self.gateways.is_at(hop.host) for hop in hops):
+            self._proxy.answer(call.context, 403, now, "Relaying Denied")
+            return
+        resolving.ways += self.elsewhere.ways(hops, call, resolving.uri)
+        if resolving.rest:
+            self._resolve(resolving, now)
+        elif resolving.ways:
+            self._begin(call, (Target(resolving.ways[0].uri, resolving.ways),), now)
+        else:
+            self._proxy.answer(call.context, 404, now)
+
+    def _fork(self, asking: ByContact, hops: Iterable[NextHop], now: float) -> None:
+        """A Contact elsewhere leads there; the last one of a call begins it."""
+        fork = self.elsewhere.resolved(asking, hops)
+        context = fork.call.context
+        if fork.left or context.final or context.cancelled:
+            return
+        if fork.targets:
+            self._begin(fork.call, fork.targets, now, fork.callee)
+        else:
+            self._proxy.answer(context, 480, now)
+
+
+def _leads_back(contact: str, uri: Uri) -> bool:
+    """Whether a contact is the very URI that was called, or none at all."""
+    try:
+        return equal(parse_uri(contact), uri)
+    except ParseError:
+        return True

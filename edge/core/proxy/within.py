@@ -1,0 +1,78 @@
+"""Requests within a dialog, to the end that they are for: no challenge, no look-up where nothing has moved. PURE.
+
+(CHECKLIST Y26, N10; where they lead: `edge.core.proxy.remote`.) One that nobody answers for two seconds, by a flow that may be
+dead without anybody's having been told, is sent by what else is known as well.
+"""
+
+from collections import deque
+from functools import partial
+
+from edge.core.answers import Answers
+from edge.core.media.relay import leg_in
+from edge.core.proxy.context import Context
+from edge.core.proxy.forwarding import Proxy
+from edge.core.proxy.remote import Lead, Remote, end_of
+from edge.core.proxy.route import Routed
+from edge.core.proxy.target_set import Target
+from edge.core.proxy.waiting import opened, rows_that_go_on, shed
+from edge.core.tokens.record_route import Dialog, Hop
+from sipcore.message import Request
+from sipcore.transactions import Transactions
+
+SILENT = 2.0
+"""Seconds without any answer after which more is tried: on UDP a request was sent three times by then."""
+
+
+class Within:
+    """All requests of one edge but ACK that a token proves to be of a dialog."""
+
+    def __init__(self, answers: Answers, layer: Transactions, proxy: Proxy, remote: Remote) -> None:
+        self._answers = answers
+        self._layer = layer
+        self._proxy = proxy
+        self._remote = remote
+        self._realms = tuple(answers.settings.algorithms)
+        self._silent: deque[tuple[float, Context, Lead]] = deque()
+        """Requests that may stay without an answer, and what is then to be done when."""
+
+    def request(self, request: Request, caller: Hop, routed: Routed, dialog: Dialog, now: float, size: int) -> None:
+        """To the other end of its dialog."""
+        if shed(request, caller, size, self._answers, self._layer, times=2):
+            return
+        context = opened(request, caller, self._answers, self._layer, now)
+        context.route_token = False
+        context.secure = routed.uri[:5].lower() == "sips:"
+        context.rows = rows_that_go_on(context.request, "", self._realms)
+        context.leg = leg_in(dialog, request, to_callee=routed.to_callee)
+        if context.leg is not None and request.method == "BYE":
+            callee_tag = request.to.tag if routed.to_callee else request.from_.tag
+            self._proxy.relaying.end_call(context.leg, callee_tag or "")
+
+        def go(target: Target, at: float) -> None:
+            if not context.final and not context.cancelled:
+                self._proxy.begin(context, (target,), at)
+
+        self._remote.came(request, caller, routed, dialog)
+        lead, otherwise = self._remote.lead(end_of(request, routed, dialog), routed)
+        if otherwise is not None:
+            context.elsewhere = partial(otherwise, go)
+            self._silent.append((now + SILENT, context, otherwise))
+        lead(go, now)
+
+    def next_timer(self) -> float | None:
+        """When `on_time` is next of use."""
+        while self._silent and self._silent[0][1].final:
+            self._silent.popleft()
+        return self._silent[0][0] if self._silent else None
+
+    def on_time(self, now: float) -> None:
+        """Sends what nobody has answered by what else is known."""
+        while self._silent and self._silent[0][0] <= now:
+            _, context, otherwise = self._silent.popleft()
+            if context.live and not any(attempt.provisional for attempt in context.live.values()):
+                self._answers.drop("silent-flow")
+                otherwise(partial(self._also, context), now)
+
+    def _also(self, context: Context, target: Target, now: float) -> None:
+        if context.live and not context.no_more:
+            self._proxy.also(context, target, now)

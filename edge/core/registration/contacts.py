@@ -1,0 +1,156 @@
+"""What a REGISTER says, as the record that will carry it, and the Contact rows of its 200.
+
+RFC 3261 section 10.3, RFC 3327, RFC 5626 section 4, RFC 5627 section 4.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+from edge.core.flow import Flow
+from edge.core.registration.senders import way_to
+from edge.core.response import printable
+from edge.core.tokens.path import Names
+from events.commands import Authenticate, Contact, FindUser, Registration
+from events.limits import USER_AGENT
+from events.registrations import Binding
+from events.wire import encode
+from sipcore.address import Address
+from sipcore.errors import ParseError
+from sipcore.grammar import VALUES, delta_seconds, qvalue, too_many, uint
+from sipcore.message import Request
+
+Way = Callable[[Address], tuple[str, ...] | None]
+
+MAX_REG_ID = 2**31 - 1
+"""RFC 5626 section 4.2: 1 to 2**31-1."""
+
+SHORT = 512
+"""Octets of an Allow header that is remembered."""
+
+METHODS = {
+    "INVITE": 1,
+    "CANCEL": 2,
+    "ACK": 4,
+    "BYE": 8,
+    "INFO": 16,
+    "REGISTER": 32,
+    "SUBSCRIBE": 64,
+    "NOTIFY": 128,
+    "MESSAGE": 256,
+    "OPTIONS": 512,
+    "PRACK": 1024,
+    "UPDATE": 2048,
+    "REFER": 4096,
+    "PUBLISH": 8192,
+}
+"""OpenSIPS' bits of the column `methods`."""
+
+
+def reached_by(request: Request, flow: Flow) -> Flow:
+    """The flow by which the sender of a request is reached: the one that it came by, or to another port (`way_to`)."""
+    try:
+        (address,) = request.contacts
+        return way_to(address.parsed_uri, request.via, flow, alone=True) or flow
+    except (ParseError, ValueError):  # no Contact, several, or none that can be read
+        return flow
+
+
+def registration(request: Request, names: Names, way: Way) -> Registration:
+    """What the request says and how it came; ParseError (400) where a Contact says nonsense.
+
+    `way` gives the Path of a Contact, as `events.commands.Contact` has it; it is not asked of those that are removed.
+    A Path of the phone's own is left out (CHECKLIST N16): ours alone stands there.
+    """
+    expires = request.first("expires")
+    gone = expires is not None and delta_seconds(expires) == 0
+    contacts = tuple([_contact(address, way, gone=gone) for address in request.contacts])
+    return Registration(
+        call_id=request.call_id,
+        cseq=request.cseq.number,
+        branch=request.branch,
+        contacts=contacts,
+        star=request.star,
+        expires=None if expires is None else delta_seconds(expires),
+        received=names.received,
+        path=(names.path,),
+        socket=names.socket,
+        user_agent=_user_agent(request.first("user-agent")),
+        methods=_allowed(request),
+    )
+
+
+def _contact(address: Address, way: Way, *, gone: bool) -> Contact:
+    expires: int | None = None
+    q: float | None = None
+    instance: str | None = None
+    reg_id: int | None = None
+    for name, value in address.params:
+        if name == "expires":
+            expires = delta_seconds(value or "")
+        elif name == "q":
+            q = qvalue(value or "")
+        elif name == "+sip.instance":
+            instance = value or None
+        elif name == "reg-id":
+            reg_id = uint(value or "", MAX_REG_ID)
+            if not reg_id:
+                raise ParseError("bad-reg-id", "Bad reg-id")
+    params = address.raw_params if expires is None else address.params_without("expires")
+    path = None if (gone if expires is None else expires == 0) else way(address)
+    return Contact(address.uri, params, q, expires, instance, reg_id, path)
+
+
+def _user_agent(text: str | None) -> str:
+    """For people: cut to the column, and octets that are no UTF-8 replaced."""
+    if not text:
+        return ""
+    if not text.isascii():
+        text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return text[:USER_AGENT]
+
+
+def _allowed(request: Request) -> int | None:
+    if request.first("allow") is None:
+        return None
+    allow = ",".join([row.value for row in request.rows if row.name == "allow"])
+    if allow.count(",") > VALUES:
+        raise too_many("values", "allow")
+    return _methods(allow) if len(allow) <= SHORT else _methods.__wrapped__(allow)
+
+
+@lru_cache(maxsize=512)
+def _methods(allow: str) -> int:
+    """The bits of an Allow header; methods without a bit are left out."""
+    mask = 0
+    for method in allow.split(","):
+        mask |= METHODS.get(method.strip(), 0)
+    return mask
+
+
+def contact_row(binding: Binding, at: int) -> str:
+    """A binding as it stands in the 200: the URI and parameters as the phone sent them (CHECKLIST R25, N01).
+
+    Our idea of the log's time may be behind: never more seconds than were granted (R13). 0 would say that it is gone.
+    """
+    seconds = min(max((binding.expires - at + 500) // 1000, 1), binding.granted)
+    return f"Contact: <{printable(binding.contact)}>{printable(binding.params)};expires={seconds}\r\n"
+
+
+def encoded(command: Authenticate | FindUser) -> bytes:
+    """The record's value; ParseError for octets that are no UTF-8 in what must be text: nobody could read it."""
+    try:
+        return encode(command)
+    except UnicodeEncodeError:
+        raise _not_utf8() from None
+
+
+def check_utf8(text: str) -> None:
+    """ParseError for a text with octets that are no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise _not_utf8() from None
+
+
+def _not_utf8() -> ParseError:
+    return ParseError("not-utf-8", "Not UTF-8")

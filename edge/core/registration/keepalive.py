@@ -1,0 +1,105 @@
+"""Keep-alives: the owner pings its registered phones on UDP, so that their NATs stay open (CHECKLIST N02, N03). PURE.
+
+The interval has a fixed number of turns, and flows are dealt out to them one after the other: pings leave
+evenly, also after all phones have registered at once, and their rate is flows divided by the interval.
+"""
+
+from edge.core.flow import Flow, host_port
+
+FLOWS = 200_000
+"""Flows that are pinged; those beyond are counted by the core as never pinged."""
+TURNS = 200
+"""In an interval: every 100 ms at the default interval of 20 s."""
+STRIDE = 77
+"""From one flow's turn to that of the next; without a factor in common with TURNS, so that all get as many."""
+
+
+class Keepalives:
+    """Which flows are pinged, and when next."""
+
+    def __init__(self, interval: float) -> None:
+        """`interval` in seconds; 0: nothing is ever pinged."""
+        self._interval = interval
+        self._step = interval / TURNS
+        self._until: dict[Flow, float] = {}
+        self._turns: list[list[Flow]] = [[] for _ in range(TURNS)]
+        """Each flow of `_until` has its place in one; one that has ended leaves at its next turn."""
+        self._turn = 0
+        """The one that comes next."""
+        self._at = 0.0
+        """When it comes; means nothing without flows."""
+        self._dealt = 0
+        self._next: float | None = None
+
+    def __len__(self) -> int:
+        return len(self._until)
+
+    def registered(self, flow: Flow, until: float, now: float) -> bool:
+        """A phone is registered by this flow until then; False when there is no room for it."""
+        if not self._interval:
+            return False
+        if flow not in self._until:
+            if len(self._until) >= FLOWS:
+                return False
+            if not self._until:
+                self._at = now + self._step
+            self._dealt += STRIDE
+            place = self._dealt % TURNS
+            self._turns[place].append(flow)
+            at = self._at + (place - self._turn) % TURNS * self._step
+            self._next = at if self._next is None else min(self._next, at)
+        self._until[flow] = until
+        return True
+
+    def ended(self, flow: Flow) -> None:
+        """Nobody is registered by this flow any more."""
+        if flow in self._until:
+            self._until[flow] = 0.0  # its turn ends it
+
+    def next_timer(self) -> float | None:
+        """When `due` is next of use."""
+        return self._next
+
+    def due(self, now: float) -> list[Flow]:
+        """The flows to be pinged now; after a long silence of the caller, each once."""
+        flows: list[Flow] = []
+        if self._next is None or now < self._next:
+            return flows
+        for _ in range(TURNS):
+            if self._at > now:
+                break
+            flows += self._pass(now)
+        if self._at <= now:
+            self._at = now + self._step
+        self._next = self._when()
+        return flows
+
+    def _pass(self, now: float) -> list[Flow]:
+        """Takes one turn: the flows in it, without those that have ended."""
+        flows = self._turns[self._turn]
+        if flows:
+            for flow in flows:
+                if self._until[flow] <= now:
+                    del self._until[flow]
+            flows = self._turns[self._turn] = [flow for flow in flows if flow in self._until]
+        self._turn = (self._turn + 1) % TURNS
+        self._at += self._step
+        return flows
+
+    def _when(self) -> float | None:
+        """When the next turn that has flows comes."""
+        if not self._until:
+            return None
+        return next(
+            self._at + ahead * self._step for ahead in range(TURNS) if self._turns[(self._turn + ahead) % TURNS]
+        )
+
+
+def ping(flow: Flow, branch: str, sent_by: str) -> bytes:
+    """An OPTIONS request of ours to a phone; what it answers is of no interest."""
+    phone = f"sip:{host_port(flow.remote_host, flow.remote_port)}"
+    return (
+        f"OPTIONS {phone} SIP/2.0\r\nVia: SIP/2.0/UDP {sent_by};branch={branch};rport\r\nMax-Forwards: 0\r\n"
+        f"From: <sip:ping@{sent_by}>;tag={branch[-16:]}\r\nTo: <{phone}>\r\nCall-ID: ping-{branch[-32:]}\r\n"
+        f"CSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n"
+    ).encode()

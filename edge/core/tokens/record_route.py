@@ -1,0 +1,235 @@
+"""Record-Route tokens: what an edge must know of a dialog, carried by the dialog itself (DESIGN section 8).
+
+A token names both next hops. Its HMAC covers them with the Call-ID and the caller's tag, so a request that brings
+it belongs to this dialog and goes to one of its two ends, whatever else it says: it is not challenged, and any
+live edge takes it (CHECKLIST Y12, Y35, N10). Marks of both ends tell whether a URI still leads to where it did and
+whose binding is that end's, and nothing to others. A token is lower-case base32 of
+
+    key id, time, kinds of media, hop towards the caller, hop towards the callee, marks of the caller, marks of the
+    callee, then 10 octets of HMAC-SHA-256
+
+The time is when it was made, in minutes since 1970: nobody keeps the way to a phone for longer than LIFETIME.
+
+A hop is: flags (transport, IPv6, owner), the owner's edge and boot if it is a phone's flow, addresses and ports.
+Marks are 4 octets of an HMAC of the remote target's place, 5 of the AOR (zeros: none), one that says if the target
+was at the hop's own address. Tokens of before there were marks have none.
+"""
+
+import hmac
+from base64 import b32decode, b32encode
+from binascii import Error as BadBase32
+from collections.abc import Mapping
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+import msgspec
+
+from edge.core.flow import Flow
+from edge.core.place import Place
+from edge.core.tokens.path import TRANSPORTS
+
+MAC = 10
+PURPOSE = b"ramal record-route\x00"
+MARKS = b"ramal dialog marks\x00"
+LONGEST = 800
+LIFETIME = 24 * 60
+"""Minutes for which a token leads anywhere; no call is longer."""
+MINUTE = 60_000
+"""In milliseconds."""
+IPV6 = 0x80
+OWNED = 0x40
+CONNECTION = 0x20
+TRANSPORT = 0x07
+PLACE = 4
+PARTY = 5
+"""Octets of marks: who guesses one gains a call's request to a phone of his own."""
+NOBODY = bytes(PARTY)
+MARKED = 2 * (PLACE + PARTY + 1)
+
+
+class Hop(msgspec.Struct, frozen=True, gc=False):
+    """Where a message goes: by a flow of one edge, or to an address that any edge may send to."""
+
+    flow: Flow
+    edge: str = ""
+    """The owner of the flow; "" for an address found by a URI."""
+    boot: str = ""
+    """The owner's life, if the flow is a connection."""
+
+
+class Marks(msgspec.Struct, frozen=True):
+    """By what an end is known again; made and read by DialogTokens."""
+
+    place: bytes = b""
+    """Where its remote target led when the token was made; empty: nobody knows."""
+    party: bytes = NOBODY
+    """Whose phone it is."""
+    direct: bool = False
+    """Whether the remote target was at the very address of the hop: there is no NAT between."""
+
+
+class Dialog(msgspec.Struct, frozen=True):
+    """What a token says."""
+
+    caller: Hop
+    callee: Hop
+    media: int = 0
+    """What `edge.core.media.commands` must know of the call's legs; 0: media goes its own way."""
+    caller_marks: Marks = Marks()
+    callee_marks: Marks = Marks()
+
+
+class DialogTokens:
+    """Makes and verifies the tokens of all dialogs."""
+
+    def __init__(self, keys: Mapping[str, bytes]) -> None:
+        """The first key signs, all verify; as with flow tokens, ids are short texts."""
+        self._keys = dict(keys)
+        self._signing = next(iter(self._keys))
+        self._opened = lru_cache(maxsize=20_000)(self._open)
+
+    def make(self, dialog: Dialog, call_id: str, caller_tag: str, at: int) -> str:
+        """The token of a dialog that the caller with this tag begins; `at` in milliseconds since 1970."""
+        head = _text(self._signing) + (at // MINUTE).to_bytes(4, "big") + bytes((dialog.media,))
+        payload = head + _packed(dialog.caller) + _packed(dialog.callee)
+        payload += _marked(dialog.caller_marks) + _marked(dialog.callee_marks)
+        return _base32(payload + self._mac(self._signing, payload, call_id, caller_tag))
+
+    def open(self, token: str, call_id: str, tags: tuple[str, str], at: int) -> tuple[Dialog, bool] | None:
+        """The dialog of a genuine token that is not too old, and whether the request goes towards the callee.
+
+        `tags` are those of From and To: the caller's is From's on the way to the callee. None for a token that is
+        changed, foreign, or another call's.
+        """
+        opened = self._look(token)
+        if opened is None:
+            return None
+        dialog, key_id, payload, mac = opened
+        minutes = at // MINUTE - int.from_bytes(payload[1 + payload[0] : 5 + payload[0]], "big")
+        if minutes > LIFETIME:
+            return None
+        for index, tag in enumerate(tags):
+            if tag and hmac.compare_digest(mac, self._mac(key_id, payload, call_id, tag)):
+                return dialog, index == 0
+        return None
+
+    def marks(self, call_id: str, place: Place | None, aor: str, *, direct: bool) -> Marks:
+        """The marks of an end with this remote target; `aor` is "" for who is no user of ours."""
+        key = self._keys[self._signing]
+        party = _mark(key, call_id, f"party {aor}", PARTY) if aor else NOBODY
+        return Marks(b"" if place is None else _mark(key, call_id, f"place {place}", PLACE), party, direct)
+
+    def is_at(self, marks: Marks, call_id: str, place: Place) -> bool:
+        """Whether an end's remote target led to this place, or nobody knows where."""
+        return not marks.place or any(
+            hmac.compare_digest(marks.place, _mark(key, call_id, f"place {place}", PLACE))
+            for key in self._keys.values()
+        )
+
+    def is_party(self, marks: Marks, call_id: str, aor: str) -> bool:
+        """Whether an end is a phone of this AOR."""
+        return marks.party != NOBODY and any(
+            hmac.compare_digest(marks.party, _mark(key, call_id, f"party {aor}", PARTY)) for key in self._keys.values()
+        )
+
+    def is_ours(self, token: str) -> bool:
+        """Whether a text has the form of such a token, genuine or not."""
+        return self._look(token) is not None
+
+    def _look(self, token: str) -> "tuple[Dialog, str, bytes, bytes] | None":
+        # Checked before it is remembered: any user part of any request comes here.
+        return self._opened(token.lower()) if token.isascii() and len(token) <= LONGEST else None
+
+    def _mac(self, key_id: str, payload: bytes, call_id: str, caller_tag: str) -> bytes:
+        covered = b"\0".join((PURPOSE, payload, f"{call_id}\0{caller_tag}".encode("utf-8", "surrogateescape")))
+        return hmac.digest(self._keys[key_id], covered, "sha256")[:MAC]
+
+    def _open(self, token: str) -> tuple[Dialog, str, bytes, bytes] | None:
+        try:
+            octets = b32decode(token.upper() + "=" * (-len(token) % 8))
+            if _base32(octets) != token:
+                return None
+            payload, mac = octets[:-MAC], octets[-MAC:]
+            key_id, rest = _read_text(payload)
+            if key_id not in self._keys:
+                return None
+            media, rest = rest[4], rest[5:]
+            caller, rest = _unpacked(rest)
+            callee, rest = _unpacked(rest)
+        except (BadBase32, IndexError, ValueError):
+            return None
+        if not rest:
+            return Dialog(caller, callee, media), key_id, payload, mac
+        if len(rest) != MARKED:
+            return None
+        half = MARKED // 2
+        return Dialog(caller, callee, media, _marks(rest[:half]), _marks(rest[half:])), key_id, payload, mac
+
+
+@lru_cache(maxsize=20_000)
+def _packed(hop: Hop) -> bytes:
+    flow = hop.flow
+    remote = ip_address(flow.remote_host).packed
+    flags = TRANSPORTS.index(flow.transport)
+    if len(remote) == 16:
+        flags |= IPV6
+    if hop.edge:
+        flags |= OWNED | (CONNECTION if flow.connection else 0)
+    octets = bytes((flags,)) + remote + flow.remote_port.to_bytes(2, "big")
+    if hop.edge:
+        octets += ip_address(flow.local_host).packed + flow.local_port.to_bytes(2, "big") + _text(hop.edge)
+        if flow.connection:
+            octets += _text(hop.boot) + flow.connection.to_bytes(6, "big")
+    return octets
+
+
+def _unpacked(octets: bytes) -> tuple[Hop, bytes]:
+    flags = octets[0]
+    size = 16 if flags & IPV6 else 4
+    remote, octets = _address(octets[1 : 3 + size], size), octets[3 + size :]
+    transport = TRANSPORTS[flags & TRANSPORT]
+    if not flags & OWNED:
+        return Hop(Flow(transport, "", 0, *remote)), octets
+    local, octets = _address(octets[: 2 + size], size), octets[2 + size :]
+    edge, octets = _read_text(octets)
+    boot, connection = "", 0
+    if flags & CONNECTION:
+        boot, octets = _read_text(octets)
+        connection, octets = int.from_bytes(octets[:6], "big"), octets[6:]
+    return Hop(Flow(transport, *local, *remote, connection), edge, boot), octets
+
+
+def _mark(key: bytes, call_id: str, text: str, size: int) -> bytes:
+    """Never zeros, which mean that there is none."""
+    covered = MARKS + f"{call_id}\0{text}".encode("utf-8", "surrogateescape")
+    return hmac.digest(key, covered, "sha256")[:size].replace(bytes(size), b"\1" * size)
+
+
+def _marked(marks: Marks) -> bytes:
+    return (marks.place or bytes(PLACE)) + marks.party + bytes((marks.direct,))
+
+
+def _marks(octets: bytes) -> Marks:
+    place, party, direct = octets[:PLACE], octets[PLACE:-1], octets[-1]
+    return Marks(b"" if place == bytes(PLACE) else place, party, bool(direct))
+
+
+def _address(octets: bytes, size: int) -> tuple[str, int]:
+    if len(octets) != size + 2:
+        raise ValueError("cut short")
+    host, port = octets[:-2], int.from_bytes(octets[-2:], "big")
+    return str(IPv4Address(host) if size == 4 else IPv6Address(host)), port
+
+
+def _text(value: str) -> bytes:
+    octets = value.encode()
+    return bytes((len(octets),)) + octets
+
+
+def _read_text(octets: bytes) -> tuple[str, bytes]:
+    end = 1 + octets[0]
+    return octets[1:end].decode(), octets[end:]
+
+
+def _base32(octets: bytes) -> str:
+    return b32encode(octets).decode().rstrip("=").lower()
