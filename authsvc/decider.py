@@ -10,10 +10,10 @@ from urllib.parse import quote, unquote
 
 import msgspec
 
-from authsvc.lockout import Lockouts
-from authsvc.replay import Replays, Use
-from authsvc.requests import Edge, Requests
-from authsvc.user import DIGITS, User
+from authsvc.memory.lockouts import Lockouts
+from authsvc.memory.nonces import Replays, Use
+from authsvc.memory.requests import Edge, Requests
+from authsvc.users.ha1 import DIGITS, User
 from events.commands import Authenticate
 from runtime.config import Domain
 from sipcore import digest, nonce

@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from prometheus_client import Counter, Gauge
 
-from authsvc.answers import REASONS, Answers
 from authsvc.decider import (
     Accept,
     Called,
@@ -30,12 +29,13 @@ from authsvc.decider import (
     give_up,
     named_by,
 )
-from authsvc.lockout import Lockouts
-from authsvc.parking import Parked, Parking
-from authsvc.remembered import Key
-from authsvc.replay import Replays
+from authsvc.memory.lockouts import Lockouts
+from authsvc.memory.nonces import Replays
+from authsvc.memory.parking import Parked, Parking
+from authsvc.records import REASONS, Answers
 from authsvc.restore import used_before
-from authsvc.users import Users
+from authsvc.users.directory import Users
+from authsvc.users.remembered import Key
 from events.commands import AuthCommand, Authenticate, FindUser, FlowLost
 from events.topics import AUDIT, AUTH_COMMANDS, EDGE_REPLIES, REGISTRAR_COMMANDS
 from events.wire import Decoder, Poisoned

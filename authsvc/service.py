@@ -8,11 +8,11 @@ from pathlib import Path
 from authsvc.config import AuthSettings, LdapSettings
 from authsvc.decider import Rules
 from authsvc.handler import AuthHandler
-from authsvc.ldap import LdapUsers
-from authsvc.subscriber import SubscriberUsers
-from authsvc.user import ALGORITHMS
-from authsvc.users import Source, Users
-from authsvc.users_file import UsersFile
+from authsvc.users.directory import Source, Users
+from authsvc.users.file import UsersFile
+from authsvc.users.ha1 import ALGORITHMS
+from authsvc.users.ldap import LdapUsers
+from authsvc.users.table import SubscriberUsers
 from events.topics import HOUR
 from runtime.config import Common, Domain, Sources, hmac_keys
 from runtime.database.port import Database

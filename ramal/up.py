@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from authsvc.config import LdapSettings
-from authsvc.users_file import add_user, list_users
+from authsvc.users.file import add_user, list_users
 from edge.config import EdgeConfig, endpoint
 from edge.core.flow import host_port
 from locator.history import history

@@ -5,7 +5,8 @@ import secrets
 import sys
 from pathlib import Path
 
-from authsvc import subscriber, users_file
+from authsvc.users import file as users_file
+from authsvc.users import table as subscriber
 from ramal.directory import USERS, first_passwords, keep_first_passwords
 from ramal.system import System
 from runtime.errors import ConfigError

@@ -12,7 +12,7 @@ import socket
 import time
 from typing import NamedTuple
 
-from authsvc import subscriber
+from authsvc.users import table as subscriber
 from runtime.database.port import Database
 from sipcore.digest import expected_response, ha1
 

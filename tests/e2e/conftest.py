@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from authsvc.users_file import add_user
+from authsvc.users.file import add_user
 from ramal.certificate import self_signed
 from ramal.processes import free_port, tail
 from tests.e2e.caller import Caller

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from authsvc.users_file import add_user
+from authsvc.users.file import add_user
 from tests.e2e.caller import Caller
 from tests.e2e.conftest import DOMAIN, System, start_up, user
 from tests.e2e.test_e2e_edges import until

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from authsvc.users_file import add_user
+from authsvc.users.file import add_user
 from tests.e2e.caller import SDP, Call, Caller
 from tests.e2e.conftest import CALLERS, DOMAIN, System, start_up, user
 from tests.e2e.wire import TRANSPORTS, UdpLink

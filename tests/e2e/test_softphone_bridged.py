@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from authsvc.users_file import add_user
+from authsvc.users.file import add_user
 from ramal.processes import PackageMissing
 from tests.e2e.baresip import Baresip, frequency
 from tests.e2e.browser import ALLOWED, Softphone, chromium

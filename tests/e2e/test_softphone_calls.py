@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Dialog, expect
 
-from authsvc.users_file import add_user
+from authsvc.users.file import add_user
 from ramal.processes import PackageMissing
 from tests.e2e.browser import ALLOWED, NO_CAMERA, REFUSED, SECONDS, Softphone, chromium
 from tests.e2e.conftest import DOMAIN, System, start_up

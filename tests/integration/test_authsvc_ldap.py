@@ -1,4 +1,4 @@
-"""authsvc.ldap on a real OpenLDAP: batches, exact names, hashes, TLS, a directory that hangs or restarts."""
+"""authsvc.users.ldap on a real OpenLDAP: batches, exact names, hashes, TLS, a directory that hangs or restarts."""
 
 import asyncio
 import os
@@ -14,9 +14,9 @@ import pytest
 
 from authsvc.config import AuthSettings, LdapSettings
 from authsvc.decider import Unknown
-from authsvc.ldap import NAMES, SEARCHES, LdapUnavailable, LdapUsers
-from authsvc.user import User, from_ha1s, from_password
-from authsvc.users import Users
+from authsvc.users.directory import Users
+from authsvc.users.ha1 import User, from_ha1s, from_password
+from authsvc.users.ldap import NAMES, SEARCHES, LdapUnavailable, LdapUsers
 from ramal.backends import LdapServer, start_ldap
 from ramal.processes import free_port
 from runtime.config import Domain, Secret

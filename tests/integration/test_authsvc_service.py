@@ -13,9 +13,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from authsvc import subscriber
 from authsvc.service import AuthService, build
-from authsvc.user import User, from_password
+from authsvc.users import table as subscriber
+from authsvc.users.ha1 import User, from_password
 from events.commands import (
     Authenticate,
     Contact,

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from authsvc.config import AuthSettings
 from authsvc.decider import Accept, Facts, Needs, Owner, Refuse, Rules, State, Unknown, decide, evolve
 from authsvc.handler import AuthHandler
-from authsvc.lockout import Lockouts
-from authsvc.remembered import Key
-from authsvc.replay import Replays
-from authsvc.requests import MILLISECONDS, Requests
+from authsvc.memory.lockouts import Lockouts
+from authsvc.memory.nonces import Replays
+from authsvc.memory.requests import MILLISECONDS, Requests
 from authsvc.restore import used_before
-from authsvc.user import User, from_password
-from authsvc.users import Users
+from authsvc.users.directory import Users
+from authsvc.users.ha1 import User, from_password
+from authsvc.users.remembered import Key
 from events.commands import (
     AuthCommand,
     Authenticate,

@@ -24,9 +24,9 @@ from authsvc.decider import (
     named_by,
     own_aor,
 )
-from authsvc.lockout import Lockouts
-from authsvc.replay import Replays
-from authsvc.user import ALGORITHMS, User, from_ha1s, from_password
+from authsvc.memory.lockouts import Lockouts
+from authsvc.memory.nonces import Replays
+from authsvc.users.ha1 import ALGORITHMS, User, from_ha1s, from_password
 from events.commands import Authenticate, Contact, Digest, Registration, ReplyTo
 from runtime.config import Domain
 from sipcore import digest, nonce

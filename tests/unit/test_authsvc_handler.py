@@ -12,9 +12,9 @@ import pytest
 from authsvc.config import AuthSettings
 from authsvc.decider import Rules
 from authsvc.handler import AuthHandler
-from authsvc.remembered import Key
-from authsvc.user import User, from_password
-from authsvc.users import Users
+from authsvc.users.directory import Users
+from authsvc.users.ha1 import User, from_password
+from authsvc.users.remembered import Key
 from events.commands import Authenticate, Digest, RegisterContacts, Registration, ReplyTo
 from events.replies import Refused
 from events.topics import AUDIT, AUTH_COMMANDS, EDGE_REPLIES, REGISTRAR_COMMANDS, partition_of

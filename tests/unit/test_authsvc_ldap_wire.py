@@ -1,4 +1,4 @@
-"""authsvc.ldap_wire: the bytes of a search, against ldap3's own reading of them."""
+"""authsvc.users.ldap_wire: the bytes of a search, against ldap3's own reading of them."""
 
 import contextlib
 import warnings
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authsvc.ldap_wire import MAX_MESSAGE, Done, Entry, Malformed, search, take
+from authsvc.users.ldap_wire import MAX_MESSAGE, Done, Entry, Malformed, search, take
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # ldap3 2.9.1 with pyasn1 0.6

@@ -1,11 +1,11 @@
-"""authsvc.replay, lockout and audit: what a partition remembers, and that it is bounded."""
+"""authsvc.memory.nonces, lockout and audit: what a partition remembers, and that it is bounded."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authsvc.audit import PER_MINUTE, PER_SOURCE, AuditRate
-from authsvc.lockout import Lockouts
-from authsvc.replay import WIDTH, Replays, Use
+from authsvc.memory.audit_rate import PER_MINUTE, PER_SOURCE, AuditRate
+from authsvc.memory.lockouts import Lockouts
+from authsvc.memory.nonces import WIDTH, Replays, Use
 
 AT = 1_000_000
 

@@ -1,4 +1,4 @@
-"""authsvc.users: sources in order, batches, what is remembered and for how long."""
+"""authsvc.users.directory: sources in order, batches, what is remembered and for how long."""
 
 import asyncio
 from collections.abc import Collection
@@ -8,11 +8,11 @@ import pytest
 
 from authsvc.config import AuthSettings
 from authsvc.decider import Owner, Unknown
-from authsvc.lookups import LARGEST
-from authsvc.remembered import AWAY_SECONDS, Key
-from authsvc.user import User
-from authsvc.users import Users
-from authsvc.users_file import UsersFile, add_user
+from authsvc.users.batches import LARGEST
+from authsvc.users.directory import Users
+from authsvc.users.file import UsersFile, add_user
+from authsvc.users.ha1 import User
+from authsvc.users.remembered import AWAY_SECONDS, Key
 from runtime.config import Domain
 from runtime.errors import Unavailable
 

@@ -1,4 +1,4 @@
-"""authsvc.users_file and config: htdigest's format, written whole, read again when it has changed."""
+"""authsvc.users.file and config: htdigest's format, written whole, read again when it has changed."""
 
 import logging
 import threading
@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from authsvc.config import AuthSettings, LdapSettings
-from authsvc.user import User, from_ha1s, from_password
-from authsvc.users_file import CHECK_SECONDS, UsersFile, add_user, list_users, remove_user
+from authsvc.users.file import CHECK_SECONDS, UsersFile, add_user, list_users, remove_user
+from authsvc.users.ha1 import User, from_ha1s, from_password
 from runtime.config import Secret
 from runtime.errors import ConfigError
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from authsvc.replay import COPY_MILLISECONDS
+from authsvc.memory.nonces import COPY_MILLISECONDS
 from edge.config import LONGEST_REPLY, EdgeConfig, core_settings
 from registrar.decider import MEMORY_MS
 from runtime.config import Common

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from authsvc.remembered import Key
+from authsvc.users.remembered import Key
 from events.commands import AuthCommand
 from runtime.log.port import Record
 

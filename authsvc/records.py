@@ -2,8 +2,8 @@
 
 import logging
 
-from authsvc.audit import AuditRate
 from authsvc.decider import LOCKED_OUT, NOT_OWN, Accept, Called, Refuse
+from authsvc.memory.audit_rate import AuditRate
 from events.audit import AuthenticationFailed
 from events.commands import Authenticate, FindUser, FlowLost, RegisterContacts, Registration, RemoveFlow, ReplyTo
 from events.replies import Authenticated, Found, Refused, Reply

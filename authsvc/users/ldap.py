@@ -20,10 +20,10 @@ from typing import Any
 from prometheus_client import Counter
 
 from authsvc.config import LdapSettings
-from authsvc.ldap_socket import receive, send
-from authsvc.ldap_wire import SUCCESS, Done, Entry, Malformed, search, take
-from authsvc.remembered import Key
-from authsvc.user import User, from_ha1s, from_password
+from authsvc.users.ha1 import User, from_ha1s, from_password
+from authsvc.users.ldap_socket import receive, send
+from authsvc.users.ldap_wire import SUCCESS, Done, Entry, Malformed, search, take
+from authsvc.users.remembered import Key
 from runtime.config import Domain
 from runtime.errors import ConfigError, Unavailable
 from sipcore.telephone import NumberRule, digits, normal, spellings
@@ -52,7 +52,7 @@ class LdapUnavailable(Unavailable):
 
 
 class LdapUsers:
-    """A source of users and of numbers (see `authsvc.users`)."""
+    """A source of users and of numbers (see `authsvc.users.directory`)."""
 
     name = "ldap"
 

@@ -15,10 +15,10 @@ from typing import Protocol
 
 from authsvc.config import AuthSettings
 from authsvc.decider import Owner, Unknown
-from authsvc.lookups import Lookups
-from authsvc.remembered import UNKNOWN_NAMES, Key, Remembered, Times
-from authsvc.user import User
-from authsvc.users_file import UsersFile
+from authsvc.users.batches import Lookups
+from authsvc.users.file import UsersFile
+from authsvc.users.ha1 import User
+from authsvc.users.remembered import UNKNOWN_NAMES, Key, Remembered, Times
 from events import limits
 from runtime.config import Domain
 from runtime.errors import Unavailable

@@ -6,8 +6,8 @@ Names are compared here, letter for letter: the columns' collation takes `Alice`
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 
-from authsvc.remembered import Key
-from authsvc.user import User, from_ha1s, from_password
+from authsvc.users.ha1 import User, from_ha1s, from_password
+from authsvc.users.remembered import Key
 from runtime.database.port import Database, Statement
 from runtime.errors import DatabaseUnavailable
 
@@ -16,7 +16,7 @@ AWAY_SECONDS = 1.0
 
 
 class SubscriberUsers:
-    """A source of users, and of aliases (see `authsvc.users`)."""
+    """A source of users, and of aliases (see `authsvc.users.directory`)."""
 
     name = "subscriber"
 

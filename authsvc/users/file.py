@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from authsvc.user import ALGORITHMS, User, from_ha1s, from_password
+from authsvc.users.ha1 import ALGORITHMS, User, from_ha1s, from_password
 
 log = logging.getLogger("ramal.authsvc")
 
