@@ -25,7 +25,7 @@ from ramal.backends import start_kafka
 from registrar.config import Policy
 from registrar.handler import RegistrarHandler
 from runtime.config import Kafka
-from runtime.log.kafka import KafkaLog
+from runtime.log.kafka.log import KafkaLog
 from runtime.log.port import Log
 
 PARTITIONS = 4

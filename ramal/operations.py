@@ -86,7 +86,7 @@ async def remove(system: System, data: Path | None, aor: str, contact: str | Non
 
 async def leave(system: System, name: str) -> list[str]:
     """Has a dead process leave its groups, so that others need not wait for its session's end; which those were."""
-    from runtime.log.kafka import KafkaLog
+    from runtime.log.kafka.log import KafkaLog
 
     async with system.log() as log:
         if not isinstance(log, KafkaLog):

@@ -103,7 +103,7 @@ def is_configured(sources: Sources) -> bool:
 def distributed(sources: Sources) -> System:
     """Over Kafka and MySQL, as the settings say. Raises ConfigError."""
     from runtime.database.mysql import MySQLDatabase
-    from runtime.log.kafka import KafkaLog
+    from runtime.log.kafka.log import KafkaLog
 
     common, kafka = sources.section(Common), sources.section(Kafka, "kafka")
 
@@ -117,7 +117,7 @@ def distributed(sources: Sources) -> System:
 def embedded(directory: Path, sources: Sources) -> System:
     """In one SQLite file of this directory. Raises ConfigError."""
     from runtime.database.sqlite import SQLiteDatabase
-    from runtime.log.embedded import EmbeddedLog
+    from runtime.log.embedded.log import EmbeddedLog
 
     common = sources.section(Common)
     store = EmbeddedStore(directory / DATABASE)

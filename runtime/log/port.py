@@ -1,6 +1,6 @@
 """The port to the log: topics of partitions of records, consumer groups, transactions.
 
-Two implementations, `runtime.log.kafka` and `runtime.log.embedded`; a service cannot
+Two implementations, `runtime.log.kafka.log` and `runtime.log.embedded.log`; a service cannot
 tell which it has. Topic names here are without the configured prefix. Times are
 milliseconds in the log's time (LogAppendTime), offsets are of one partition.
 Everything raises `LogUnavailable` when the log does not answer in time.

@@ -19,7 +19,7 @@ from events.topics import BINDINGS, REGISTRAR_COMMANDS, REGISTRATIONS
 from events.wire import cloud_event, encode
 from ramal.processes import Child, free_port, spawn
 from registrar.truths import is_claim, is_watermark
-from runtime.log.kafka import KafkaLog
+from runtime.log.kafka.log import KafkaLog
 from runtime.log.port import Append, Record
 
 SESSION, INTERVAL = 6, 1

@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from events.topics import REGISTRATIONS
 from runtime.config import Kafka
-from runtime.log.kafka import KafkaLog
+from runtime.log.kafka.log import KafkaLog
 from runtime.log.port import Append
 from tests.chaos.appends import Appends
 from tests.chaos.brokers import FENCED_MS, NODES, Brokers

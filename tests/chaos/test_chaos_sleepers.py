@@ -13,7 +13,7 @@ import pytest
 
 from events.topics import REGISTRATIONS
 from runtime.config import Kafka
-from runtime.log.kafka import KafkaLog
+from runtime.log.kafka.log import KafkaLog
 from tests.chaos.door import GROUP, TRANSACTIONS, Door, broker_behind
 from tests.chaos.rig import until
 from tests.chaos.services import Services

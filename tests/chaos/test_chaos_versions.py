@@ -19,7 +19,7 @@ from ramal.backends import KafkaServer, MySQLServer
 from registrar.truths import CLAIMED
 from runtime.config import Kafka
 from runtime.database.mysql import MySQLDatabase
-from runtime.log.kafka import KafkaLog
+from runtime.log.kafka.log import KafkaLog
 from runtime.log.port import Append
 from tests.chaos.services import NEXT, Services
 from tests.locator_kit import mysql_settings

@@ -9,8 +9,8 @@ import pytest
 from ramal.backends import KafkaServer
 from runtime.config import Kafka
 from runtime.embedded import EmbeddedStore
-from runtime.log.embedded import EmbeddedLog
-from runtime.log.kafka import KafkaLog
+from runtime.log.embedded.log import EmbeddedLog
+from runtime.log.kafka.log import KafkaLog
 from runtime.log.port import Log
 
 Logs = Callable[[], Awaitable[Log]]

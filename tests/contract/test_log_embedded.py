@@ -15,15 +15,15 @@ import pytest
 from events.topics import AUTH_COMMANDS, BINDINGS, HOUR, REGISTRAR_COMMANDS
 from runtime.embedded import EmbeddedStore
 from runtime.errors import ConfigError, LogUnavailable
-from runtime.log import embedded_sql
-from runtime.log.embedded import EmbeddedLog
+from runtime.log.embedded import sql as embedded_sql
+from runtime.log.embedded.log import EmbeddedLog
 from runtime.log.port import Append, Record
 
 TOPIC = REGISTRAR_COMMANDS
 APPENDER = """
 import asyncio, sys
 from runtime.embedded import EmbeddedStore
-from runtime.log.embedded import EmbeddedLog
+from runtime.log.embedded.log import EmbeddedLog
 from runtime.log.port import Append
 
 async def main(path, name, count):

@@ -19,8 +19,8 @@ from events.topics import AUDIT, BINDINGS, REGISTRAR_COMMANDS
 from ramal.backends import KafkaServer, start_kafka
 from runtime.config import Kafka
 from runtime.errors import LogRefused, LogUnavailable, Rebalancing
-from runtime.log.kafka import KafkaLog
-from runtime.log.kafka_group import KafkaSubscription
+from runtime.log.kafka.group import KafkaSubscription
+from runtime.log.kafka.log import KafkaLog
 from runtime.log.port import Append, Log, Record, Subscription, Unreadable
 
 pytestmark = pytest.mark.integration

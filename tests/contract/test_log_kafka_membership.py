@@ -11,9 +11,9 @@ from aiokafka.consumer.group_coordinator import GroupCoordinator
 from ramal.backends import KafkaServer
 from runtime.config import Kafka
 from runtime.errors import LogUnavailable, Replaced
-from runtime.log.kafka import KafkaLog
-from runtime.log.kafka_closing import close_client
-from runtime.log.kafka_group import KafkaSubscription, _abandon
+from runtime.log.kafka.closing import close_client
+from runtime.log.kafka.group import KafkaSubscription, _abandon
+from runtime.log.kafka.log import KafkaLog
 from runtime.log.port import Log
 from tests.contract.test_log_port import TOPIC, Member, everything, record
 

@@ -10,8 +10,8 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from events.topics import AUDIT, AUTH_COMMANDS, BINDINGS, DEAD, EDGE_LEASES, EDGE_REPLIES, REGISTRATIONS, TOPICS
 from ramal.backends import KafkaServer
 from runtime.config import Kafka
-from runtime.log.kafka import KafkaLog
-from runtime.log.kafka_topics import topic_settings
+from runtime.log.kafka.log import KafkaLog
+from runtime.log.kafka.topics import topic_settings
 from runtime.log.port import Append
 
 pytestmark = pytest.mark.integration

@@ -36,8 +36,8 @@ from runtime.database.port import Database, Statement
 from runtime.database.sqlite import SQLiteDatabase
 from runtime.embedded import EmbeddedStore
 from runtime.errors import ConfigError
-from runtime.log.embedded import EmbeddedLog
-from runtime.log.kafka import KafkaLog
+from runtime.log.embedded.log import EmbeddedLog
+from runtime.log.kafka.log import KafkaLog
 from runtime.log.port import Append, Log
 from sipcore import digest, nonce
 

@@ -27,7 +27,7 @@ from runtime.database.sqlite import SQLiteDatabase
 from runtime.embedded import EmbeddedStore
 from runtime.errors import DatabaseUnavailable, LogUnavailable
 from runtime.http import HttpServer
-from runtime.log.embedded import EmbeddedLog
+from runtime.log.embedded.log import EmbeddedLog
 from runtime.log.port import Append, Position
 from runtime.metrics import drops
 from sipcore import digest

@@ -10,10 +10,10 @@ from aiokafka import errors
 from events.topics import AUDIT
 from runtime.config import Kafka
 from runtime.errors import LogRefused, LogUnavailable
-from runtime.log import kafka_lane
-from runtime.log.kafka import KafkaLog
-from runtime.log.kafka_codes import FETCH, LIST_OFFSETS, PRODUCE, Then, Written, meaning
-from runtime.log.kafka_fetch import Fetcher, NoSuchOffset
+from runtime.log.kafka import lane as kafka_lane
+from runtime.log.kafka.codes import FETCH, LIST_OFFSETS, PRODUCE, Then, Written, meaning
+from runtime.log.kafka.fetch import Fetcher, NoSuchOffset
+from runtime.log.kafka.log import KafkaLog
 from runtime.log.port import Append
 from tests import broker_kit
 from tests.broker_kit import METADATA, PRODUCER_ID, Brokers, Error

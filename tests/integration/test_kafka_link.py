@@ -12,10 +12,10 @@ import pytest
 from aiokafka import errors
 
 from runtime.config import Kafka
-from runtime.log import kafka_link
-from runtime.log.kafka_link import Links
-from runtime.log.kafka_session import Client, Session, open_session
-from runtime.log.kafka_wire import Request
+from runtime.log.kafka import link as kafka_link
+from runtime.log.kafka.link import Links
+from runtime.log.kafka.session import Client, Session, open_session
+from runtime.log.kafka.wire import Request
 
 TIMEOUT = 0.4
 ASK = Request(0, 3, b"asked")

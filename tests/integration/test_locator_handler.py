@@ -23,7 +23,7 @@ from locator.tables import LIVE, Position, hold, position
 from runtime.database.port import Advance, Database, Row, Statement
 from runtime.embedded import EmbeddedStore
 from runtime.errors import DatabaseUnavailable, LogRefused, LogUnavailable
-from runtime.log.embedded import EmbeddedLog
+from runtime.log.embedded.log import EmbeddedLog
 from runtime.log.port import Append, Batch, Record
 from runtime.metrics import drops
 from runtime.worker import Lost

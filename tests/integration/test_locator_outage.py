@@ -23,7 +23,7 @@ from runtime.database.mysql import PACKET_BYTES, MySQLDatabase
 from runtime.database.port import Advance, Statement
 from runtime.embedded import EmbeddedStore
 from runtime.errors import DatabaseRefused, DatabaseUnavailable
-from runtime.log.embedded import EmbeddedLog
+from runtime.log.embedded.log import EmbeddedLog
 from runtime.worker import Lost
 from tests.locator_kit import Scribe, claim, mysql_settings
 

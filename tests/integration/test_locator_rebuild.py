@@ -19,7 +19,7 @@ from locator.tables import HISTORY_COLUMNS, LOCATION_COLUMNS
 from runtime.database.port import Database, Row, Statement
 from runtime.embedded import EmbeddedStore
 from runtime.errors import DatabaseRefused, DatabaseUnavailable, PositionConflict
-from runtime.log.embedded import EmbeddedLog
+from runtime.log.embedded.log import EmbeddedLog
 from runtime.log.port import Append, Bounds, PartitionFault
 from tests.locator_kit import DATABASES, START, Scribe, claim, open_database
 

@@ -16,7 +16,7 @@ from events.topics import EDGE_LEASES
 from events.wire import encode
 from runtime.embedded import EmbeddedStore
 from runtime.errors import LogUnavailable
-from runtime.log.embedded import EmbeddedLog
+from runtime.log.embedded.log import EmbeddedLog
 from runtime.log.port import Append, Bounds, Reading
 from runtime.metrics import drops
 

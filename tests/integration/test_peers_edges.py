@@ -21,7 +21,7 @@ from edge.topics.lease import Lease
 from edge.topics.neighbours import Neighbours
 from events.leases import EdgeLease
 from runtime.embedded import EmbeddedStore
-from runtime.log.embedded import EmbeddedLog
+from runtime.log.embedded.log import EmbeddedLog
 from runtime.metrics import drops
 
 DEADLINE = 8.0

@@ -21,7 +21,7 @@ from registrar.partition import Partition
 from registrar.truths import claim_of, is_claim
 from runtime.embedded import EmbeddedStore
 from runtime.errors import LogUnavailable
-from runtime.log.embedded import EmbeddedLog
+from runtime.log.embedded.log import EmbeddedLog
 from runtime.log.port import Append, PartitionFault
 from runtime.metrics import drops
 from runtime.worker import Lost

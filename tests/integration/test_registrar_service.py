@@ -19,8 +19,8 @@ from registrar.handler import RegistrarHandler
 from registrar.service import RegistrarService, build
 from runtime.config import Kafka, Sources
 from runtime.embedded import EmbeddedStore
-from runtime.log.embedded import EmbeddedLog
-from runtime.log.kafka import KafkaLog
+from runtime.log.embedded.log import EmbeddedLog
+from runtime.log.kafka.log import KafkaLog
 from runtime.log.port import Append, Log
 
 PARTITIONS = 4

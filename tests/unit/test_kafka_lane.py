@@ -9,7 +9,7 @@ from aiokafka.structs import TopicPartition
 from events.limits import RECORD_BYTES
 from events.topics import AUDIT
 from runtime.errors import LogRefused, LogUnavailable
-from runtime.log.kafka_lane import BATCH_BYTES, LAST_EPOCH, LAST_SEQUENCE, Batch, Lane, Producer, Whole, split
+from runtime.log.kafka.lane import BATCH_BYTES, LAST_EPOCH, LAST_SEQUENCE, Batch, Lane, Producer, Whole, split
 from runtime.log.port import Append
 
 US = Producer(7, 0)

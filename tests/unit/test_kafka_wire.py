@@ -9,7 +9,7 @@ from aiokafka.protocol.transaction import InitProducerIdRequest, InitProducerIdR
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.log.kafka_wire import (
+from runtime.log.kafka.wire import (
     LARGEST,
     FetchedPart,
     Malformed,

@@ -8,7 +8,7 @@ import pytest
 
 from events.topics import REGISTRATIONS
 from runtime.errors import LogUnavailable, Rebalancing
-from runtime.log.embedded_sql import StoredRecord
+from runtime.log.embedded.sql import StoredRecord
 from runtime.log.port import Batch, Bounds, Log, OutOfRange, Unreadable
 from runtime.worker import FIRST_BACKOFF, LAST_BACKOFF, Lost, Worker
 

@@ -22,10 +22,10 @@ from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
 from runtime.errors import LogUnavailable
-from runtime.log.kafka_codes import FETCH, Then, meaning
-from runtime.log.kafka_link import Links
-from runtime.log.kafka_session import Client
-from runtime.log.kafka_wire import FetchedPart, Malformed, fetch, fetched
+from runtime.log.kafka.codes import FETCH, Then, meaning
+from runtime.log.kafka.link import Links
+from runtime.log.kafka.session import Client
+from runtime.log.kafka.wire import FetchedPart, Malformed, fetch, fetched
 from runtime.log.port import Headers, Unreadable
 
 MAX_WAIT_MS = 500

@@ -16,11 +16,11 @@ from aiokafka import errors
 from aiokafka.structs import TopicPartition
 
 from runtime.errors import LogRefused, LogUnavailable
-from runtime.log.kafka_codes import PRODUCE, Then, Written, meaning
-from runtime.log.kafka_lane import Key, Lane, Part, Producer, Whole, split
-from runtime.log.kafka_link import Answered, Links
-from runtime.log.kafka_session import Client
-from runtime.log.kafka_wire import Malformed, Produced, Request, ask_producer_id, produce, produced, producer_id
+from runtime.log.kafka.codes import PRODUCE, Then, Written, meaning
+from runtime.log.kafka.lane import Key, Lane, Part, Producer, Whole, split
+from runtime.log.kafka.link import Answered, Links
+from runtime.log.kafka.session import Client
+from runtime.log.kafka.wire import Malformed, Produced, Request, ask_producer_id, produce, produced, producer_id
 from runtime.log.port import Append, Position
 
 WAITING_BYTES = 32 * 1024 * 1024

@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaProducer, errors
 
 from runtime.config import Kafka
 from runtime.errors import Fenced, LogRefused, LogUnavailable
-from runtime.log.kafka_closing import close_producer, drop_producer
+from runtime.log.kafka.closing import close_producer, drop_producer
 from runtime.log.port import Append
 
 TRANSACTION_SECONDS = 5.0
@@ -28,7 +28,7 @@ class Transactions:
     """The transactional producers of one log."""
 
     def __init__(self, kafka: Kafka, given: Mapping[str, Any], prefix: str, client_id: str) -> None:
-        """`given` is that of `runtime.log.kafka_session.security`."""
+        """`given` is that of `runtime.log.kafka.session.security`."""
         self._kafka, self._given, self._prefix, self._client_id = kafka, given, prefix, client_id
         self._producers: dict[str, AIOKafkaProducer] = {}
         """None is forgotten for its age: the next call for its id would fence an owner who may be another by then."""

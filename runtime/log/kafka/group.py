@@ -28,10 +28,10 @@ from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssigno
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from runtime.errors import LogUnavailable, Rebalancing, Replaced
-from runtime.log.kafka_closing import ABRUPT_SECONDS, close_client
-from runtime.log.kafka_fetch import Fetcher, NoSuchOffset
-from runtime.log.kafka_membership import Coordinator
-from runtime.log.kafka_session import Client
+from runtime.log.kafka.closing import ABRUPT_SECONDS, close_client
+from runtime.log.kafka.fetch import Fetcher, NoSuchOffset
+from runtime.log.kafka.membership import Coordinator
+from runtime.log.kafka.session import Client
 from runtime.log.port import Batch, Bounds, OutOfRange
 
 NEVER_MS = 10**15

@@ -2,7 +2,7 @@
 
 An append is on the disk (fsync) when it is acknowledged. Transactions are SQLite's, so there are no aborted
 records to hide; a transactional id is fenced by its epoch. Consumer groups live in one process
-(`runtime.log.groups`); other processes may append and read.
+(`runtime.log.embedded.groups`); other processes may append and read.
 """
 
 import asyncio
@@ -15,9 +15,9 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequenc
 from events.topics import TOPICS
 from runtime.embedded import EmbeddedStore, StoreUnavailable
 from runtime.errors import LogRefused, LogUnavailable
-from runtime.log import embedded_sql as sql
 from runtime.log.checks import check_record
-from runtime.log.groups import Member, groups_of
+from runtime.log.embedded import sql
+from runtime.log.embedded.groups import Member, groups_of
 from runtime.log.port import END_SECONDS, Append, Batch, Bounds, OutOfRange, Position, Reading, Record, Subscription
 
 log = logging.getLogger("ramal.log")

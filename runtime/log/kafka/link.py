@@ -18,8 +18,8 @@ from typing import cast
 from aiokafka import errors
 from aiokafka.structs import TopicPartition
 
-from runtime.log.kafka_session import Client, Session
-from runtime.log.kafka_wire import Malformed, Request, frame, frame_size, numbered
+from runtime.log.kafka.session import Client, Session
+from runtime.log.kafka.wire import Malformed, Request, frame, frame_size, numbered
 
 IDLE_SECONDS = 480.0
 """A connection that was idle for longer is not used again: the broker closes it after ten minutes, and what is

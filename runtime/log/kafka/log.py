@@ -16,15 +16,15 @@ from aiokafka.structs import TopicPartition
 from runtime.config import Kafka
 from runtime.errors import LogUnavailable
 from runtime.log.checks import check_record
-from runtime.log.kafka_append import Appender
-from runtime.log.kafka_closing import close_client
-from runtime.log.kafka_codes import LIST_OFFSETS, Then, meaning
-from runtime.log.kafka_fetch import Fetcher, NoSuchOffset
-from runtime.log.kafka_group import KafkaSubscription
-from runtime.log.kafka_membership import expel
-from runtime.log.kafka_session import PROTOCOL, Client, Refused, security
-from runtime.log.kafka_topics import create_topics, topic_faults
-from runtime.log.kafka_transactions import Transactions
+from runtime.log.kafka.append import Appender
+from runtime.log.kafka.closing import close_client
+from runtime.log.kafka.codes import LIST_OFFSETS, Then, meaning
+from runtime.log.kafka.fetch import Fetcher, NoSuchOffset
+from runtime.log.kafka.group import KafkaSubscription
+from runtime.log.kafka.membership import expel
+from runtime.log.kafka.session import PROTOCOL, Client, Refused, security
+from runtime.log.kafka.topics import create_topics, topic_faults
+from runtime.log.kafka.transactions import Transactions
 from runtime.log.port import END_SECONDS, Append, Bounds, OutOfRange, Position, Reading, Record, Subscription
 
 EARLIEST, LATEST = -2, -1
