@@ -15,10 +15,10 @@ import msgspec
 from ramal.directory import DATABASE, started_with
 from runtime.config import PREFIX, Common, Kafka, MySQL, Sources
 from runtime.database.port import Database
-from runtime.embedded import EmbeddedStore
 from runtime.errors import ConfigError, Unavailable
 from runtime.log.port import Log
 from runtime.service import Resource, Service
+from runtime.store import EmbeddedStore
 
 log = logging.getLogger("ramal")
 

@@ -25,8 +25,8 @@ from runtime.config import MySQL, Secret
 from runtime.database.mysql import MySQLDatabase
 from runtime.database.port import Database
 from runtime.database.sqlite import SQLiteDatabase
-from runtime.embedded import EmbeddedStore
 from runtime.log.port import Append, Log
+from runtime.store import EmbeddedStore
 
 START = 1_700_000_000_000
 ENDS = (Kind.UNREGISTERED, Kind.EXPIRED, Kind.DEACTIVATED)

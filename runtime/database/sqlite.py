@@ -1,4 +1,4 @@
-"""The tables in the one SQLite file of an embedded Ramal (`runtime.embedded`), shared with the log.
+"""The tables in the one SQLite file of an embedded Ramal (`runtime.store`), shared with the log.
 
 A transaction is one piece of work of the writer's thread: its statements are kept or taken back together, and
 share an fsync with whatever else is written at that moment. Queries have a reading thread of their own.
@@ -15,8 +15,8 @@ from typing import Any
 
 from runtime.database.migrations import migrate
 from runtime.database.port import Advance, Row, Statement
-from runtime.embedded import EmbeddedStore, StoreUnavailable
 from runtime.errors import DatabaseRefused, DatabaseUnavailable, PositionConflict
+from runtime.store import EmbeddedStore, StoreUnavailable
 
 _MAKE_SHADOW = "make the shadow of"
 _TAKE_SHADOW = "take the shadow of"

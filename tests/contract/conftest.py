@@ -8,10 +8,10 @@ import pytest
 
 from ramal.backends import KafkaServer
 from runtime.config import Kafka
-from runtime.embedded import EmbeddedStore
 from runtime.log.embedded.log import EmbeddedLog
 from runtime.log.kafka.log import KafkaLog
 from runtime.log.port import Log
+from runtime.store import EmbeddedStore
 
 Logs = Callable[[], Awaitable[Log]]
 PARTITIONS = 4

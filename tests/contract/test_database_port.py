@@ -9,8 +9,8 @@ import pytest
 
 from events.registrations import Kind
 from runtime.database.port import Advance, Database, Statement
-from runtime.embedded import EmbeddedStore
 from runtime.errors import DatabaseRefused, DatabaseUnavailable, PositionConflict
+from runtime.store import EmbeddedStore
 from tests.locator_kit import DATABASES, open_database
 
 ROWS = "SELECT id, text, number FROM sample ORDER BY id"

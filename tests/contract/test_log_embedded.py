@@ -13,16 +13,16 @@ from pathlib import Path
 import pytest
 
 from events.topics import AUTH_COMMANDS, BINDINGS, HOUR, REGISTRAR_COMMANDS
-from runtime.embedded import EmbeddedStore
 from runtime.errors import ConfigError, LogUnavailable
 from runtime.log.embedded import sql as embedded_sql
 from runtime.log.embedded.log import EmbeddedLog
 from runtime.log.port import Append, Record
+from runtime.store import EmbeddedStore
 
 TOPIC = REGISTRAR_COMMANDS
 APPENDER = """
 import asyncio, sys
-from runtime.embedded import EmbeddedStore
+from runtime.store import EmbeddedStore
 from runtime.log.embedded.log import EmbeddedLog
 from runtime.log.port import Append
 

@@ -34,11 +34,11 @@ from runtime.config import Kafka, MySQL, Secret, Sources
 from runtime.database.mysql import MySQLDatabase
 from runtime.database.port import Database, Statement
 from runtime.database.sqlite import SQLiteDatabase
-from runtime.embedded import EmbeddedStore
 from runtime.errors import ConfigError
 from runtime.log.embedded.log import EmbeddedLog
 from runtime.log.kafka.log import KafkaLog
 from runtime.log.port import Append, Log
+from runtime.store import EmbeddedStore
 from sipcore import digest, nonce
 
 pytestmark = pytest.mark.integration

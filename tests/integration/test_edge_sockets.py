@@ -24,12 +24,12 @@ from runtime.config import MySQL, Secret, Sources
 from runtime.database.mysql import MySQLDatabase
 from runtime.database.port import Database, Row
 from runtime.database.sqlite import SQLiteDatabase
-from runtime.embedded import EmbeddedStore
 from runtime.errors import DatabaseUnavailable, LogUnavailable
 from runtime.http import HttpServer
 from runtime.log.embedded.log import EmbeddedLog
 from runtime.log.port import Append, Position
 from runtime.metrics import drops
+from runtime.store import EmbeddedStore
 from sipcore import digest
 from sipcore.message import Response
 from sipcore.parser import parse_datagram

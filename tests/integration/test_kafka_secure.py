@@ -22,10 +22,10 @@ from locator.config import Settings
 from locator.handler import LocatorHandler
 from runtime.config import Kafka, Secret
 from runtime.database.sqlite import SQLiteDatabase
-from runtime.embedded import EmbeddedStore
 from runtime.errors import ConfigError, LogUnavailable
 from runtime.log.kafka.log import KafkaLog
 from runtime.log.port import Append, Log
+from runtime.store import EmbeddedStore
 from tests.locator_kit import Scribe, claim
 from tests.secure_kit import LIFE_SECONDS, LIMITED, PASSWORD, USER, Broker, start_broker
 

@@ -16,9 +16,9 @@ from edge.outside import lookups as lookups_module
 from edge.outside.location import Located, Names, bases, canonical, find, find_contacts, find_known, look_up, plain
 from edge.outside.lookups import Locations
 from runtime.database.port import Database, Row, Statement
-from runtime.embedded import EmbeddedStore
 from runtime.errors import DatabaseUnavailable
 from runtime.metrics import drops
+from runtime.store import EmbeddedStore
 from sipcore.telephone import NumberRule
 from sipcore.uri import parse_uri
 from tests.locator_kit import DATABASES, open_database

@@ -21,11 +21,11 @@ from locator.handler import LocatorHandler
 from locator.service import Locator
 from locator.tables import LIVE, Position, hold, position
 from runtime.database.port import Advance, Database, Row, Statement
-from runtime.embedded import EmbeddedStore
 from runtime.errors import DatabaseUnavailable, LogRefused, LogUnavailable
 from runtime.log.embedded.log import EmbeddedLog
 from runtime.log.port import Append, Batch, Record
 from runtime.metrics import drops
+from runtime.store import EmbeddedStore
 from runtime.worker import Lost
 from tests.locator_kit import DATABASES, START, Scribe, claim, open_database
 

@@ -18,7 +18,7 @@ from locator.projection import Part, Partition, Projection
 from locator.tables import LIVE, Position, begin_at
 from runtime.database.port import Database, Statement
 from runtime.database.sqlite import SQLiteDatabase
-from runtime.embedded import EmbeddedStore
+from runtime.store import EmbeddedStore
 from tests.locator_kit import DATABASES, START, Scribe, open_database, truths
 
 USERS = ["alice@example.test", "bob@example.test"]

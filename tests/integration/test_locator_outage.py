@@ -21,9 +21,9 @@ from ramal.backends import MySQLServer, start_mysql
 from runtime.config import MySQL, Secret
 from runtime.database.mysql import PACKET_BYTES, MySQLDatabase
 from runtime.database.port import Advance, Statement
-from runtime.embedded import EmbeddedStore
 from runtime.errors import DatabaseRefused, DatabaseUnavailable
 from runtime.log.embedded.log import EmbeddedLog
+from runtime.store import EmbeddedStore
 from runtime.worker import Lost
 from tests.locator_kit import Scribe, claim, mysql_settings
 

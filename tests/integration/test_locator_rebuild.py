@@ -17,10 +17,10 @@ from locator.rebuild import rebuild
 from locator.service import Locator
 from locator.tables import HISTORY_COLUMNS, LOCATION_COLUMNS
 from runtime.database.port import Database, Row, Statement
-from runtime.embedded import EmbeddedStore
 from runtime.errors import DatabaseRefused, DatabaseUnavailable, PositionConflict
 from runtime.log.embedded.log import EmbeddedLog
 from runtime.log.port import Append, Bounds, PartitionFault
+from runtime.store import EmbeddedStore
 from tests.locator_kit import DATABASES, START, Scribe, claim, open_database
 
 PARTITIONS = 2

@@ -14,11 +14,11 @@ from edge.topics.neighbours import BURY, NAMES, STALE, Neighbours
 from events.leases import EdgeLease
 from events.topics import EDGE_LEASES
 from events.wire import encode
-from runtime.embedded import EmbeddedStore
 from runtime.errors import LogUnavailable
 from runtime.log.embedded.log import EmbeddedLog
 from runtime.log.port import Append, Bounds, Reading
 from runtime.metrics import drops
+from runtime.store import EmbeddedStore
 
 DEADLINE = 5.0
 START = 1_700_000_000.0

@@ -20,9 +20,9 @@ from edge.mesh.sealing import HEAD, Sealing
 from edge.topics.lease import Lease
 from edge.topics.neighbours import Neighbours
 from events.leases import EdgeLease
-from runtime.embedded import EmbeddedStore
 from runtime.log.embedded.log import EmbeddedLog
 from runtime.metrics import drops
+from runtime.store import EmbeddedStore
 
 DEADLINE = 8.0
 OLD, NEW = bytes(range(32)), bytes(range(1, 33))

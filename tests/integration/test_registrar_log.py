@@ -19,11 +19,11 @@ from registrar.config import Policy
 from registrar.handler import RegistrarHandler
 from registrar.partition import Partition
 from registrar.truths import claim_of, is_claim
-from runtime.embedded import EmbeddedStore
 from runtime.errors import LogUnavailable
 from runtime.log.embedded.log import EmbeddedLog
 from runtime.log.port import Append, PartitionFault
 from runtime.metrics import drops
+from runtime.store import EmbeddedStore
 from runtime.worker import Lost
 
 AOR = "alice@example.test"

@@ -18,10 +18,10 @@ from registrar.config import Policy
 from registrar.handler import RegistrarHandler
 from registrar.service import RegistrarService, build
 from runtime.config import Kafka, Sources
-from runtime.embedded import EmbeddedStore
 from runtime.log.embedded.log import EmbeddedLog
 from runtime.log.kafka.log import KafkaLog
 from runtime.log.port import Append, Log
+from runtime.store import EmbeddedStore
 
 PARTITIONS = 4
 Logs = Callable[[], Awaitable[Log]]

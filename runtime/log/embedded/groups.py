@@ -6,7 +6,7 @@ Partitions go round to members in the order they joined. Only those that change 
 from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
-from runtime.embedded import EmbeddedStore
+from runtime.store import EmbeddedStore
 
 
 class Member:

@@ -13,12 +13,12 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence, Set
 
 from events.topics import TOPICS
-from runtime.embedded import EmbeddedStore, StoreUnavailable
 from runtime.errors import LogRefused, LogUnavailable
 from runtime.log.checks import check_record
 from runtime.log.embedded import sql
 from runtime.log.embedded.groups import Member, groups_of
 from runtime.log.port import END_SECONDS, Append, Batch, Bounds, OutOfRange, Position, Reading, Record, Subscription
+from runtime.store import EmbeddedStore, StoreUnavailable
 
 log = logging.getLogger("ramal.log")
 
