@@ -19,7 +19,7 @@ from ramal.backends import (
     start_mysql,
 )
 from ramal.processes import PackageMissing
-from tests import mysql9_kit
+from tests.kit import mysql9 as mysql9_kit
 
 # How long an example takes on a busy machine says nothing of the code.
 settings.register_profile("ramal", deadline=None)

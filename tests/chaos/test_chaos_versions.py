@@ -22,7 +22,7 @@ from runtime.database.mysql import MySQLDatabase
 from runtime.log.kafka.log import KafkaLog
 from runtime.log.port import Append
 from tests.chaos.services import NEXT, Services
-from tests.locator_kit import mysql_settings
+from tests.kit.locator import mysql_settings
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(200)]
 

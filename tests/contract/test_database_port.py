@@ -11,7 +11,7 @@ from events.registrations import Kind
 from runtime.database.port import Advance, Database, Statement
 from runtime.errors import DatabaseRefused, DatabaseUnavailable, PositionConflict
 from runtime.store import EmbeddedStore
-from tests.locator_kit import DATABASES, open_database
+from tests.kit.locator import DATABASES, open_database
 
 ROWS = "SELECT id, text, number FROM sample ORDER BY id"
 

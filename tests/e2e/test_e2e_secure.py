@@ -12,7 +12,7 @@ from ramal.backends import start_mysql
 from ramal.processes import free_port
 from tests.e2e.conftest import DOMAIN, RAMAL, Running, is_ready
 from tests.e2e.phone import Phone
-from tests.secure_kit import LIFE_SECONDS, PASSWORD, USER, start_broker
+from tests.kit.secure import LIFE_SECONDS, PASSWORD, USER, start_broker
 
 pytestmark = pytest.mark.e2e
 

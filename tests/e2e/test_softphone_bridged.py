@@ -12,7 +12,7 @@ from ramal.processes import PackageMissing
 from tests.e2e.baresip import Baresip, frequency
 from tests.e2e.browser import ALLOWED, Softphone, chromium
 from tests.e2e.conftest import CALLERS, DOMAIN, System, start_up, user
-from tests.rtpengine_kit import RtpengineServer, start_rtpengine
+from tests.kit.rtpengine import RtpengineServer, start_rtpengine
 
 pytestmark = pytest.mark.e2e
 

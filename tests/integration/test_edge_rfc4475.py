@@ -15,8 +15,8 @@ from edge.transport.tls import Certificates
 from sipcore.errors import ParseError
 from sipcore.message import Response
 from sipcore.parser import StreamParser, parse_datagram
-from tests.transport_kit import DEADLINE
-from tests.unit.edge_kit import SETTINGS, core
+from tests.kit.edge import SETTINGS, core
+from tests.kit.transport import DEADLINE
 
 HERE = Path(__file__).parents[1] / "unit" / "rfc4475"
 EXPECTED = {m["file"]: m for m in json.loads((HERE / "expected.json").read_text())["messages"]}

@@ -33,7 +33,7 @@ from runtime.store import EmbeddedStore
 from sipcore import digest
 from sipcore.message import Response
 from sipcore.parser import parse_datagram
-from tests.unit.edge_kit import challenge_nonce
+from tests.kit.edge import challenge_nonce
 
 PARTITIONS = 2
 KEYS = "k1:" + "0f" * 32

@@ -15,8 +15,8 @@ from runtime.log.kafka.codes import FETCH, LIST_OFFSETS, PRODUCE, Then, Written,
 from runtime.log.kafka.fetch import Fetcher, NoSuchOffset
 from runtime.log.kafka.log import KafkaLog
 from runtime.log.port import Append
-from tests import broker_kit
-from tests.broker_kit import METADATA, PRODUCER_ID, Brokers, Error
+from tests.kit import broker as broker_kit
+from tests.kit.broker import METADATA, PRODUCER_ID, Brokers, Error
 
 TIMEOUT = 1.0
 SOON = 0.5

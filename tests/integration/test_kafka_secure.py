@@ -26,8 +26,8 @@ from runtime.errors import ConfigError, LogUnavailable
 from runtime.log.kafka.log import KafkaLog
 from runtime.log.port import Append, Log
 from runtime.store import EmbeddedStore
-from tests.locator_kit import Scribe, claim
-from tests.secure_kit import LIFE_SECONDS, LIMITED, PASSWORD, USER, Broker, start_broker
+from tests.kit.locator import Scribe, claim
+from tests.kit.secure import LIFE_SECONDS, LIMITED, PASSWORD, USER, Broker, start_broker
 
 pytestmark = pytest.mark.integration
 

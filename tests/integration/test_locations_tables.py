@@ -21,7 +21,7 @@ from runtime.metrics import drops
 from runtime.store import EmbeddedStore
 from sipcore.telephone import NumberRule
 from sipcore.uri import parse_uri
-from tests.locator_kit import DATABASES, open_database
+from tests.kit.locator import DATABASES, open_database
 
 DEADLINE = 10.0
 HERE = "example.test"

@@ -27,7 +27,7 @@ from runtime.log.port import Append, Batch, Record
 from runtime.metrics import drops
 from runtime.store import EmbeddedStore
 from runtime.worker import Lost
-from tests.locator_kit import DATABASES, START, Scribe, claim, open_database
+from tests.kit.locator import DATABASES, START, Scribe, claim, open_database
 
 ALICE, BOB = "alice@example.test", "bob@example.test"
 DESK = "sip:alice@192.0.2.4:5062"

@@ -19,7 +19,7 @@ from locator.tables import LIVE, Position, begin_at
 from runtime.database.port import Database, Statement
 from runtime.database.sqlite import SQLiteDatabase
 from runtime.store import EmbeddedStore
-from tests.locator_kit import DATABASES, START, Scribe, open_database, truths
+from tests.kit.locator import DATABASES, START, Scribe, open_database, truths
 
 USERS = ["alice@example.test", "bob@example.test"]
 PLACES = ["sip:192.0.2.1:1", "sip:192.0.2.1:2", ""]

@@ -25,7 +25,7 @@ from runtime.errors import DatabaseRefused, DatabaseUnavailable
 from runtime.log.embedded.log import EmbeddedLog
 from runtime.store import EmbeddedStore
 from runtime.worker import Lost
-from tests.locator_kit import Scribe, claim, mysql_settings
+from tests.kit.locator import Scribe, claim, mysql_settings
 
 pytestmark = pytest.mark.integration
 PATIENCE = 10.0

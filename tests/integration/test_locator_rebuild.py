@@ -21,7 +21,7 @@ from runtime.errors import DatabaseRefused, DatabaseUnavailable, PositionConflic
 from runtime.log.embedded.log import EmbeddedLog
 from runtime.log.port import Append, Bounds, PartitionFault
 from runtime.store import EmbeddedStore
-from tests.locator_kit import DATABASES, START, Scribe, claim, open_database
+from tests.kit.locator import DATABASES, START, Scribe, claim, open_database
 
 PARTITIONS = 2
 

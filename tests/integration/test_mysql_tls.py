@@ -15,9 +15,9 @@ from runtime.config import MySQL, Secret
 from runtime.database.mysql import MySQLDatabase
 from runtime.database.port import Statement
 from runtime.errors import ConfigError, DatabaseUnavailable
-from tests import mysql9_kit
-from tests.locator_kit import mysql_settings
-from tests.secure_kit import Authority
+from tests.kit import mysql9 as mysql9_kit
+from tests.kit.locator import mysql_settings
+from tests.kit.secure import Authority
 
 pytestmark = pytest.mark.integration
 

@@ -16,7 +16,7 @@ from edge.outside.rtpengine import Reply, Rtpengine
 from ramal.processes import PackageMissing, free_port
 from runtime.errors import ConfigError
 from runtime.metrics import drops
-from tests.rtpengine_kit import RtpengineServer, start_rtpengine
+from tests.kit.rtpengine import RtpengineServer, start_rtpengine
 
 pytestmark = pytest.mark.integration
 

@@ -18,7 +18,7 @@ from edge.transport.tls import Certificates
 from runtime.metrics import drops
 from sipcore.message import Response
 from sipcore.parser import KEEPALIVE, StreamParser
-from tests.transport_kit import DEADLINE, Authority, TestEdge, drained, ok, options, running
+from tests.kit.transport import DEADLINE, Authority, TestEdge, drained, ok, options, running
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from edge.transport.websocket_frames import Opcode, unmask
 from runtime.metrics import drops
 from sipcore.message import Request
 from sipcore.parser import KEEPALIVE
-from tests.transport_kit import DEADLINE, Authority, TestEdge, drained, ok, options, running
+from tests.kit.transport import DEADLINE, Authority, TestEdge, drained, ok, options, running
 
 MANY = 1000
 SECOND = "127.0.0.2"

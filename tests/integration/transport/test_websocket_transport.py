@@ -17,7 +17,7 @@ from edge.transport.websocket_frames import Opcode, unmask
 from runtime.metrics import drops
 from sipcore.errors import ParseError
 from sipcore.parser import KEEPALIVE
-from tests.transport_kit import DEADLINE, Authority, TestEdge, ok, options, running
+from tests.kit.transport import DEADLINE, Authority, TestEdge, ok, options, running
 
 HEAD = {
     "Host": "example.test",
