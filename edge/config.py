@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from edge.core.deny import Peers
+from edge.core.deny import SipPeers
 from edge.core.gateways.numbers import aors, rules_of
 from edge.core.settings import CoreSettings
 from runtime.config import Common
@@ -128,7 +128,7 @@ def core_settings(
         keepalive_seconds=config.keepalive_seconds,
         timer_c=config.timer_c,
         max_calls=config.max_calls,
-        is_peer=Peers(config.peers, own_addresses, config.deny).is_peer,
+        is_peer=SipPeers(config.peers, own_addresses, config.deny).is_peer,
         redirects=redirecting.__contains__,
         media=lambda name: modes.get(name, "direct"),
         srtp=config.srtp,

@@ -10,13 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edge.config import EdgeConfig, endpoint
-from edge.core.actions import NextHop, Send
+from edge.core.actions import Located, NextHop, Send
 from edge.core.deny import Denied, parsed
 from edge.core.dispatch import EdgeCore
 from edge.core.gateways.numbers import rules_of
 from edge.core.gateways.routes import Gateways, GatewaysConfig
-from edge.mesh.mesh import Peers
-from edge.outside.location import Located
+from edge.mesh.mesh import Mesh
 from edge.outside.lookups import Locations
 from edge.outside.resolver import Resolver
 from edge.outside.rtpengine import Rtpengine
@@ -56,7 +55,7 @@ class Surroundings:
         self._config = config
         self._core, self._transports = core, transports
         core.probes.gateways = core.calls.destinations.gateways = Gateways(gateways, rules)
-        self.peers = Peers(edge, boot, keys, core, self._deliver, transports.flush)
+        self.peers = Mesh(edge, boot, keys, core, self._deliver, transports.flush)
         self._neighbours = Neighbours(log, edge, boot, self._learn)
         self._locations = Locations(database, config.grace_seconds, self._located, rules)
         bound_texts = (*config.udp, *config.tcp, *config.tls, *config.ws, *config.wss)

@@ -43,6 +43,41 @@ class Seek(NamedTuple):
     data: bytes
 
 
+class Binding(msgspec.Struct, frozen=True, gc=False):
+    """One binding as an edge routes by it."""
+
+    contact: str
+    received: str
+    """The source as a SIP URI; "" when the column is empty."""
+    path: str
+    """Path values, comma-separated; the owner's token comes first."""
+    socket: str
+    q: float
+    instance: str
+    expires: int
+    """Unix seconds."""
+    id: int
+
+
+class Located(msgspec.Struct, frozen=True, gc=False):
+    """What is known of where an AOR can be reached."""
+
+    aor: str
+    """Whose the targets are, aliases followed."""
+    targets: tuple[Binding, ...] = ()
+    known: bool = False
+    """Whether there is a row of this AOR: a binding (ended ones too), an alias or a user."""
+    away: bool = False
+    """The database is away: the targets are the last known; none means never looked up here."""
+    owners: tuple[str, ...] = ()
+    """Of a look-up by Contact: the AOR of each target; `aor` then is the Contact."""
+
+
+def is_contact(name: str) -> bool:
+    """Whether what is looked up is a Contact URI and no AOR, which has no scheme."""
+    return name.startswith(("sip:", "sips:"))
+
+
 class LookUp(NamedTuple):
     """Bindings of an AOR (aliases followed), or of a Contact, are asked for; answered by `EdgeCore.located`."""
 

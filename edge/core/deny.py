@@ -65,7 +65,7 @@ class Denied:
         return any(address in network for network in self._denied)
 
 
-class Peers:
+class SipPeers:
     """Networks of SIP peers (gateways, an outer proxy)."""
 
     def __init__(self, peers: Iterable[str], own: Iterable[str] = (), cluster: Iterable[str] = ()) -> None:

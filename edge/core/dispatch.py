@@ -11,7 +11,7 @@ Times are local monotonic seconds; `LogClock` makes the log's time of them. Noth
 import re
 from collections.abc import Callable, Iterable, Mapping
 
-from edge.core.actions import Actions, Forward, NextHop, Publish, Send
+from edge.core.actions import Actions, Forward, Located, NextHop, Publish, Send
 from edge.core.answers import Answers, exhausted
 from edge.core.clock import LogClock
 from edge.core.deny import parsed
@@ -30,7 +30,6 @@ from edge.core.tokens.branch import Branches
 from edge.core.tokens.path import FlowTokens
 from edge.core.tokens.record_route import DialogTokens, Hop
 from edge.core.us import Us
-from edge.outside.location import Located
 from events.commands import FlowLost, ReplyTo
 from events.replies import Authenticated, Found, Refused, Registered, Reply
 from events.wire import encode

@@ -1,4 +1,4 @@
-"""Peers: the other edges, as a transport of this one (DESIGN section 8; CHECKLIST N12, E05).
+"""Mesh: the other edges, as a transport of this one (DESIGN section 8; CHECKLIST N12, E05).
 
 This edge dials every other that has a lease, and asks it by that connection: to send by its flows, to take what came
 by ours, to say whether an INVITE is its own. By the connections that others have dialled it only answers
@@ -61,7 +61,7 @@ class _Search:
         self.until = until
 
 
-class Peers:
+class Mesh:
     """The connections of one edge with all others."""
 
     def __init__(
@@ -256,7 +256,7 @@ class Peers:
     # --- leases ---------------------------------------------------------------------------------------------------
 
     def learn(self, leases: Sequence[EdgeLease], ended: Sequence[tuple[str, str]]) -> None:
-        """What the log says of other edges (`edge.topics.neighbours`): leases that began or go on, and lives that ended."""
+        """What the log says of other edges (`topics.neighbours`): leases that began or go on, and lives that ended."""
         now = time.monotonic()
         for edge, boot in ended:
             link = self._links.get(edge)

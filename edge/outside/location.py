@@ -14,6 +14,7 @@ from urllib.parse import quote, unquote
 import msgspec
 from aiohttp import web
 
+from edge.core.actions import Binding, Located
 from events import limits
 from runtime.database.port import Database, Row
 from runtime.errors import DatabaseUnavailable
@@ -41,36 +42,6 @@ _SPELLINGS = 200
 """Spellings in one query: SQLite takes no deeper expression than 1,000."""
 _RESERVED = "&=+$,;?/"
 """What a user part may have plain; escaped it is another user part."""
-
-
-class Target(msgspec.Struct, frozen=True, gc=False):
-    """One binding as an edge routes by it."""
-
-    contact: str
-    received: str
-    """The source as a SIP URI; "" when the column is empty."""
-    path: str
-    """Path values, comma-separated; the owner's token comes first."""
-    socket: str
-    q: float
-    instance: str
-    expires: int
-    """Unix seconds."""
-    id: int
-
-
-class Located(msgspec.Struct, frozen=True, gc=False):
-    """What is known of where an AOR can be reached."""
-
-    aor: str
-    """Whose the targets are, aliases followed."""
-    targets: tuple[Target, ...] = ()
-    known: bool = False
-    """Whether there is a row of this AOR: a binding (ended ones too), an alias or a user."""
-    away: bool = False
-    """The database is away: the targets are the last known; none means never looked up here."""
-    owners: tuple[str, ...] = ()
-    """Of a look-up by Contact: the AOR of each target; `aor` then is the Contact."""
 
 
 class _Row(msgspec.Struct, array_like=True, gc=False):
@@ -135,11 +106,6 @@ async def find(
     if spelled := reading.unjoined() - direct.keys() - gone.keys():
         reading.take(await _query(database, spelled, ()))
     return {aor: reading.located(aor, whole) for aor, whole in names.items()}, reading.now
-
-
-def is_contact(name: str) -> bool:
-    """Whether what is looked up is a Contact URI and no AOR, which has no scheme."""
-    return name.startswith(("sip:", "sips:"))
 
 
 def bases(contact: Uri) -> list[str]:
@@ -213,9 +179,9 @@ class _Reading:
     def __init__(self, grace: int) -> None:
         self._grace = grace
         self.now = 0.0
-        self.targets: dict[Name, list[Target]] = {}
+        self.targets: dict[Name, list[Binding]] = {}
         """Live bindings of an AOR's own; empty if all have ended."""
-        self._through: dict[Name, list[Target]] = {}
+        self._through: dict[Name, list[Binding]] = {}
         """Those of the user whose alias it is."""
         self.aliases: dict[Name, Name] = {}
 
@@ -280,9 +246,9 @@ def _unescaped(names: Iterable[Name]) -> list[Name]:
     return [(user, domain) for name, domain in names if (user := plain(name)) is not None]
 
 
-def _target(row: _Row) -> Target:
+def _target(row: _Row) -> Binding:
     q = 1.0 if row.q is None else round(row.q, 3)
-    return Target(
+    return Binding(
         row.contact or "",
         row.received or "",
         row.path or "",
@@ -294,7 +260,7 @@ def _target(row: _Row) -> Target:
     )
 
 
-def _in_order(targets: list[Target]) -> tuple[Target, ...]:
+def _in_order(targets: list[Binding]) -> tuple[Binding, ...]:
     """By age, each once: MySQL finds a name with spaces behind it as the name without them."""
     if len(targets) < 2:
         return tuple(targets)
@@ -324,7 +290,7 @@ def _unix(now: str) -> float:
     return datetime.fromisoformat(now).replace(tzinfo=UTC).timestamp()
 
 
-async def look_up(database: Database, aor: str, grace: int = 5) -> list[Target]:
+async def look_up(database: Database, aor: str, grace: int = 5) -> list[Binding]:
     """The bindings of a canonical AOR (`alice@example.test`) that have not ended; raises DatabaseUnavailable.
 
     One that ended no longer than `grace` seconds ago still counts.

@@ -13,8 +13,8 @@ from collections.abc import Callable, Coroutine, Mapping
 
 import msgspec
 
-from edge.core.actions import LookUp
-from edge.outside.location import Located, Names, find, find_contacts, find_known, is_contact
+from edge.core.actions import Located, LookUp, is_contact
+from edge.outside.location import Names, find, find_contacts, find_known
 from runtime.database.port import Database
 from runtime.errors import DatabaseUnavailable
 from runtime.metrics import dropped

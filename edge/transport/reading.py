@@ -1,6 +1,6 @@
 """Reading: how much is read of a connection, and when.
 
-As far as a turn goes (`edge.transport.turns`); then others have theirs, and nothing comes in meanwhile. And nothing while the
+As far as a turn goes (`turns`); then others have theirs, and nothing comes in meanwhile. And nothing while the
 peer leaves unread what it was answered.
 """
 

@@ -25,7 +25,7 @@ log = logging.getLogger("ramal.edge")
 DATAGRAM = 65_535
 """The greatest UDP payload fits (CHECKLIST T07); the parser's cap comes after."""
 DRAIN = 512
-"""Datagrams taken at one wake-up: more than are answered in one turn (`edge.transport.turns`), so that a flood waits, and is
+"""Datagrams taken at one wake-up: more than are answered in one turn (`turns`), so that a flood waits, and is
 dropped, by its source and not together with everybody else in the kernel's buffer."""
 RECEIVE_BUFFER = 4 * 1024 * 1024
 """Asked for; the kernel may give less (net.core.rmem_max)."""

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.core.actions import LookUp
+from edge.core.actions import Located, LookUp
 from edge.outside import lookups as lookups_module
-from edge.outside.location import Located, Names, bases, canonical, find, find_contacts, find_known, look_up, plain
+from edge.outside.location import Names, bases, canonical, find, find_contacts, find_known, look_up, plain
 from edge.outside.lookups import Locations
 from runtime.database.port import Database, Row, Statement
 from runtime.errors import DatabaseUnavailable

@@ -15,7 +15,7 @@ from edge.mesh import frames
 from edge.mesh.accepted import STRANGERS
 from edge.mesh.channel import FRAME, UNSENT, Channel, size
 from edge.mesh.link import SILENT, Link
-from edge.mesh.mesh import FORGET, SEEKS, Peers
+from edge.mesh.mesh import FORGET, SEEKS, Mesh
 from edge.mesh.sealing import HEAD, Sealing
 from edge.topics.lease import Lease
 from edge.topics.neighbours import Neighbours
@@ -36,7 +36,7 @@ class Edge:
 
     def __init__(self, log: EmbeddedLog, name: str, boot: str = "b1", keys: dict[str, bytes] | None = None) -> None:
         self.log, self.name, self.boot = log, name, boot
-        self.peers = Peers(name, boot, keys or KEYS, self, self.deliver, self.flush)
+        self.peers = Mesh(name, boot, keys or KEYS, self, self.deliver, self.flush)
         self.neighbours = Neighbours(log, name, boot, self.peers.learn)
         self.lease: Lease | None = None
         self.told: list[tuple[object, ...]] = []
@@ -105,7 +105,7 @@ class Edge:
         self.told.append(what)
         self._news.set()
 
-    # --- what `Peers` calls
+    # --- what `Mesh` calls
 
     def deliver(self, send: actions.Send) -> None:
         self._tell("deliver", send.flow, send.data, send.port, send.name)

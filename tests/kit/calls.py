@@ -5,14 +5,13 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from edge.core.actions import Actions, NextHop, Send
+from edge.core.actions import Actions, Binding, Located, NextHop, Send, is_contact
 from edge.core.clock import LogClock
 from edge.core.dispatch import EdgeCore
 from edge.core.flow import Flow
 from edge.core.settings import CoreSettings
 from edge.core.tokens.path import FlowTokens
-from edge.outside.location import Located, bases, is_contact
-from edge.outside.location import Target as Binding
+from edge.outside.location import bases
 from events.commands import AuthCommand, Authenticate, FindUser
 from events.replies import Authenticated, Found, Refused, Reply
 from events.wire import Decoder

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from edge.core.actions import NextHop
+from edge.core.actions import Binding, NextHop
 from edge.core.answers import Answers
 from edge.core.deny import parsed
 from edge.core.flow import Flow
@@ -10,7 +10,6 @@ from edge.core.next_hops import DEFAULT_PORTS, sought
 from edge.core.proxy.forwarding import Proxy
 from edge.core.proxy.target_set import Target, Way
 from edge.core.proxy.waiting import Call
-from edge.outside.location import Target as Binding
 from sipcore import proxy
 from sipcore.uri import Uri, parse_uri
 

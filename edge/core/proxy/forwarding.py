@@ -1,6 +1,6 @@
 """The proxy core of the edge: response contexts, forking, and which response goes up (RFC 3261 sections 16.6 to 16.10).
 
-Transactions are those of `sipcore.transactions`, told the time; where a request goes has been decided (`edge.core.proxy.requests`).
+Transactions are those of `sipcore.transactions`, told the time; where a request goes has been decided (`requests`).
 How it leaves is `edge.core.proxy.reach`'s. PURE.
 """
 

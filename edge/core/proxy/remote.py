@@ -18,6 +18,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
 
+from edge.core.actions import Located
 from edge.core.answers import Answers
 from edge.core.deny import spelled
 from edge.core.flow import Flow
@@ -30,7 +31,6 @@ from edge.core.proxy.targets import Destinations
 from edge.core.registration.contacts import reached_by
 from edge.core.tokens.path import FlowTokens
 from edge.core.tokens.record_route import NOBODY, Dialog, DialogTokens, Hop, Marks
-from edge.outside.location import Located
 from sipcore.errors import ParseError
 from sipcore.message import Request
 

@@ -3,7 +3,7 @@
     retransmission, ACK of a failure, CANCEL --> the transaction that it belongs to (`edge.core.proxy.cancel`)
     a Route token of ours that fits --> the other end of the dialog: no challenge, no look-up
     a Path of ours in a Route, from a listed peer --> the flow that it names
-    all else --> who may (`edge.core.proxy.admission`), then where to (`edge.core.proxy.targets`), then `edge.core.proxy.forwarding`
+    all else --> who may (`admission`), then where to (`targets`), then `forwarding`
 
 A request that nothing else answers is answered here: none stays without a final response (CHECKLIST Y34).
 """

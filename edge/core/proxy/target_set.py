@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from edge.core.actions import Binding
 from edge.core.flow import Flow
 from edge.core.tokens.path import FlowTokens
 from edge.core.tokens.record_route import Hop
-from edge.outside.location import Target as Binding
 from sipcore import proxy
 from sipcore.address import parse_address
 from sipcore.errors import ParseError

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from edge.core import response
-from edge.core.actions import LookUp, NextHop, Publish, Resolve
+from edge.core.actions import Binding, Located, LookUp, NextHop, Publish, Resolve, is_contact
 from edge.core.answers import Answers
 from edge.core.deny import spelled
 from edge.core.gateways.routes import ByGateway, Gateways, GatewaysConfig
@@ -23,8 +23,6 @@ from edge.core.proxy.target_set import Target, Way, of_bindings, same_contact
 from edge.core.proxy.waiting import Asked, Call, rows_that_go_on
 from edge.core.registration.contacts import encoded, reached_by
 from edge.core.tokens.path import FlowTokens
-from edge.outside.location import Located, is_contact
-from edge.outside.location import Target as Binding
 from events.commands import FindUser, ReplyTo
 from sipcore import proxy
 from sipcore.errors import ParseError

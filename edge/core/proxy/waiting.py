@@ -4,13 +4,13 @@ from collections import deque
 from collections.abc import Iterator
 
 from edge.core import response
+from edge.core.actions import Located
 from edge.core.answers import Answers
 from edge.core.flow import Flow
 from edge.core.proxy.context import Context
 from edge.core.proxy.forwarding import IDENTITIES, claims_identity
 from edge.core.proxy.target_set import Way
 from edge.core.tokens.record_route import Hop
-from edge.outside.location import Located
 from sipcore import proxy
 from sipcore.message import Request, Row, respond, with_received
 from sipcore.transactions import Transactions

@@ -1,6 +1,6 @@
 """Requests within a dialog, to the end that they are for: no challenge, no look-up where nothing has moved. PURE.
 
-(CHECKLIST Y26, N10; where they lead: `edge.core.proxy.remote`.) One that nobody answers for two seconds, by a flow that may be
+(CHECKLIST Y26, N10; where they lead: `remote`.) One that nobody answers for two seconds, by a flow that may be
 dead without anybody's having been told, is sent by what else is known as well.
 """
 

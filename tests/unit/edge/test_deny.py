@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.core.deny import Denied, Peers
+from edge.core.deny import Denied, SipPeers
 from runtime.errors import ConfigError
 
 HERE = [
@@ -67,11 +67,11 @@ def test_s10_the_clusters_networks_are_refused_but_for_what_is_bound_or_listed()
 @given(st.text())
 def test_no_text_breaks_the_list(text: str) -> None:
     assert Denied().refuses(text) in (True, False)
-    assert not Peers(["192.0.2.0/24"]).is_peer("not" + text)
+    assert not SipPeers(["192.0.2.0/24"]).is_peer("not" + text)
 
 
 def test_a28_peers_are_addresses_and_networks() -> None:
-    peers = Peers(
+    peers = SipPeers(
         ["192.0.2.9", "198.51.100.0/24", "[2001:db8::1]"], own=["203.0.113.1", "0.0.0.0", "edge.example.test"]
     )
     assert peers.is_peer("192.0.2.9")
@@ -98,7 +98,7 @@ def test_a28_a_peer_list_with_an_address_of_ours_is_refused(
     peers: list[str], own: list[str], cluster: list[str], wrong: str
 ) -> None:
     with pytest.raises(ConfigError, match=f"RAMAL_EDGE_PEERS.*{wrong}"):
-        Peers(peers, own, cluster)
+        SipPeers(peers, own, cluster)
 
 
 def test_a_wrong_network_is_refused_by_its_key() -> None:

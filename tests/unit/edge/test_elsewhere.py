@@ -2,12 +2,11 @@
 
 import pytest
 
-from edge.core.actions import NextHop
+from edge.core.actions import Binding, NextHop
 from edge.core.flow import Flow
 from edge.core.gateways.routes import Gateway, Gateways, GatewaysConfig
 from edge.core.registration.senders import way_to
 from edge.core.tokens.path import FlowTokens
-from edge.outside.location import Target as Binding
 from events.commands import Authenticate
 from sipcore.address import parse_via
 from sipcore.uri import parse_uri

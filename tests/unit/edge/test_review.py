@@ -2,10 +2,9 @@
 
 import pytest
 
-from edge.core.actions import NextHop
+from edge.core.actions import Located, NextHop
 from edge.core.gateways.routes import Gateway, Gateways, GatewaysConfig
 from edge.core.tokens.record_route import DialogTokens
-from edge.outside.location import Located
 from sipcore.message import Request, Response
 from tests.kit.calls import DOMAIN, KEYS, Cluster, Phone, authorization
 
