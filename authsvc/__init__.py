@@ -1,9 +1,22 @@
 """Is this user who they say? Reads `auth.commands`, writes `registrar.commands`, `edge.replies` and `audit`.
 
-- `decider`: PURE; a command and what is known -> Accept, Refuse, or what must be known first
-- `replay`, `lockout`, `audit`: PURE; what a partition remembers, each with a bound
-- `user`: a user's HA1s; `users`: who they are, from the sources below, cached and asked in batches
-- `users_file`, `subscriber`, `ldap` (its bytes in `ldap_wire`): the sources
-- `handler`: records in, records out; a record that waits for a source is parked
-- `service`, `config`: wiring
+decider      PURE; a command and what is known -> Accept, Refuse, or what must be known first
+memory/      PURE; what a partition remembers, each with a bound
+  nonces       which uses of a nonce were seen
+  lockouts     failures by user and source
+  requests     which edge asked first for a call
+  audit_rate   how much of an attack is written to `audit`
+  parking      commands that wait for a look-up
+users/       who users are
+  directory    all sources as one: remembered, asked in batches
+  ha1          a user's HA1s
+  remembered   what was looked up, and for how long it counts
+  batches      look-ups gathered
+  file, table, ldap  the sources
+  ldap_wire, ldap_socket  LDAP's octets
+records      decisions as records
+handler      records in, records out; a record that waits for a source is parked
+restore      what a new owner of a partition must know
+config       settings
+service      wiring
 """

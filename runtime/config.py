@@ -14,12 +14,11 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, Protocol, TypeVar, get_args, get_origin
 
 import msgspec
 
 from runtime.errors import ConfigError
-from runtime.tls import check_files
 from sipcore.errors import ParseError
 from sipcore.uri import parse_uri
 
@@ -46,6 +45,26 @@ class Secret(str):
 
     def __repr__(self) -> str:
         return "'***'" if self else "''"
+
+
+class Files(Protocol):
+    """The settings of TLS in a section: PEM files, each "" for none."""
+
+    @property
+    def ca_file(self) -> str: ...
+    @property
+    def certificate(self) -> str: ...
+    @property
+    def private_key(self) -> str: ...
+
+
+def check_files(files: Files, section: str, wanted: bool, switch: str) -> None:
+    """Raises ConfigError for files that would be of no use: without TLS, or a key without its certificate."""
+    for name in ("ca_file", "certificate", "private_key"):
+        if getattr(files, name) and not wanted:
+            raise ConfigError(f"RAMAL_{section}_{name.upper()}: is of no use without {switch}")
+    if files.private_key and not files.certificate:
+        raise ConfigError(f"RAMAL_{section}_CERTIFICATE: is not set, but RAMAL_{section}_PRIVATE_KEY is")
 
 
 class Domain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

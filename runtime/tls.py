@@ -1,32 +1,12 @@
 """TLS towards what we need (Kafka, MySQL): a context from settings, and what its failures mean, in a sentence."""
 
 import ssl
-from typing import Protocol
 
+from runtime.config import Files
 from runtime.errors import ConfigError
 
 EXPIRED, NOT_YET_VALID, OTHER_NAME, OTHER_ADDRESS = 10, 9, 62, 64
 """OpenSSL's X509_V_ERR_ codes."""
-
-
-class Files(Protocol):
-    """The settings of a section: PEM files, each "" for none."""
-
-    @property
-    def ca_file(self) -> str: ...
-    @property
-    def certificate(self) -> str: ...
-    @property
-    def private_key(self) -> str: ...
-
-
-def check_files(files: Files, section: str, wanted: bool, switch: str) -> None:
-    """Raises ConfigError for files that would be of no use: without TLS, or a key without its certificate."""
-    for name in ("ca_file", "certificate", "private_key"):
-        if getattr(files, name) and not wanted:
-            raise ConfigError(f"RAMAL_{section}_{name.upper()}: is of no use without {switch}")
-    if files.private_key and not files.certificate:
-        raise ConfigError(f"RAMAL_{section}_CERTIFICATE: is not set, but RAMAL_{section}_PRIVATE_KEY is")
 
 
 def client_context(files: Files, section: str) -> ssl.SSLContext:
