@@ -21,14 +21,13 @@ DEFAULT_EXPIRES: Final = 3600
 _TOKEN = r"[A-Za-z0-9\-.!%*_+`'~]++"  # noqa: S105  # a grammar rule, not a password
 TOKEN: Final = re.compile(_TOKEN)
 # quoted-string = DQUOTE *(qdtext / quoted-pair) DQUOTE
-QUOTED_STRING: Final = r'"(?:[^"\\]++|\\.)*+"'
+QUOTED_STRING: Final = r'"(?:[^"\\]++|(?:\\.)++)*+"'
 LWS: Final = r"[ \t]*+"
 # gen-value = token / host / quoted-string; wider here: any text that ends nothing, or nothing at all.
 _VALUE = r"[^\x00-\x20\x7f;,\"<>]*+"
 
-# generic-param = token [ EQUAL gen-value ], each behind its SEMI
-_PARAMS = re.compile(rf"(?:{LWS};{LWS}{_TOKEN}{LWS}(?:={LWS}(?:{QUOTED_STRING}|{_VALUE}))?+)*+{LWS}", re.DOTALL)
-_PARAM = re.compile(rf";{LWS}({_TOKEN}){LWS}(=?+){LWS}({QUOTED_STRING}|{_VALUE})", re.DOTALL)
+# generic-param = token [ EQUAL gen-value ], behind its SEMI
+_PARAM = re.compile(rf"{LWS}(;{LWS}({_TOKEN}){LWS}(?:={LWS}({QUOTED_STRING}|{_VALUE}))?+){LWS}", re.DOTALL)
 _ONE_PARAM = re.compile(rf";({_TOKEN})=({_VALUE})")
 _LIST_ELEMENT = re.compile(rf'(?:[^",<]++|{QUOTED_STRING}|<[^<>]*+>)*+', re.DOTALL)
 _DIGITS = re.compile(r"[0-9]++")
@@ -45,8 +44,9 @@ def unquote(text: str) -> str:
     inner = text[1:-1]
     if "\\" not in inner:
         return inner
-    # A run of backslashes is pairs from its start on; what is left behind them escapes the next character.
-    return "\\".join([part.replace("\\", "") for part in inner.split("\\\\")])
+    # A run of backslashes is pairs from its start on; what is left behind them escapes the next character. No octets
+    # give U+D800, so it can stand for a pair meanwhile.
+    return inner.replace("\\\\", "\ud800").replace("\\", "").replace("\ud800", "\\")
 
 
 def too_many(what: str, header: str = "") -> ParseError:
@@ -70,11 +70,15 @@ def split_params(text: str) -> list[tuple[str, str | None, str]]:
     """As `parse_params`, but values keep their quotes, and the third member is the parameter as sent with its `;`."""
     if text.count(";") > PARAMETERS:
         raise too_many("parameters")
-    if not _PARAMS.fullmatch(text):
-        raise ParseError("bad-parameter", "Bad Header Parameter")
-    found: list[tuple[str, str | None, str]] = [
-        (match[1].lower(), match[3] if match[2] else None, match[0].rstrip(" \t")) for match in _PARAM.finditer(text)
-    ]
+    found: list[tuple[str, str | None, str]] = []
+    at, end = 0, len(text)
+    while at < end:
+        match = _PARAM.match(text, at)
+        if match is None:
+            raise ParseError("bad-parameter", "Bad Header Parameter")
+        sent, name, value = match.groups()
+        found.append((name.lower(), value, sent.rstrip(" \t")))
+        at = match.end()
     if len({name for name, _, _ in found}) != len(found):
         raise ParseError("duplicate-parameter", "Duplicate Header Parameter")
     return found

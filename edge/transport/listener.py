@@ -24,7 +24,7 @@ from runtime.metrics import dropped
 log = logging.getLogger("ramal.edge")
 
 BACKLOG = 1024
-ACCEPTS = 64
+ACCEPTS = 16
 """Connections accepted at one wake-up, before others have their turn."""
 REST_SECONDS = 1.0
 """Without accepting, when the process has no file descriptors left."""

@@ -10,6 +10,8 @@ from edge.transport.deadlines import Deadlines
 from edge.transport.turns import Turns
 from runtime.metrics import dropped
 
+AT_ONCE = 16 * 1024
+"""Octets taken of a connection before it is known whether it may go on: what comes of very many at once is bounded."""
 UNREAD = 64 * 1024
 """Octets a peer may leave unread before nothing more is read of it."""
 UNREAD_SECONDS = 10.0
@@ -18,7 +20,11 @@ UNSENT = 256 * 1024
 """Octets a peer may leave unread before it is cut off."""
 
 
-class Reading(asyncio.Protocol):
+_octets = memoryview(bytearray(AT_ONCE))
+"""Where all connections' octets arrive, to be copied from there at once."""
+
+
+class Reading(asyncio.BufferedProtocol):
     """A connection of which a bounded number of octets and messages is read in a turn."""
 
     def __init__(self, turns: Turns, unread: "Deadlines[Reading]", source: str) -> None:
@@ -38,10 +44,15 @@ class Reading(asyncio.Protocol):
         """Takes octets, and does up to so many units of work with them and those held: how many; sets `more`."""
         raise NotImplementedError
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where octets may arrive."""
+        del sizehint
+        return _octets
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Reads what came, as far as this turn goes."""
         turns = self._turns
-        units = self.read(data, 0 if self._waits or self._clogged else max(turns.left, 0))
+        units = self.read(bytes(_octets[:nbytes]), 0 if self._waits or self._clogged else max(turns.left, 0))
         turns.spend(units or 1)
         if self.more or self._paused:
             self._rest()
