@@ -1,7 +1,7 @@
 """Commands on their way to `auth.commands`: what one wake-up brings goes out in one append.
 
 While appends are under way, further commands gather and go together when one has ended: so batches grow
-with the load, and at low load nobody waits (KAFKA.md, section 1: wake-ups cost, not records).
+with the load, and at low load nobody waits (docs/kafka.md, section 1: wake-ups cost, not records).
 """
 
 import asyncio

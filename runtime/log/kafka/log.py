@@ -1,6 +1,6 @@
 """The log in Kafka, over aiokafka 0.14: its client, coordinator, admin and transactional producer.
 
-Settings and the measurements behind them: ../shared/KAFKA.md of the project and docs/architecture.md.
+Settings and the measurements behind them: docs/kafka.md and docs/architecture.md.
 """
 
 import asyncio
