@@ -26,3 +26,9 @@ def test_a_citation_leads_to_a_place_in_the_repository(file: Path) -> None:
 
 def test_every_section_that_the_design_names_is_there() -> None:
     assert [int(number) for number in re.findall(r"^## (\d+)\. ", DESIGN, re.MULTILINE)] == list(range(1, 15))
+
+
+@pytest.mark.parametrize("document", sorted((ROOT / "docs").glob("*.md")), ids=lambda file: file.name)
+def test_every_file_that_a_document_names_is_there(document: Path) -> None:
+    for name in re.findall(r"`((?:[a-z_0-9]+/)+[a-z_0-9]+\.py)`", document.read_text()):
+        assert (ROOT / name).exists(), name
