@@ -14,6 +14,11 @@ BRANCH = 128
 USER_AGENT = 255
 """Longer ones are cut, not refused: the field is for people."""
 INSTANCE = 255
+TAG = 128
+"""Of From and To in the tables of calls."""
+URI = 255
+"""Of URIs and AORs in the tables of calls, which are cut to this."""
+PHRASE = 64
 
 CONTACTS_PER_REGISTER = 16
 STATE_BYTES = 256 * 1024

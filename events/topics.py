@@ -14,6 +14,8 @@ REGISTRATIONS = "registrations"
 BINDINGS = "bindings"
 EDGE_REPLIES = "edge.replies"
 EDGE_LEASES = "edge.leases"
+CALLS = "calls"
+CDRS = "cdrs"
 AUDIT = "audit"
 DEAD = "dead"
 
@@ -39,6 +41,8 @@ TOPICS: tuple[Topic, ...] = (
     Topic(BINDINGS, "AOR", 0, compacted=True),
     Topic(EDGE_REPLIES, "edge", 10 * MINUTE),
     Topic(EDGE_LEASES, "edge and boot", 0, compacted=True, partitions=1),
+    Topic(CALLS, "Call-ID", 7 * DAY),
+    Topic(CDRS, "Call-ID", 30 * DAY),
     Topic(AUDIT, "user", 30 * DAY),
     Topic(DEAD, "as received", 30 * DAY, partitions=1),
 )

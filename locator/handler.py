@@ -21,9 +21,10 @@ from events.wire import Poisoned, cloud_event, encode
 from locator.config import Settings
 from locator.decider import Decision, Truth
 from locator.projection import Part, Partition, Projection
-from locator.tables import HELD, LIVE, Position, begin_at, let_go, position
+from locator.tables import LIVE
 from locator.truths import read, truth_of
 from runtime.database.port import Database
+from runtime.database.positions import Position, Positions
 from runtime.errors import DatabaseRefused, DatabaseUnavailable, LogRefused, PositionConflict
 from runtime.log.port import Append, Batch, Log, Record
 from runtime.metrics import dropped
@@ -32,8 +33,6 @@ from runtime.worker import Lost, dead_letter
 log = logging.getLogger("ramal.locator")
 
 GROUP = "locator"
-HELD_SECONDS = 30.0
-"""How long a rebuild may hold the positions: it needs well below a second, and gives up by itself after 10."""
 STANDS_SECONDS = 30.0
 """How long after its last attempt a partition counts as standing still at an AOR: it may have moved away."""
 REPLIES_AGAIN_MS = 5_000
@@ -83,7 +82,7 @@ class LocatorHandler:
 
     def __init__(self, log: Log, database: Database, settings: Settings) -> None:
         self._log = log
-        self._database = database
+        self._positions = Positions(database, LIVE.projection)
         self._projection = Projection(database, LIVE)
         self._remembered = settings.remembered
         self._partitions: dict[int, Partition] = {}
@@ -92,7 +91,6 @@ class LocatorHandler:
         self._edges: dict[str, tuple[int, bytes]] = {}
         self._stopped: dict[int, tuple[str, float]] = {}
         self._newest = 0
-        self._held_since: float | None = None
         self.replies_refused = ""
         """Why the log does not take our replies; the tables go on without them, phones hear 503."""
         _STOPPED.set_function(lambda: len(self.stopped()))
@@ -105,29 +103,10 @@ class LocatorHandler:
 
     async def restore(self, partition: int) -> int:
         """Where the table says that we are; sends once more the replies that may not have been sent."""
-        at = await self._position(partition)
-        if at is None:
-            await self._database.transact([begin_at(self._database, LIVE, partition, Position(0, -1))])
-            at = await self._position(partition)
-            if at is None:
-                raise DatabaseUnavailable("the position vanished")
+        at = await self._positions.find(partition, claim=-1)
         await self._answer_again(partition, at)
         self._partitions[partition] = Partition(partition, at)
         return at.next
-
-    async def _position(self, partition: int) -> Position | None:
-        """Raises DatabaseUnavailable while a rebuild swaps the tables; takes the positions back from a dead one."""
-        at = await position(self._database, LIVE, partition)
-        if at is None or not at.held():
-            self._held_since = None
-            return at
-        now = time.monotonic()
-        self._held_since = self._held_since or now
-        if now - self._held_since < HELD_SECONDS:
-            raise DatabaseUnavailable("a rebuild is swapping the tables")
-        log.error("a rebuild died while it swapped the tables; going on with those that are there")
-        await self._database.transact([let_go(LIVE)])
-        return Position(at.next, at.claim - HELD)
 
     def release(self, partition: int) -> None:
         """Forgets the partition; its rows and its position are in the tables."""

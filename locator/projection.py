@@ -9,8 +9,9 @@ from itertools import islice
 from typing import NamedTuple
 
 from locator.decider import Decision, Known, Told, Truth, decide, unsure
-from locator.tables import Position, Tables, known, statements
+from locator.tables import Tables, known, statements
 from runtime.database.port import Advance, Database
+from runtime.database.positions import Position
 
 REPEATS = 4096
 """Truths of a partition by which a repetition is known. One that was written twice is written in one batch of Kafka's,

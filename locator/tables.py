@@ -1,6 +1,6 @@
 """The tables of the projection, and a decision as SQL statements."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -10,20 +10,8 @@ from runtime.database.port import Database, Row, Statement
 
 LOCATION_COLUMNS = Location._fields
 HISTORY_COLUMNS = tuple(field.name for field in msgspec.structs.fields(Interval))
-POSITION_COLUMNS = ("projection", "partition_no", "next_offset", "claim")
 _ENDINGS_TOGETHER = 64
 """A CASE is searched from its start for each row: longer ones cost the square."""
-
-
-class Position(NamedTuple):
-    """How far a partition of the log is in the tables."""
-
-    next: int
-    claim: int
-
-    def held(self) -> bool:
-        """Whether a rebuild is swapping the tables."""
-        return self.claim >= _HELD_FROM
 
 
 class Tables(NamedTuple):
@@ -36,47 +24,6 @@ class Tables(NamedTuple):
 
 LIVE = Tables("location", "location", "registration_history")
 SHADOW = Tables("location_shadow", "location_shadow", "registration_history_shadow")
-HELD = 1 << 62
-"""Added to the claims of positions while a rebuild swaps the tables: everybody else's is below, and conflicts."""
-_HELD_FROM = HELD >> 1
-"""No offset is as high; the lowest claim of all, -1, makes one below HELD."""
-
-
-async def position(database: Database, tables: Tables, partition: int) -> Position | None:
-    """Where a partition is; None when its row is missing."""
-    rows = await database.query(
-        "SELECT next_offset, claim FROM projection_offset WHERE projection = %s AND partition_no = %s",
-        (tables.projection, partition),
-    )
-    return Position(int(rows[0][0]), int(rows[0][1])) if rows else None
-
-
-def begin_at(database: Database, tables: Tables, partition: int, at: Position) -> Statement:
-    """Makes the row of a position, unless there is one."""
-    rows = [(tables.projection, partition, *at)]
-    return database.upsert("projection_offset", POSITION_COLUMNS, POSITION_COLUMNS, rows)
-
-
-def hold(tables: Tables) -> Statement:
-    """Makes everybody conflict who writes these tables, until `let_go` or `put_at`."""
-    return Statement(
-        "UPDATE projection_offset SET claim = claim + %s WHERE projection = %s AND claim < %s",
-        (HELD, tables.projection, _HELD_FROM),
-    )
-
-
-def let_go(tables: Tables) -> Statement:
-    """Takes `hold` back."""
-    return Statement(
-        "UPDATE projection_offset SET claim = claim - %s WHERE projection = %s AND claim >= %s",
-        (HELD, tables.projection, _HELD_FROM),
-    )
-
-
-def put_at(database: Database, tables: Tables, at: Mapping[int, Position]) -> Statement:
-    """Gives the tables these positions, whatever they had."""
-    rows = [(tables.projection, partition, *position) for partition, position in at.items()]
-    return database.upsert("projection_offset", POSITION_COLUMNS, POSITION_COLUMNS[:2], rows)
 
 
 async def known(database: Database, tables: Tables, ids: Iterable[int]) -> dict[int, Known]:

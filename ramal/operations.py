@@ -18,11 +18,12 @@ from events.limits import CONTACT
 from events.registrations import BindingsRecorded, RegistrationEvent
 from events.topics import AUDIT, REGISTRAR_COMMANDS, REGISTRATIONS, TOPICS, partition_of
 from events.wire import Decoder, Poisoned, cloud_event, encode, header
-from locator.tables import LIVE, position
+from locator.tables import LIVE
 from ramal.directory import only_one
 from ramal.processes import StartFailed
 from ramal.system import System
 from runtime.database.port import Database
+from runtime.database.positions import position
 from runtime.errors import ConfigError, LogUnavailable
 from runtime.log.port import Append, Log, Record
 
@@ -131,7 +132,7 @@ async def _outcome(log: Log, partition: int, begin: int, id_: str) -> tuple[int,
 async def _projected(tables: Database, partition: int, offset: int) -> None:
     """Waits until the tables have this record: from then on no edge routes to what was removed."""
     while True:
-        at = await position(tables, LIVE, partition)
+        at = await position(tables, LIVE.projection, partition)
         if at is not None and at.next > offset:
             return
         await asyncio.sleep(0.05)

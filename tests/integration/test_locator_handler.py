@@ -15,12 +15,13 @@ from events.registrations import AorState, Binding, BindingsRecorded, Change, Cl
 from events.replies import Registered
 from events.topics import DEAD, EDGE_REPLIES, REGISTRATIONS, partition_of
 from events.wire import CLAIM, Decoder
-from locator import handler as handler_module
 from locator.config import Settings
 from locator.handler import LocatorHandler
 from locator.service import Locator
-from locator.tables import LIVE, Position, hold, position
+from locator.tables import LIVE
+from runtime.database import positions as positions_module
 from runtime.database.port import Advance, Database, Row, Statement
+from runtime.database.positions import Position, hold, position
 from runtime.errors import DatabaseUnavailable, LogRefused, LogUnavailable
 from runtime.log.embedded.log import EmbeddedLog
 from runtime.log.port import Append, Batch, Record
@@ -70,7 +71,7 @@ class Site:
         return [row[0] for row in await self.database.query("SELECT contact FROM location ORDER BY contact")]
 
     async def at(self) -> Position | None:
-        return await position(self.database, LIVE, 0)
+        return await position(self.database, LIVE.projection, 0)
 
 
 class Between:
@@ -382,13 +383,13 @@ async def test_while_a_rebuild_holds_the_positions_nothing_is_written_and_a_dead
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await site.write(site.scribe.register(ALICE, DESK, reply=LATER))
-    await site.database.transact([hold(LIVE)])
+    await site.database.transact([hold(LIVE.projection)])
     with pytest.raises(Lost):
         await site.apply()
     with pytest.raises(DatabaseUnavailable):
         await site.handler.restore(0)
     assert (await site.contacts(), await site.replies()) == ([], [])
-    monkeypatch.setattr(handler_module, "HELD_SECONDS", 0.0)
+    monkeypatch.setattr(positions_module, "HELD_SECONDS", 0.0)
     assert await site.handler.restore(0) == 0
     await site.apply()
     assert await site.contacts() == [DESK]

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from events.registrations import Claimed, Kind
 from locator.history import history, known_since, registered_at
 from locator.projection import Part, Partition, Projection
-from locator.tables import LIVE, Position, begin_at
+from locator.tables import LIVE
 from runtime.database.port import Database, Statement
+from runtime.database.positions import Position, begin_at
 from runtime.database.sqlite import SQLiteDatabase
 from runtime.store import EmbeddedStore
 from tests.kit.locator import DATABASES, START, Scribe, open_database, truths
@@ -70,7 +71,9 @@ async def check(database: Database, steps: Sequence[Step], chunks: random.Random
     """
     tables = ("location", "registration_history", "projection_offset")
     at = Position(0, -1)
-    await database.transact([*(Statement(f"DELETE FROM {table}") for table in tables), begin_at(database, LIVE, 0, at)])
+    await database.transact(
+        [*(Statement(f"DELETE FROM {table}") for table in tables), begin_at(database, LIVE.projection, 0, at)]
+    )
     scribe, partition, projection = Scribe(), Partition(0, at), Projection(database, LIVE)
     for step in steps:
         happen(scribe, step)
@@ -145,7 +148,7 @@ async def test_the_history_of_an_aor_says_where_from_when_to_when_and_by_whom(
     assert await known_since(database) is None
     assert await history(database, USERS[0]) == []
     at = Position(0, -1)
-    await database.transact([begin_at(database, LIVE, 0, at)])
+    await database.transact([begin_at(database, LIVE.projection, 0, at)])
     scribe = Scribe()
     scribe.register(USERS[0], "sip:a@x", received="sip:1")
     scribe.now += 10_000

@@ -16,11 +16,12 @@ from events.topics import EDGE_REPLIES, REGISTRATIONS
 from locator.config import Settings
 from locator.handler import LocatorHandler
 from locator.service import Locator
-from locator.tables import LIVE, Position, begin_at, position
+from locator.tables import LIVE
 from ramal.backends import MySQLServer, start_mysql
 from runtime.config import MySQL, Secret
 from runtime.database.mysql import PACKET_BYTES, MySQLDatabase
 from runtime.database.port import Advance, Statement
+from runtime.database.positions import Position, begin_at, position
 from runtime.errors import DatabaseRefused, DatabaseUnavailable
 from runtime.log.embedded.log import EmbeddedLog
 from runtime.store import EmbeddedStore
@@ -67,7 +68,7 @@ async def database(server: MySQLServer) -> AsyncIterator[MySQLDatabase]:
 async def test_e02_while_the_server_stands_still_every_call_ends_and_afterwards_all_work(
     server: MySQLServer, database: MySQLDatabase
 ) -> None:
-    await database.transact([begin_at(database, LIVE, 0, Position(0, -1))])
+    await database.transact([begin_at(database, LIVE.projection, 0, Position(0, -1))])
     with standing_still(server):
         async with asyncio.timeout(PATIENCE):
             calls = [database.query("SELECT 1") for _ in range(8)]
@@ -77,10 +78,10 @@ async def test_e02_while_the_server_stands_still_every_call_ends_and_afterwards_
     async with asyncio.timeout(PATIENCE):
         assert await asyncio.gather(*(database.query("SELECT 1") for _ in range(8))) == [[(1,)]] * 8
         # It may have been committed or not; whoever asks the position knows.
-        at = await position(database, LIVE, 0)
+        at = await position(database, LIVE.projection, 0)
         assert at is not None
         await database.transact([], Advance("location", 0, at.next, 7, 0))
-        assert await position(database, LIVE, 0) == (7, 0)
+        assert await position(database, LIVE.projection, 0) == (7, 0)
 
 
 async def test_a_killed_server_is_unavailable_and_found_again(tmp_path: Path) -> None:
@@ -135,7 +136,7 @@ async def test_what_only_a_person_can_mend_is_unavailable_too(server: MySQLServe
 async def test_a_row_that_another_transaction_holds_is_unavailable_not_refused(
     server: MySQLServer, database: MySQLDatabase
 ) -> None:
-    await database.transact([begin_at(database, LIVE, 0, Position(0, -1))])
+    await database.transact([begin_at(database, LIVE.projection, 0, Position(0, -1))])
     other = pymysql.connect(
         host=server.host, port=server.port, user=server.user, password=server.password, database="ramal"
     )

@@ -221,7 +221,7 @@ async def test_a_rebuild_that_fails_at_the_swap_leaves_the_tables_and_lets_the_l
             return [Statement("SELECT * FROM no_such_table")]
 
         monkeypatch.setattr(site.database, "swap", refused)
-        monkeypatch.setattr("locator.rebuild.HOLD_SECONDS", 0.1)
+        monkeypatch.setattr("runtime.database.rebuild.HOLD_SECONDS", 0.1)
         with pytest.raises(DatabaseUnavailable):
             await rebuild(site.log, site.database)
         monkeypatch.undo()
@@ -305,7 +305,7 @@ async def test_what_a_killed_rebuild_left_is_gone_after_the_next(site: Site) -> 
 
 async def test_a_rebuild_whose_hold_was_taken_back_swaps_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     await site.happen(20)
-    monkeypatch.setattr("locator.rebuild.hold", lambda tables: Statement("DELETE FROM location WHERE 1 = 0"))
+    monkeypatch.setattr("runtime.database.rebuild.hold", lambda tables: Statement("DELETE FROM location WHERE 1 = 0"))
     with pytest.raises(PositionConflict):
         await rebuild(site.log, site.database)
     assert await site.rows("location") == []

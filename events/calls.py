@@ -1,0 +1,285 @@
+"""What happened to a call, told by the edge that saw it; the records of `calls`, keyed by Call-ID.
+
+One call is one INVITE outside a dialog, answered by whatever forks: Call-ID, the caller's From tag and the CSeq
+number name it in each of its events. A challenge (401, 407) begins no call. Times are milliseconds in the log's
+time, when the edge received the message that the event tells of.
+
+A call has exactly one end: `CallEnded` (by BYE), `CallFailed`, `CallCancelled` or `CallRedirected`; or, where none
+came, `CallTimedOut`. An event's id is made from SIP facts (`event_id`): whoever sees the same message, however
+often, makes the same id. No record has a body, SDP or credentials: of SDP the codecs' names are told.
+"""
+
+import hashlib
+from typing import Annotated, Literal
+
+import msgspec
+
+from events.personal import Name, Person, Place
+
+Millis = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999)]
+"""Milliseconds since 1970, until the year 9999."""
+Number = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
+"""A CSeq number, or seconds (RFC 3261 section 8.1.1.5)."""
+Code = Annotated[int, msgspec.Meta(ge=100, le=699)]
+Cause = Annotated[int, msgspec.Meta(ge=0, le=127)]
+"""Of Q.850; 0: none."""
+By = Literal["caller", "callee"]
+"""Whose phone sent a request within the dialog."""
+
+
+class Happened(
+    msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag_field="type", tag=lambda name: f"ramal.{name}"
+):
+    """What each event says: of which call, when and where it was seen."""
+
+    call_id: Name
+    from_tag: str
+    """The caller's tag."""
+    cseq: Number
+    """Of the INVITE (or MESSAGE)."""
+    at: Millis
+    """Milliseconds in the log's time."""
+    edge: str
+    """The name of the edge that saw it; `cdr` of a `CallTimedOut`."""
+
+
+class CallAttempted(Happened, frozen=True, kw_only=True):
+    """An INVITE was admitted: who calls whom, from where. It comes when it is known where the call goes, or that it
+    goes nowhere; its time is that of the INVITE."""
+
+    from_uri: Person
+    """Of From, as sent."""
+    to_uri: Person
+    """Of To, as sent."""
+    dialled: Person
+    """The Request-URI as it came."""
+    caller: Person = ""
+    """The caller's AOR, as authenticated; "" for a peer, a stranger or somebody anonymous."""
+    asserted: Person = ""
+    """The URI that a listed peer asserts (RFC 3325)."""
+    callee: Person = ""
+    """The AOR that is called, aliases and numbers followed; "" where it is none of ours."""
+    targets: tuple[Place, ...] = ()
+    """The contacts of the callee's bindings, or the URIs tried for another domain or a gateway."""
+    source: Place = ""
+    """`192.0.2.4:5062`."""
+    transport: str = ""
+    """`udp`, `tcp`, `tls`, `ws` or `wss`."""
+    agent: str = ""
+    """User-Agent."""
+    codecs: tuple[str, ...] = ()
+    """Offered."""
+    peer: bool = False
+    """Whether it came from a listed peer."""
+
+
+class CallRinging(Happened, frozen=True, kw_only=True):
+    """The first 18x went to the caller."""
+
+    to_tag: str = ""
+    code: Code = 180
+    branch: str = ""
+
+
+class CallAnswered(Happened, frozen=True, kw_only=True):
+    """A 2xx went to the caller: a dialog stands."""
+
+    to_tag: str
+    code: Code = 200
+    branch: str = ""
+    contact: Place = ""
+    """The target that answered."""
+    source: Place = ""
+    """Its address, as it was reached."""
+    transport: str = ""
+    agent: str = ""
+    """User-Agent or Server of the answer."""
+    codecs: tuple[str, ...] = ()
+    """Of the answer."""
+    gateway: str = ""
+    """By which it was reached."""
+    session_expires: Number = 0
+    """Seconds of the session timer (RFC 4028); 0: none."""
+
+
+class CallRefreshed(Happened, frozen=True, kw_only=True):
+    """A re-INVITE or UPDATE was answered 2xx with a session timer: both ends live."""
+
+    to_tag: str
+    by: By
+    refresh: Number
+    """CSeq number of the refresh."""
+    session_expires: Number = 0
+
+
+class CallTransferred(Happened, frozen=True, kw_only=True):
+    """A REFER within the call was accepted (RFC 3515)."""
+
+    to_tag: str
+    by: By
+    refer: Number
+    """CSeq number of the REFER."""
+    target: Person
+    """Its Refer-To, as sent."""
+
+
+class CallEnded(Happened, frozen=True, kw_only=True):
+    """The first BYE of a dialog."""
+
+    to_tag: str
+    """The callee's tag."""
+    by: By
+    reason: str = ""
+    """The Reason header (RFC 3326)."""
+    cause: Cause = 0
+    """Its Q.850 cause; 0: none."""
+    begun: Millis = 0
+    """When the INVITE passed, by the Record-Route token: what a BYE knows alone. 0: unknown."""
+    caller_uri: Person = ""
+    callee_uri: Person = ""
+    """Of From and To, as sent, the caller's first."""
+    transport: str = ""
+    """That the BYE came by."""
+
+
+class CallFailed(Happened, frozen=True, kw_only=True):
+    """A final response of 4xx to 6xx went to the caller."""
+
+    code: Code
+    phrase: str = ""
+    to_tag: str = ""
+    branch: str = ""
+    """Whose answer it is; "" for one of our own making."""
+    reason: str = ""
+    cause: Cause = 0
+
+
+class CallCancelled(Happened, frozen=True, kw_only=True):
+    """The caller gave up: its CANCEL ended the INVITE with 487."""
+
+    code: Code = 487
+    to_tag: str = ""
+    reason: str = ""
+    """Of the CANCEL."""
+    cause: Cause = 0
+
+
+class CallRedirected(Happened, frozen=True, kw_only=True):
+    """A 3xx went to the caller, who may call elsewhere."""
+
+    code: Code = 302
+    to_tag: str = ""
+    contacts: tuple[Place, ...] = ()
+
+
+class CallTimedOut(Happened, frozen=True, kw_only=True):
+    """Nothing was heard of a call for too long: written by cdr, void as soon as something later is heard."""
+
+    last: Millis
+    """The last sign of life that was known, milliseconds."""
+    end: Millis
+    """When the call is taken to have ended."""
+
+
+class BranchStarted(Happened, frozen=True, kw_only=True):
+    """The INVITE went to one target."""
+
+    branch: str
+    contact: Place
+    """The Request-URI that it got."""
+    source: Place = ""
+    """Where it went: `192.0.2.9:5060`."""
+    transport: str = ""
+    owner: str = ""
+    """The edge whose flow it is, if another."""
+    gateway: str = ""
+    q: float = 1.0
+
+
+class BranchProvisional(Happened, frozen=True, kw_only=True):
+    """A branch's first response of this code, from 101 to 199."""
+
+    branch: str
+    code: Code
+    phrase: str = ""
+    to_tag: str = ""
+
+
+class BranchFinal(Happened, frozen=True, kw_only=True):
+    """A branch's final response."""
+
+    branch: str
+    code: Code
+    phrase: str = ""
+    to_tag: str = ""
+    agent: str = ""
+    reason: str = ""
+    cause: Cause = 0
+    ours: bool = False
+    """Whether we made it: nothing came in time, or it could not be sent."""
+
+
+class MessageAttempted(Happened, frozen=True, kw_only=True):
+    """A MESSAGE (RFC 3428) was admitted; its text is nobody's business."""
+
+    from_uri: Person
+    to_uri: Person
+    dialled: Person
+    caller: Person = ""
+    callee: Person = ""
+    source: Place = ""
+    transport: str = ""
+    agent: str = ""
+
+
+class MessageDelivered(Happened, frozen=True, kw_only=True):
+    """A 2xx to a MESSAGE went to its sender."""
+
+    code: Code = 200
+
+
+class MessageFailed(Happened, frozen=True, kw_only=True):
+    """Another final response to a MESSAGE went to its sender."""
+
+    code: Code
+    phrase: str = ""
+
+
+CallEvent = (
+    CallAttempted
+    | CallRinging
+    | CallAnswered
+    | CallRefreshed
+    | CallTransferred
+    | CallEnded
+    | CallFailed
+    | CallCancelled
+    | CallRedirected
+    | CallTimedOut
+    | BranchStarted
+    | BranchProvisional
+    | BranchFinal
+    | MessageAttempted
+    | MessageDelivered
+    | MessageFailed
+)
+
+_FACTS: dict[type[Happened], tuple[str, ...]] = {
+    CallAnswered: ("to_tag",),
+    CallRefreshed: ("to_tag", "by", "refresh"),
+    CallTransferred: ("to_tag", "by", "refer"),
+    CallEnded: ("to_tag",),
+    CallTimedOut: ("last",),
+    BranchStarted: ("branch",),
+    BranchProvisional: ("branch", "to_tag", "code"),
+    BranchFinal: ("branch", "to_tag"),
+}
+"""What tells two events of one kind and call apart; the other kinds happen once to a call."""
+_NAMES = {kind: (kind.__name__, _FACTS.get(kind, ())) for kind in CallEvent.__args__}
+
+
+def event_id(event: CallEvent) -> str:
+    """The event's id, 32 hex digits: equal for equal kinds and SIP facts, whoever saw them, and when."""
+    name, facts = _NAMES[type(event)]
+    parts = [name, event.call_id, event.from_tag, str(event.cseq), *(str(getattr(event, fact)) for fact in facts)]
+    return hashlib.blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
