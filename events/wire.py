@@ -3,8 +3,9 @@
 `decode` of anything raises `Poisoned` and nothing else, so that a consumer can dead-letter it and go on.
 """
 
+import datetime
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -17,6 +18,9 @@ COMMAND_OFFSET = "s"
 """Header of `registrations`: the offset of the command that this record answers."""
 CLAIM = "c"
 """Header of `registrations`: the claim of the record's writer."""
+
+VERSION = 1
+"""Of all schemas of what happened."""
 
 _encoder = msgspec.json.Encoder()
 encode = _encoder.encode
@@ -49,6 +53,27 @@ def cloud_event(kind: str, source: str, id_: str) -> tuple[Header, ...]:
     """
     before, after = _attributes(kind, source)
     return (*before, ("ce_id", id_.encode("utf-8", "surrogateescape")), *after)
+
+
+def happened(kind: str, source: str, id_: str, subject: str, at: int) -> tuple[Header, ...]:
+    """The CloudEvents headers of what happened to a subject (a Call-ID) at a time in milliseconds since 1970.
+
+    `ce_dataschema` names the version of the kind's schema (docs/events): a change that breaks readers is another one.
+    """
+    before, after = _attributes(kind, source)
+    return (
+        *before,
+        ("ce_id", id_.encode()),
+        *after,
+        ("ce_subject", subject.encode("utf-8", "replace")),
+        ("ce_time", f"{_second(at // 1000)}.{at % 1000:03}Z".encode()),
+        ("ce_dataschema", f"urn:ramal:{kind.removeprefix('ramal.')}:{VERSION}".encode()),
+    )
+
+
+@lru_cache(maxsize=64)
+def _second(seconds: int) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 @cache

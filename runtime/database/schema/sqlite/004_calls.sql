@@ -1,4 +1,4 @@
--- The same tables as schema/mysql/003_calls.sql, which explains them.
+-- The same tables as schema/mysql/004_calls.sql, which explains them.
 
 CREATE TABLE IF NOT EXISTS acc (
     id INTEGER PRIMARY KEY NOT NULL,

@@ -1,0 +1,68 @@
+"""Ends calls of which nothing is heard any more, through the log: a `CallTimedOut` on `calls`.
+
+So the fold alone decides what the tables have, and a replay gives the same. The event is void if something was heard
+meanwhile; that several members of the group, or one twice, write the same changes nothing.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from cdr.config import Settings
+from cdr.decider import timed_out
+from cdr.events import timed_out as timed_out_record
+from cdr.handler import CdrHandler, limits
+from cdr.tables import overdue
+from runtime.database.port import Database
+from runtime.errors import Unavailable
+from runtime.log.port import Log
+
+log = logging.getLogger("ramal.cdr")
+
+TOGETHER = 2000
+"""Calls closed at one look; those that were just closed have to pass the log first."""
+
+
+class Closing:
+    """Looks for overdue calls of the partitions that a handler has."""
+
+    def __init__(
+        self,
+        log: Log,
+        database: Database,
+        handler: CdrHandler,
+        settings: Settings,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._log = log
+        self._database = database
+        self._handler = handler
+        self._every = settings.close_every
+        self._limits = limits(settings)
+        self._now = now
+
+    async def run(self) -> None:
+        """Looks for ever."""
+        while True:
+            await asyncio.sleep(self._every)
+            try:
+                await self.look()
+            except Unavailable as error:
+                log.warning("calls without an end are not closed now", extra={"cause": str(error)})
+            except Exception:
+                log.exception("calls without an end could not be closed; trying again")
+
+    async def look(self) -> int:
+        """Closes what is overdue; how many calls that were."""
+        now = int(self._now() * 1000)
+        late = await overdue(self._database, self._handler.partitions(), now, TOGETHER)
+        records = [
+            timed_out_record(event, partition)
+            for partition, calls in late.items()
+            for _, call, known in calls
+            if (event := timed_out(call, known.state, self._limits, now)) is not None
+        ]
+        if records:
+            await self._log.append(records)
+        return sum(map(len, late.values()))

@@ -1,0 +1,51 @@
+"""cdr as a service: its settings, its handler, its worker, and the task that closes calls."""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+
+from cdr.closing import Closing
+from cdr.config import Settings
+from cdr.handler import CdrHandler
+from runtime.config import Sources
+from runtime.database.port import Database
+from runtime.http import Route
+from runtime.log.port import Log
+from runtime.worker import Worker
+
+
+class Cdr:
+    """`runtime.service.Service` of the calls' projection."""
+
+    name = "cdr"
+    routes: Sequence[Route] = ()
+
+    def __init__(self, log: Log, database: Database, settings: Settings) -> None:
+        handler = CdrHandler(log, database, settings)
+        self._worker = Worker(log, handler)
+        self._closing = Closing(log, database, handler, settings)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Joins the group `cdr` in the background."""
+        self._tasks = [
+            asyncio.create_task(self._worker.run(), name="cdr"),
+            asyncio.create_task(self._closing.run(), name="cdr closing"),
+        ]
+
+    async def stop(self, deadline: float) -> None:
+        """Finishes the batch in hand and leaves the group, within `deadline` seconds."""
+        await self._worker.stop(deadline)
+        for task in self._tasks:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    def not_ready(self) -> list[str]:
+        """Why not, one sentence each."""
+        return self._worker.not_ready()
+
+
+def build(sources: Sources, log: Log, database: Database) -> Cdr:
+    """The service with its settings from these sources."""
+    return Cdr(log, database, sources.section(Settings, "cdr"))
