@@ -48,6 +48,7 @@ class Closing:
             await asyncio.sleep(self._every)
             try:
                 await self.look()
+                await self._handler.publish_rest()
             except Unavailable as error:
                 log.warning("calls without an end are not closed now", extra={"cause": str(error)})
             except Exception:

@@ -6,6 +6,7 @@ the next one publishes them. Whoever finds another position than their own write
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import time
@@ -85,6 +86,7 @@ class CdrHandler:
         self._remembered = settings.remembered
         self._partitions: dict[int, Partition] = {}
         self._newest = 0
+        self._writing = asyncio.Lock()
         _AGE.set_function(lambda: max(0.0, time.time() - self._newest / 1000) if self._newest else 0.0)
 
     def partitions(self) -> list[int]:
@@ -95,12 +97,23 @@ class CdrHandler:
         """Where the table says that we are; publishes what may not have been."""
         place = Partition(partition, await self._positions.find(partition, CLAIM))
         try:
-            while late := await unpublished(self._database, partition, TOGETHER):
-                await self._publish([Finished(id_, record(call, known.state)) for id_, call, known in late], [place])
+            await self._publish_rest(place)
         except PositionConflict as error:
             raise DatabaseUnavailable(str(error)) from error  # another one was faster: ask again where we are
         self._partitions[partition] = place
         return place.at.next
+
+    async def publish_rest(self) -> None:
+        """Publishes what a rebuild has found that nobody had published."""
+        for partition in self.partitions():
+            async with self._writing:
+                if (place := self._partitions.get(partition)) is not None:
+                    with contextlib.suppress(PositionConflict):  # the next batch finds that, too
+                        await self._publish_rest(place)
+
+    async def _publish_rest(self, place: Partition) -> None:
+        while rest := await unpublished(self._database, place.number, TOGETHER):
+            await self._publish([Finished(id_, record(call, known.state)) for id_, call, known in rest], [place])
 
     def release(self, partition: int) -> None:
         """Forgets the partition; its rows and its position are in the tables."""
@@ -108,6 +121,10 @@ class CdrHandler:
 
     async def handle(self, batch: Batch) -> Mapping[int, int]:
         """Writes all partitions' rows, then publishes what has ended; raises Lost."""
+        async with self._writing:
+            return await self._handle(batch)
+
+    async def _handle(self, batch: Batch) -> Mapping[int, int]:
         work = [self._begin(p, records) for n, records in batch.items() if (p := self._partitions.get(n)) is not None]
         if dead := [letter for w in work for letter in w.dead]:
             await self._log.append(dead)  # before the position moves on: perhaps twice, but never lost

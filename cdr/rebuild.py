@@ -1,0 +1,150 @@
+"""The tables of calls made anew from the log, while cdr serves (`runtime.database.rebuild`).
+
+Where `calls` does not begin at 0 any more, calls that began before are taken over as they are, with all that their
+events said: what is replayed of them changes nothing.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from cdr.config import Settings
+from cdr.decider import is_open
+from cdr.events import decode
+from cdr.handler import CLAIM, limits
+from cdr.projection import Part, Partition, Projection
+from cdr.rows import number
+from cdr.state import NO_CALLS
+from cdr.tables import COLUMNS, LIVE, PUBLISHED, SHADOW
+from events.calls import CallEvent
+from events.topics import CALLS
+from events.wire import Poisoned
+from runtime.database.port import Database, Statement
+from runtime.database.positions import Position
+from runtime.database.rebuild import Progress, Rebuild, id_ranges
+from runtime.log.port import Bounds, Log, Record
+from runtime.metrics import dropped
+
+TOGETHER = 4000
+"""Events applied in one transaction: calls that begin and end within them are written once."""
+REMEMBERED = 100_000
+NAMES = ("acc", "missed", "cdrs", "open")
+
+
+class Rebuilt(msgspec.Struct, frozen=True):
+    """What a rebuild made."""
+
+    calls: int
+    """Rows of `cdrs`."""
+    open: int
+    """Rows of `open_calls`."""
+    records: int
+    """Read from the log."""
+    seconds: float
+    checksum: str
+    """Over all of `cdrs`, hexadecimal."""
+    equal: bool | None
+    """Whether the tables had been right, at equal offsets; None: there was nothing to compare with."""
+
+
+async def rebuild(
+    log: Log, database: Database, settings: Settings, progress: Progress = lambda done, total: None
+) -> Rebuilt:
+    """Makes the tables anew and swaps them in; also where they were dropped or emptied.
+
+    `database` should wait for minutes, not seconds, where there are millions of rows: each partition's sum is one
+    statement. Raises Unavailable, DatabaseRefused or PositionConflict (two rebuilds at once); then nothing is swapped.
+    """
+    started = time.monotonic()
+    work = Rebuild(log, database, _Shadows(database, settings), progress)
+    equal = await work.run()
+    [(calls, checksum)] = await database.query(f"SELECT COUNT(*), {database.checksum(COLUMNS['cdrs'])} FROM cdrs")  # noqa: S608  # ours
+    [(open_,)] = await database.query("SELECT COUNT(*) FROM open_calls")
+    return Rebuilt(int(calls), int(open_), work.done, time.monotonic() - started, f"{int(checksum):016x}", equal)
+
+
+class _Shadows:
+    """The shadows of the four tables."""
+
+    topic = CALLS
+    projection = LIVE.projection
+    tables = LIVE[1:]
+    together = TOGETHER
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._projection = Projection(database, SHADOW, limits(settings))
+        self._partitions: dict[int, Partition] = {}
+
+    async def begin(self, number_: int, bounds: Bounds) -> Position:
+        """Takes over the calls whose first event is not in the log any more."""
+        at = Position(bounds.begin, CLAIM)
+        self._partitions[number_] = Partition(number_, at)
+        if bounds.begin:
+            first = number(number_, bounds.begin)
+            for name in NAMES:
+                await self._take_over(number_, getattr(LIVE, name), first << 1 if name == "acc" else first)
+        return at
+
+    async def _take_over(self, number_: int, table: str, first: int) -> None:
+        columns = ", ".join((*COLUMNS[table], PUBLISHED) if table == LIVE.cdrs else COLUMNS[table])
+        async for low, high in id_ranges(self._database, table, "id", number_):
+            copy = Statement(
+                f"INSERT INTO {table}_shadow ({columns}) SELECT {columns} FROM {table}"  # noqa: S608  # ours
+                " WHERE id > %s AND id <= %s AND id < %s AND partition_no = %s",
+                (low, high, first, number_),
+            )
+            await self._database.transact([copy])
+
+    async def apply(self, number_: int, records: Sequence[Record], at: Position) -> Position:
+        """Applies events."""
+        partition = self._partitions[number_]
+        await self._projection.write([Part(partition, list(_readable(records)), records[-1].offset + 1)])
+        # What has ended is seldom heard of again: it is looked up when it is.
+        for call in [call for call, known in partition.known.items() if not is_open(known.state)]:
+            del partition.known[call]
+        partition.forget(REMEMBERED)
+        return partition.at
+
+    async def finish(self, live: Sequence[Position]) -> None:
+        """Notes which records are on `cdrs`: of what the live tables have, all that these do not deny."""
+        changes = [
+            Statement(
+                f"UPDATE {SHADOW.cdrs} SET {PUBLISHED} = 1 WHERE partition_no = %s AND last_offset < %s",  # noqa: S608  # ours
+                (number_, at.next),
+            )
+            for number_, at in enumerate(live)
+        ]
+        denied = f"SELECT id FROM {LIVE.cdrs} WHERE {PUBLISHED} = 0"  # noqa: S608  # ours
+        changes.append(Statement(f"UPDATE {SHADOW.cdrs} SET {PUBLISHED} = 0 WHERE id IN ({denied})"))  # noqa: S608  # ours
+        await self._database.transact(changes)
+
+    async def sums(self, number_: int, *, live: bool) -> tuple[int, ...]:
+        """Of all four tables."""
+        tables = LIVE if live else SHADOW
+        parts = []
+        for name in NAMES:
+            columns = COLUMNS[getattr(LIVE, name)]
+            parts.append(
+                f" (SELECT COUNT(*) AS n, {self._database.checksum(columns)} AS c FROM {getattr(tables, name)}"  # noqa: S608  # ours
+                f" WHERE partition_no = %s) {name}_sum"
+            )
+        wanted = ", ".join(f"{name}_sum.n, {name}_sum.c" for name in NAMES)
+        rows = await self._database.query(
+            f"SELECT o.next_offset, {wanted} FROM projection_offset o,{','.join(parts)}"  # noqa: S608  # ours
+            " WHERE o.projection = %s AND o.partition_no = %s",
+            (*[number_] * len(NAMES), LIVE.projection, number_),
+        )
+        return tuple(int(value) for value in rows[0])
+
+
+def _readable(records: Sequence[Record]) -> Iterator[tuple[int, CallEvent]]:
+    for record in records:
+        try:
+            event = decode(record.value)
+        except Poisoned:
+            dropped("poisoned_call_event")
+        else:
+            if not isinstance(event, NO_CALLS):
+                yield record.offset, event
