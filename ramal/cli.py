@@ -7,7 +7,7 @@ from collections.abc import Coroutine, Mapping
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 import uvloop
@@ -192,6 +192,12 @@ def locator_command() -> None:
     _serve(["locator"])
 
 
+@app.command("cdr", epilog=_example("RAMAL_CDR_LONGEST_CALL=14400 ramal cdr"))
+def cdr_command() -> None:
+    """cdr: what calls happened? Their rows, and one record for each."""
+    _serve(["cdr"])
+
+
 @app.command("console", epilog=_example("RAMAL_CONSOLE_WEBSOCKET=wss://sip.example.test/sip ramal console"))
 def console_command() -> None:
     """The console: a telephone in the browser."""
@@ -204,6 +210,7 @@ def stack_command(
     authsvcs: Annotated[int, typer.Option(min=1, max=20, envvar="AUTHSVCS")] = 1,
     registrars: Annotated[int, typer.Option(min=1, max=20, envvar="REGISTRARS")] = 1,
     locators: Annotated[int, typer.Option(min=1, max=20, envvar="LOCATORS")] = 1,
+    cdrs: Annotated[int, typer.Option(min=1, max=20, envvar="CDRS")] = 1,
     user_count: Annotated[
         int, typer.Option("--users", min=1, max=100_000, envvar="USERS", help="In OpenLDAP: u00000, …")
     ] = 1000,
@@ -220,7 +227,7 @@ def stack_command(
     """
     from ramal.stack import Options, run_stack
 
-    counts = {"edge": edges, "authsvc": authsvcs, "registrar": registrars, "locator": locators}
+    counts = {"edge": edges, "authsvc": authsvcs, "registrar": registrars, "locator": locators, "cdr": cdrs}
     logs.configure("CRITICAL")
     run_stack(Options(run_dir, counts, user_count, sip_port, domain, warm_up), Sources.read(), console)
 
@@ -286,13 +293,19 @@ def _toml(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-@app.command("rebuild", epilog=_example("ramal rebuild"))
-def rebuild_command(data: Data = None) -> None:
-    """Drops the projection and builds it anew from the log, while everything goes on serving."""
-    from ramal.rebuilding import rebuild
+@app.command("rebuild", epilog=_example("ramal rebuild cdrs"))
+def rebuild_command(
+    what: Annotated[
+        Literal["location", "cdrs"], typer.Argument(metavar="WHAT", help="[bold]location[/bold] or [bold]cdrs[/bold].")
+    ] = "location",
+    data: Data = None,
+) -> None:
+    """Builds a projection (of registrations, or of calls) anew from the log, while everything goes on serving."""
+    from ramal.rebuilding import rebuild, rebuild_calls
 
     # One statement sums a partition's rows: minutes where there are millions.
-    _run(rebuild(_system(_data(data), {"RAMAL_MYSQL_TIMEOUT": "600"}), console))
+    system = _system(_data(data), {"RAMAL_MYSQL_TIMEOUT": "600"})
+    _run((rebuild if what == "location" else rebuild_calls)(system, console))
 
 
 # --- questions -----------------------------------------------------------------

@@ -103,7 +103,7 @@ class Stack:
         certificate, key = self_signed(self._directory, self.domain, hosts)
         self._configure({"RAMAL_EDGE_CERTIFICATE": str(certificate), "RAMAL_EDGE_PRIVATE_KEY": str(key)})
         self._start_backends()
-        for service in ("authsvc", "registrar", "locator"):
+        for service in ("authsvc", "registrar", "locator", "cdr"):
             for number in range(1, self._options.counts[service] + 1):
                 self._start_service(service, f"{service}-{number}")
         self._warm_up()

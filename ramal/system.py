@@ -22,11 +22,11 @@ from runtime.store import EmbeddedStore
 
 log = logging.getLogger("ramal")
 
-SERVICES = ("edge", "authsvc", "registrar", "locator", "console")
+SERVICES = ("edge", "authsvc", "registrar", "locator", "cdr", "console")
 """In the order in which they stop: an edge first, then those that answer it."""
 OPEN_SECONDS = 10.0
-NEED_TABLES = frozenset({"edge", "authsvc", "locator"})
-NEED_LOG = frozenset({"edge", "authsvc", "registrar", "locator"})
+NEED_TABLES = frozenset({"edge", "authsvc", "locator", "cdr"})
+NEED_LOG = frozenset({"edge", "authsvc", "registrar", "locator", "cdr"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,6 +178,7 @@ def sections(sources: Sources) -> dict[str, msgspec.Struct]:
 def section_kinds() -> dict[str, type[msgspec.Struct]]:
     """The type of every section of the configuration, by name."""
     from authsvc.config import AuthSettings, LdapSettings
+    from cdr.config import Settings as CdrSettings
     from console.config import ConsoleConfig
     from edge.config import EdgeConfig
     from locator.config import Settings as LocatorSettings
@@ -192,5 +193,6 @@ def section_kinds() -> dict[str, type[msgspec.Struct]]:
         "ldap": LdapSettings,
         "registrar": Policy,
         "locator": LocatorSettings,
+        "cdr": CdrSettings,
         "console": ConsoleConfig,
     }

@@ -47,11 +47,23 @@ ELSEWHERE = {
     "ramal authsvc": "tests/e2e/test_e2e_stack.py",
     "ramal registrar": "tests/e2e/test_e2e_stack.py",
     "ramal locator": "tests/e2e/test_e2e_stack.py",
+    "ramal cdr": "tests/e2e/test_e2e_stack.py",
     "ramal run": "tests/e2e/test_docs.py",
 }
 """What runs for long, and the file that runs it."""
 
-VARIABLES = {"EDGES", "AUTHSVCS", "REGISTRARS", "LOCATORS", "USERS", "SIP_PORT", "BENCH", "ROUNDS", "FUZZ_SECONDS"}
+VARIABLES = {
+    "EDGES",
+    "AUTHSVCS",
+    "REGISTRARS",
+    "LOCATORS",
+    "CDRS",
+    "USERS",
+    "SIP_PORT",
+    "BENCH",
+    "ROUNDS",
+    "FUZZ_SECONDS",
+}
 _BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _ROW = re.compile(r"^\| `(RAMAL_\w+)` \| `(.*?)` \|", re.MULTILINE)
 
@@ -186,7 +198,7 @@ def test_every_variable_that_a_document_names_is_a_setting(document: Path) -> No
 
 def source() -> str:
     """All of the code that runs in services, strings of several lines joined."""
-    packages = ("edge", "authsvc", "registrar", "locator", "runtime", "ramal", "events", "sipcore")
+    packages = ("edge", "authsvc", "registrar", "locator", "cdr", "runtime", "ramal", "events", "sipcore")
     return "\n".join(path.read_text() for package in packages for path in sorted((ROOT / package).rglob("*.py")))
 
 
