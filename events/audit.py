@@ -2,14 +2,16 @@
 
 import msgspec
 
+from events.personal import Person, Place
+
 
 class AuthenticationFailed(msgspec.Struct, frozen=True, tag="ramal.AuthenticationFailed", tag_field="type"):
     """Credentials were wrong, or right for somebody else's AOR."""
 
-    user: str
+    user: Person
     """The digest user, `name@realm`."""
-    aor: str
-    source: str
+    aor: Person
+    source: Place
     """IP address."""
     reason: str
     """`unknown user`, `wrong response`, `no HA1`, `not this user's AOR`, `locked out`."""
@@ -18,6 +20,6 @@ class AuthenticationFailed(msgspec.Struct, frozen=True, tag="ramal.Authenticatio
 class ContactsRemoved(msgspec.Struct, frozen=True, tag="ramal.ContactsRemoved", tag_field="type"):
     """An operator asked for bindings to be removed."""
 
-    operator: str
-    aor: str
-    contact: str | None
+    operator: Person
+    aor: Person
+    contact: Place | None

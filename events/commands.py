@@ -5,6 +5,8 @@ Being on `registrar.commands` means authenticated (DESIGN section 6).
 
 import msgspec
 
+from events.personal import Name, Person, Place
+
 
 class ReplyTo(msgspec.Struct, frozen=True):
     """Where the answer to a command goes, and until when it is of use."""
@@ -20,7 +22,7 @@ class ReplyTo(msgspec.Struct, frozen=True):
 class Digest(msgspec.Struct, frozen=True, omit_defaults=True):
     """The credentials of one Authorization header (RFC 7616 section 3.4): the response and its inputs."""
 
-    username: str
+    username: Person
     realm: str
     nonce: str
     uri: str
@@ -36,14 +38,14 @@ class Digest(msgspec.Struct, frozen=True, omit_defaults=True):
 class Contact(msgspec.Struct, frozen=True, omit_defaults=True):
     """One Contact of a REGISTER."""
 
-    uri: str
+    uri: Place
     """As sent, without `<>`."""
     params: str = ""
     """All header parameters but `expires`, as sent, each with its `;`. Includes q and +sip.instance."""
     q: float | None = None
     expires: int | None = None
     """Seconds asked for by the parameter; None when it has none."""
-    instance: str | None = None
+    instance: Name | None = None
     """The +sip.instance value without quotes, with its `<>`."""
     reg_id: int | None = None
     path: tuple[str, ...] | None = None
@@ -54,7 +56,7 @@ class Contact(msgspec.Struct, frozen=True, omit_defaults=True):
 class Registration(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a REGISTER says, and how it came."""
 
-    call_id: str
+    call_id: Name
     cseq: int
     branch: str
     contacts: tuple[Contact, ...] = ()
@@ -62,9 +64,9 @@ class Registration(msgspec.Struct, frozen=True, omit_defaults=True):
     """`Contact: *`; then `contacts` holds any others that stood beside it."""
     expires: int | None = None
     """The Expires header in seconds; None when absent."""
-    received: str = ""
+    received: Place = ""
     """The source as a SIP URI: `sip:192.0.2.4:5062;transport=udp`, IPv6 in brackets."""
-    path: tuple[str, ...] = ()
+    path: tuple[Place, ...] = ()
     """Path values in order, each with its `<>`; the owner edge's token comes first."""
     socket: str = ""
     """The edge's socket that the phone reached: `udp:192.0.2.1:5060`."""
@@ -76,7 +78,7 @@ class Registration(msgspec.Struct, frozen=True, omit_defaults=True):
 class RequestId(msgspec.Struct, frozen=True):
     """What makes two copies of one request the same, whichever edge they reached (RFC 3261 section 17.2.3)."""
 
-    call_id: str
+    call_id: Name
     cseq: int
     branch: str
 
@@ -88,9 +90,9 @@ class Authenticate(msgspec.Struct, frozen=True, omit_defaults=True, tag="ramal.A
     reply: ReplyTo
     digest: Digest
     method: str
-    source: str
+    source: Place
     """The sender's IP address, for lock-outs and the audit."""
-    aor: str
+    aor: Person
     """Canonical AOR, `alice@example.test`: of To in a REGISTER; else of From, "" for an anonymous caller."""
     register: Registration | None = None
     """What a REGISTER says; None for other methods, which are answered with `Authenticated`."""
@@ -103,7 +105,7 @@ class FindUser(msgspec.Struct, frozen=True, tag="ramal.FindUser", tag_field="typ
 
     id: str
     reply: ReplyTo
-    name: str
+    name: Person
     """The user part of the Request-URI, unescaped: `alice` or `+55 48 3381-2800`."""
     domain: str
 
@@ -113,10 +115,10 @@ class FlowLost(msgspec.Struct, frozen=True, tag="ramal.FlowLost", tag_field="typ
 
     id: str
     reply: ReplyTo
-    user: str
+    user: Person
     """Who had authenticated (the record's key is his)."""
-    aor: str
-    path: str
+    aor: Person
+    path: Place
     """The Path value of the binding; a binding by another path is not touched."""
 
 
@@ -125,9 +127,9 @@ class RegisterContacts(msgspec.Struct, frozen=True, tag="ramal.RegisterContacts"
 
     id: str
     reply: ReplyTo
-    user: str
+    user: Person
     """Who authenticated: `alice@example.test`."""
-    aor: str
+    aor: Person
     register: Registration
 
 
@@ -135,24 +137,24 @@ class ExpireContacts(msgspec.Struct, frozen=True, tag="ramal.ExpireContacts", ta
     """Asks the registrar (by its own timer) to end those bindings of the AOR whose time is over."""
 
     id: str
-    aor: str
+    aor: Person
 
 
 class RemoveContacts(msgspec.Struct, frozen=True, tag="ramal.RemoveContacts", tag_field="type"):
     """An operator's removal of one binding (by its contact URI) or of all."""
 
     id: str
-    aor: str
-    operator: str
-    contact: str | None = None
+    aor: Person
+    operator: Person
+    contact: Place | None = None
 
 
 class RemoveFlow(msgspec.Struct, frozen=True, tag="ramal.RemoveFlow", tag_field="type"):
     """Asks the registrar to end the bindings of the AOR whose first Path value is this: their connection is closed."""
 
     id: str
-    aor: str
-    path: str
+    aor: Person
+    path: Place
 
 
 AuthCommand = Authenticate | FindUser | FlowLost

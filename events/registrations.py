@@ -10,6 +10,7 @@ import enum
 import msgspec
 
 from events.commands import ReplyTo
+from events.personal import Name, Person, Place
 
 
 class Kind(enum.StrEnum):
@@ -29,9 +30,9 @@ class Binding(msgspec.Struct, frozen=True, omit_defaults=True):
 
     id: int
     """From the command that created it: see `binding_id`. Never reused."""
-    contact: str
+    contact: Place
     """The URI as sent."""
-    call_id: str
+    call_id: Name
     cseq: int
     expires: int
     """When it ends, milliseconds in the log's time."""
@@ -43,10 +44,10 @@ class Binding(msgspec.Struct, frozen=True, omit_defaults=True):
     """When it was last refreshed, milliseconds."""
     params: str = ""
     q: float | None = None
-    instance: str | None = None
+    instance: Name | None = None
     reg_id: int | None = None
-    received: str = ""
-    path: tuple[str, ...] = ()
+    received: Place = ""
+    path: tuple[Place, ...] = ()
     socket: str = ""
     user_agent: str = ""
     methods: int | None = None
@@ -56,7 +57,7 @@ class Seen(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):
     """An answered command, remembered 32 s so that a copy of it changes nothing (CHECKLIST R19)."""
 
     id: str
-    call_id: str
+    call_id: Name
     cseq: int
     branch: str
     at: int
@@ -65,8 +66,8 @@ class Seen(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):
 class Gone(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):
     """A removed contact, remembered 32 s so that a late copy revives nothing (CHECKLIST R19)."""
 
-    contact: str
-    call_id: str
+    contact: Place
+    call_id: Name
     cseq: int
     at: int
 
@@ -86,7 +87,7 @@ class Change(msgspec.Struct, frozen=True):
 
     kind: Kind
     id: int
-    contact: str
+    contact: Place
 
 
 class BindingsRecorded(msgspec.Struct, frozen=True, omit_defaults=True, tag="ramal.BindingsRecorded", tag_field="type"):
@@ -94,8 +95,8 @@ class BindingsRecorded(msgspec.Struct, frozen=True, omit_defaults=True, tag="ram
 
     id: str
     """The command's id."""
-    aor: str
-    by: str
+    aor: Person
+    by: Person
     """The user, `operator:NAME`, `expiry` or `flow-lost`."""
     changes: tuple[Change, ...]
     state: AorState

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from events.personal import Person
 from events.registrations import Binding
 
 
@@ -39,7 +40,7 @@ class Authenticated(msgspec.Struct, frozen=True, omit_defaults=True, tag="ramal.
     id: str
     edge: str
     boot: str
-    user: str
+    user: Person
     """Who authenticated: his AOR, `alice@example.test`."""
     first: tuple[str, str] | None = None
     """Edge and boot that asked before for a copy of this request: it is theirs; None if we are the first."""
@@ -51,7 +52,7 @@ class Found(msgspec.Struct, frozen=True, omit_defaults=True, tag="ramal.Found", 
     id: str
     edge: str
     boot: str
-    aor: str | None = None
+    aor: Person | None = None
     """Canonical AOR; None: nobody."""
 
 

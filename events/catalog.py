@@ -1,0 +1,49 @@
+"""Every record type by topic: what the schemas and the AsyncAPI document are generated from."""
+
+from typing import Any, NamedTuple, get_args
+
+from events.audit import AuthenticationFailed, ContactsRemoved
+from events.calls import CallEvent
+from events.cdrs import CallRecord
+from events.commands import AuthCommand, RegistrarCommand
+from events.leases import EdgeLease
+from events.registrations import AorState, RegistrationEvent, Watermark
+from events.replies import Reply
+from events.topics import (
+    AUDIT,
+    AUTH_COMMANDS,
+    BINDINGS,
+    CALLS,
+    CDRS,
+    EDGE_LEASES,
+    EDGE_REPLIES,
+    REGISTRAR_COMMANDS,
+    REGISTRATIONS,
+)
+
+
+class Channel(NamedTuple):
+    """Who writes a topic, who reads it, and the types of its values."""
+
+    writers: tuple[str, ...]
+    readers: tuple[str, ...]
+    kinds: tuple[type[Any], ...]
+
+
+CHANNELS: dict[str, Channel] = {
+    AUTH_COMMANDS: Channel(("edge",), ("authsvc",), get_args(AuthCommand)),
+    REGISTRAR_COMMANDS: Channel(("authsvc", "registrar", "ramal"), ("registrar",), get_args(RegistrarCommand)),
+    REGISTRATIONS: Channel(("registrar",), ("locator", "analysts"), get_args(RegistrationEvent)),
+    BINDINGS: Channel(("registrar",), ("registrar",), (AorState, Watermark)),
+    EDGE_REPLIES: Channel(("authsvc", "registrar", "locator"), ("edge",), get_args(Reply)),
+    EDGE_LEASES: Channel(("edge",), ("edge",), (EdgeLease,)),
+    CALLS: Channel(("edge", "cdr"), ("cdr", "analysts"), get_args(CallEvent)),
+    CDRS: Channel(("cdr",), ("analysts",), (CallRecord,)),
+    AUDIT: Channel(("authsvc", "ramal"), ("analysts",), (AuthenticationFailed, ContactsRemoved)),
+}
+"""All but `dead`, whose values are whatever they were."""
+
+
+def name_of(kind: type[Any]) -> str:
+    """The `ce_type` of a record, which is also the value's `type` where it has one: `ramal.CallAnswered`."""
+    return f"ramal.{kind.__name__}"
