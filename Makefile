@@ -21,11 +21,15 @@ stack: $(VENV)/.dev ## the distributed system on loopback: EDGES=3 REGISTRARS=2 
 	@$(BIN)/python -m ramal.containers || $(MAKE) --no-print-directory packages
 	@$(BIN)/ramal stack
 
-check: $(VENV)/.dev ## style, types and imports
+check: $(VENV)/.dev ## style, types and imports; whether docs/events says what the code says, and readers can follow
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m ramal.published --check
+
+events: $(VENV)/.dev ## docs/events anew from the code: JSON Schemas, AsyncAPI, the table of all records
+	$(BIN)/python -m ramal.published
 
 test: packages check ## every check and test, on real Kafka, MariaDB and OpenLDAP (apt-get as root where packages are missing)
 	@.ci/mysql9 || echo "The tests on MySQL 9 are skipped."
@@ -84,4 +88,4 @@ $(VENV)/.dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --group dev
 	@touch $@
 
-.PHONY: help install up stack check test chaos fuzz bench bench-restore page packages mysql9 bench-packages clean
+.PHONY: help install up stack check events test chaos fuzz bench bench-restore page packages mysql9 bench-packages clean

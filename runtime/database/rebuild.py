@@ -15,8 +15,8 @@ shadows; those of one that was killed are dropped by the next.
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -100,8 +100,9 @@ class Rebuild:
         await self._database.migrate()
         try:
             await self._prepare()
+            # While the database works for one partition, another one's records are read.
+            await _all(self._fill(source) for source in self.sources)
             for source in self.sources:
-                await self._fill(source)
                 await self._compare(source)
             await self._swap()
         except PositionConflict:
@@ -203,6 +204,13 @@ class Rebuild:
                 source.at = await self._shadows.apply(source.number, some, source.at)
                 self.done += len(some)
                 self._progress(self.done, max(self.done, self._total))
+
+
+async def _all(works: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Waits for all to end before it raises what one raised: none may go on behind what is cleared."""
+    for result in await asyncio.gather(*works, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
 
 
 async def id_ranges(database: Database, table: str, column: str, number: int) -> AsyncIterator[tuple[int, int]]:
