@@ -1,0 +1,316 @@
+"""What is told of a call: SIP facts in, events out (`events.calls`). PURE.
+
+A `Telling` belongs to the response context of an INVITE or MESSAGE outside a dialog, an `InDialog` to that of a
+request within one. Both append to a list, that of the edge's actions; nothing waits for what becomes of it. Times are
+milliseconds in the log's time, of when the edge received the message in question.
+
+A request that ends with a challenge (401, 407) was no call: nothing is told of it.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from events.calls import (
+    BranchFinal,
+    BranchProvisional,
+    BranchStarted,
+    By,
+    CallAnswered,
+    CallAttempted,
+    CallCancelled,
+    CallEnded,
+    CallEvent,
+    CallFailed,
+    CallRedirected,
+    CallRefreshed,
+    CallRinging,
+    CallTransferred,
+    MessageAttempted,
+    MessageDelivered,
+    MessageFailed,
+)
+from events.limits import PHRASE, URI, USER_AGENT
+from sipcore.causes import Cause, cause_of, session_expires
+from sipcore.errors import ParseError
+from sipcore.message import Message, Request, Response
+from sipcore.sdp import codecs
+
+TOLD = frozenset({"INVITE", "MESSAGE"})
+"""Methods outside a dialog of which something is told."""
+TOLD_IN_DIALOG = frozenset({"BYE", "INVITE", "UPDATE", "REFER"})
+CHALLENGES = (401, 407)
+EARLY_DIALOG_TERMINATED = 199
+"""RFC 6228: nobody rings by that."""
+LINE = 8192
+"""Characters that a Call-ID or tag may have: no header row is longer."""
+TARGETS = 16
+CODES = 8
+"""Different provisional responses of one branch that are told."""
+_CONTROL = re.compile("[\x00-\x1f\x7f]")
+
+
+def clean(text: str, width: int) -> str:
+    """Text for a record: Unicode, without control characters, at most so long."""
+    if not text.isascii():
+        text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return _CONTROL.sub("?", text[:width])
+
+
+class Whereto(NamedTuple):
+    """Where a branch goes."""
+
+    contact: str
+    """Its Request-URI."""
+    source: str
+    """`192.0.2.9:5060`."""
+    transport: str
+    owner: str = ""
+    """The edge whose flow it is, if another."""
+    gateway: str = ""
+    q: float = 1.0
+
+
+NOWHERE = Whereto("", "", "")
+
+
+class _Teller:
+    """Appends events of one call."""
+
+    __slots__ = ("_call_id", "_cseq", "_edge", "_events", "_from_tag", "_request")
+
+    def __init__(self, events: list[CallEvent], edge: str, request: Request, from_tag: str, cseq: int) -> None:
+        self._events = events
+        self._edge = edge
+        self._request = request
+        self._call_id, self._from_tag, self._cseq = clean(request.call_id, LINE), clean(from_tag, LINE), cseq
+
+    def _tell(self, kind: Callable[..., CallEvent], at: int, **fields: object) -> None:
+        names = {"call_id": self._call_id, "from_tag": self._from_tag, "cseq": self._cseq}
+        self._events.append(kind(**names, at=at, edge=self._edge, **fields))
+
+
+class Telling(_Teller):
+    """Tells of one INVITE or MESSAGE outside a dialog."""
+
+    __slots__ = (
+        "_at", "_begun", "_branches", "_cancel", "_codes", "_ended", "_peer", "_rang", "_source", "_transport",
+        "callee", "caller", "targets",
+    )  # fmt: skip
+
+    def __init__(
+        self, events: list[CallEvent], edge: str, request: Request, at: int, source: str, transport: str, *, peer: bool
+    ) -> None:
+        """`source` is whence it came, `host:port`; `peer`: whether that is a listed peer."""
+        super().__init__(events, edge, request, request.from_.tag or "", request.cseq.number)
+        self._at = at
+        self._source, self._transport, self._peer = source, transport, peer
+        self._begun = self._rang = self._ended = False
+        self._branches: dict[str, Whereto] = {}
+        self._codes: dict[str, list[int]] = {}
+        self._cancel: Cause | None = None
+        self.caller = ""
+        """The AOR of whoever authenticated, once known."""
+        self.callee = ""
+        """The AOR that is called, once known."""
+        self.targets: Sequence[str] = ()
+        """The contacts of the target set, once known."""
+
+    @property
+    def _is_call(self) -> bool:
+        return self._request.method == "INVITE"
+
+    def started(self, at: int, branch: str, whereto: Whereto) -> None:
+        """The request was sent to one target."""
+        self._begin()
+        if self._is_call:
+            self._branches[branch] = whereto
+            fields = whereto._replace(contact=clean(whereto.contact, URI))._asdict()
+            self._tell(BranchStarted, at, branch=branch, **fields)
+
+    def heard(self, at: int, branch: str, response: Response, *, ours: bool = False) -> None:
+        """A branch's response; `ours`: we made it, for nothing came, or nothing could be sent."""
+        status = response.status
+        if not self._is_call or status == 100:
+            return
+        fields = {
+            "branch": branch,
+            "code": status,
+            "phrase": clean(response.reason, PHRASE),
+            "to_tag": _to_tag(response),
+        }
+        if status >= 200:
+            self._tell(BranchFinal, at, **fields, **_why(response), agent=_agent(response), ours=ours)
+            return
+        codes = self._codes.setdefault(branch, [])
+        if status not in codes and len(codes) < CODES:
+            codes.append(status)
+            self._tell(BranchProvisional, at, **fields)
+
+    def cancelled(self, cancel: Request) -> None:
+        """The caller's CANCEL came: the call is cancelled if a 487 goes up."""
+        self._cancel = cause_of(cancel)
+
+    def up(self, at: int, response: Response, branch: str = "") -> None:
+        """A response goes to the caller; `branch` is that whose response it is, "" if it is one of ours."""
+        status = response.status
+        if status == 100 or status in CHALLENGES or (self._ended and (status >= 300 or not self._is_call)):
+            return
+        if status >= 200:
+            self._begin()
+            self._ended = True
+            self._final(at, response, branch)
+        elif self._is_call and not self._rang and status != EARLY_DIALOG_TERMINATED:
+            self._begin()
+            self._rang = True
+            self._tell(CallRinging, at, to_tag=_to_tag(response), code=status, branch=branch)
+
+    def _begin(self) -> None:
+        if self._begun:
+            return
+        self._begun = True
+        request = self._request
+        from_uri, to_uri = _uris(request)
+        fields: dict[str, object] = {
+            "from_uri": from_uri,
+            "to_uri": to_uri,
+            "dialled": clean(request.uri, URI),
+            "caller": clean(self.caller, URI),
+            "callee": clean(self.callee, URI),
+            "source": self._source,
+            "transport": self._transport,
+            "agent": _agent(request),
+        }
+        if not self._is_call:
+            self._tell(MessageAttempted, self._at, **fields)
+            return
+        asserted = request.values("p-asserted-identity") if self._peer else []
+        self._tell(
+            CallAttempted,
+            self._at,
+            **fields,
+            asserted=clean(_inner(asserted[0]), URI) if asserted else "",
+            targets=tuple(clean(each, URI) for each in self.targets[:TARGETS]),
+            codecs=_codecs(request),
+            peer=self._peer,
+        )
+
+    def _final(self, at: int, response: Response, branch: str) -> None:
+        status, to_tag, phrase = response.status, _to_tag(response), clean(response.reason, PHRASE)
+        if not self._is_call:
+            if status < 300:
+                self._tell(MessageDelivered, at, code=status)
+            else:
+                self._tell(MessageFailed, at, code=status, phrase=phrase)
+        elif status < 300:
+            there = self._branches.get(branch, NOWHERE)
+            self._tell(
+                CallAnswered,
+                at,
+                to_tag=to_tag,
+                code=status,
+                branch=branch,
+                contact=clean(there.contact, URI),
+                source=there.source,
+                transport=there.transport,
+                gateway=there.gateway,
+                agent=_agent(response),
+                codecs=_codecs(response),
+                session_expires=session_expires(response),
+            )
+        elif status < 400:
+            self._tell(CallRedirected, at, code=status, to_tag=to_tag, contacts=_contacts(response))
+        elif status == 487 and self._cancel is not None:
+            text, cause = self._cancel
+            self._tell(CallCancelled, at, to_tag=to_tag, reason=clean(text, URI), cause=cause)
+        else:
+            self._tell(CallFailed, at, code=status, phrase=phrase, to_tag=to_tag, branch=branch, **_why(response))
+
+
+class InDialog(_Teller):
+    """Tells of one request within a dialog that a Record-Route token of ours proves."""
+
+    __slots__ = ("_by", "_callee_tag")
+
+    def __init__(self, events: list[CallEvent], edge: str, request: Request, invite: int, *, to_callee: bool) -> None:
+        """`invite`: the CSeq number of the INVITE, by the token; `to_callee`: whether the caller sent the request."""
+        tags = (request.from_.tag or "", _to_tag(request))
+        caller_tag, callee_tag = tags if to_callee else tags[::-1]
+        super().__init__(events, edge, request, caller_tag, invite)
+        self._by: By = "caller" if to_callee else "callee"
+        self._callee_tag = clean(callee_tag, LINE)
+
+    def came(self, at: int, begun: int, transport: str) -> None:
+        """The request came; `begun`: when the INVITE passed, by the token. A BYE ends the call, whatever answers it."""
+        if self._request.method != "BYE":
+            return
+        caller, callee = _uris(self._request)
+        if self._by == "callee":
+            caller, callee = callee, caller
+        self._tell(
+            CallEnded,
+            at,
+            to_tag=self._callee_tag,
+            by=self._by,
+            begun=begun,
+            caller_uri=caller,
+            callee_uri=callee,
+            transport=transport,
+            **_why(self._request),
+        )
+
+    def up(self, at: int, response: Response) -> None:
+        """A response goes back: a 2xx to a refresh of the session timer, or to a REFER."""
+        if not 200 <= response.status < 300:
+            return
+        method, number = self._request.method, self._request.cseq.number
+        if method == "REFER":
+            target = clean(_inner(self._request.first("refer-to") or ""), URI)
+            self._tell(CallTransferred, at, to_tag=self._callee_tag, by=self._by, refer=number, target=target)
+        elif method in ("INVITE", "UPDATE") and (seconds := session_expires(response)):
+            self._tell(
+                CallRefreshed, at, to_tag=self._callee_tag, by=self._by, refresh=number, session_expires=seconds
+            )  # fmt: skip
+
+
+def _why(message: Message) -> dict[str, object]:
+    text, cause = cause_of(message)
+    return {"reason": clean(text, URI), "cause": cause}
+
+
+def _uris(message: Message) -> tuple[str, str]:
+    """The URIs of From and To; a proxy need not be able to read the latter (RFC 3261 section 16.3)."""
+    try:
+        to = message.to.uri
+    except ParseError:
+        to = ""
+    return clean(message.from_.uri, URI), clean(to, URI)
+
+
+def _to_tag(message: Message) -> str:
+    try:
+        return clean(message.to.tag or "", LINE)
+    except ParseError:
+        return ""  # a proxy need not read it (RFC 3261 section 16.3)
+
+
+def _agent(message: Message) -> str:
+    return clean(message.first("user-agent") or message.first("server") or "", USER_AGENT)
+
+
+def _codecs(message: Message) -> tuple[str, ...]:
+    kind = message.first("content-type")
+    return codecs(message.body) if message.body and kind and "sdp" in kind.lower() else ()
+
+
+def _contacts(response: Response) -> tuple[str, ...]:
+    try:
+        return tuple(clean(each.uri, URI) for each in response.contacts[:TARGETS])
+    except ParseError:
+        return ()
+
+
+def _inner(value: str) -> str:
+    """The URI of a name-addr."""
+    start, end = value.find("<"), value.find(">")
+    return value[start + 1 : end] if 0 <= start < end else value.partition(";")[0].strip()

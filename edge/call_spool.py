@@ -1,0 +1,108 @@
+"""Call events on their way to `calls`: off the path of every call, in order, and kept within a bound while Kafka is away.
+
+One append is under way at a time, so that the events of a call stay in order; what comes meanwhile goes with the next.
+An append whose outcome is unknown is repeated: an event that is written twice has one id, and counts once.
+"""
+
+import asyncio
+import itertools
+import logging
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from prometheus_client import Gauge
+
+from events.calls import CallEvent, event_id
+from events.topics import CALLS, partition_of
+from events.wire import encode, happened
+from runtime.errors import LogRefused, LogUnavailable
+from runtime.log.port import Append, Log
+from runtime.metrics import dropped
+
+log = logging.getLogger("ramal.edge")
+
+MOST = 50_000
+"""Events kept while the log is away: about 25 MB, and some minutes of calls. More are dropped by name."""
+BATCH = 500
+FIRST_BACKOFF, LAST_BACKOFF = 0.1, 2.0
+SOURCE = "edge"
+
+_SPOOLED = Gauge("ramal_edge_spooled_call_events", "Call events that the log has not taken yet.")
+
+
+class CallSpool:
+    """Appends what happened to calls."""
+
+    def __init__(self, log: Log, most: int = MOST) -> None:
+        self._log = log
+        self._most = most
+        self._waiting: deque[CallEvent] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._partitions = 0
+        self.away = False
+        """Whether the last append failed."""
+        _SPOOLED.set_function(lambda: len(self._waiting))
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, events: Sequence[CallEvent]) -> None:
+        """Takes events; those that find no room are dropped. Waits for nothing."""
+        room = self._most - len(self._waiting)
+        if len(events) > room:
+            dropped("call-events-overflow", len(events) - max(0, room))
+            events = events[: max(0, room)]
+        self._waiting.extend(events)
+        if self._waiting and (self._task is None or self._task.done()):
+            self._task = asyncio.get_running_loop().create_task(self._work(), name="call events")
+
+    async def stop(self, deadline: float) -> None:
+        """Appends what waits, for so many seconds; what is left then is dropped."""
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=deadline)
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        if self._waiting:
+            dropped("call-events-overflow", len(self._waiting))
+            self._waiting.clear()
+
+    async def _work(self) -> None:
+        failures = 0
+        while self._waiting:
+            batch = list(itertools.islice(self._waiting, BATCH))
+            try:
+                await self._append(batch)
+            except LogUnavailable as error:
+                self._log_is_away(error)
+                failures += 1
+                await asyncio.sleep(min(LAST_BACKOFF, FIRST_BACKOFF * 2 ** min(failures - 1, 10)))
+                continue
+            except Exception:  # a bug: these are lost, the next ones go on
+                log.exception("call events could not be appended")
+                dropped("call-events-refused", len(batch))
+            failures, self.away = 0, False
+            for _ in batch:
+                self._waiting.popleft()
+
+    async def _append(self, events: Sequence[CallEvent]) -> None:
+        self._partitions = self._partitions or await self._log.partitions(CALLS)
+        try:
+            await self._log.append(list(self._records(events)))
+        except LogRefused:
+            for record in self._records(events):
+                try:
+                    await self._log.append([record])
+                except LogRefused as error:
+                    log.warning("the log refuses a call event", extra={"cause": str(error)})
+                    dropped("call-events-refused")
+
+    def _records(self, events: Iterable[CallEvent]) -> Iterable[Append]:
+        for event in events:
+            headers = happened(f"ramal.{type(event).__name__}", SOURCE, event_id(event), event.call_id, event.at)
+            key = event.call_id
+            yield Append(CALLS, partition_of(key, self._partitions), key.encode(), encode(event), headers)
+
+    def _log_is_away(self, error: LogUnavailable) -> None:
+        if not self.away:
+            log.warning("call events are kept until the log is back", extra={"cause": str(error)})
+        self.away = True

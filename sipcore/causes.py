@@ -1,0 +1,41 @@
+"""Why something ended: the Reason header (RFC 3326), and Session-Expires (RFC 4028)."""
+
+from typing import NamedTuple
+
+from sipcore.errors import ParseError
+from sipcore.grammar import MAX_UINT32, parse_params, uint
+from sipcore.message import Message
+
+
+class Cause(NamedTuple):
+    """What a message's Reason rows say."""
+
+    text: str
+    """All values, as sent."""
+    q850: int
+    """The cause of ITU-T Q.850, 1 to 127; 0: none."""
+
+
+def cause_of(message: Message) -> Cause:
+    """The reasons of a request or response; values that cannot be read have no cause."""
+    if message.first("reason") is None:
+        return Cause("", 0)
+    values = message.values("reason")
+    for value in values:
+        protocol, _, rest = value.partition(";")
+        if protocol.strip().upper() != "Q.850":
+            continue
+        try:
+            given = dict(parse_params(f";{rest}")).get("cause")
+        except ParseError:
+            continue
+        number = uint(given or "", 127)
+        if number:
+            return Cause(", ".join(values), number)
+    return Cause(", ".join(values), 0)
+
+
+def session_expires(message: Message) -> int:
+    """Seconds of the session timer; 0 where there is none, or none that can be read (RFC 4028 section 4)."""
+    value = message.first("session-expires")
+    return 0 if value is None else uint(value.partition(";")[0].strip(" \t"), MAX_UINT32) or 0

@@ -1,0 +1,132 @@
+"""Call events on their way to the log: never in a call's way, in order, within a bound."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge.call_spool import CallSpool
+from events.calls import CallEvent, event_id
+from events.topics import CALLS, partition_of
+from events.wire import Decoder, header
+from runtime.embedded import EmbeddedStore
+from runtime.errors import LogRefused, LogUnavailable
+from runtime.log.embedded import EmbeddedLog
+from runtime.log.port import Append, Log
+from runtime.metrics import drops
+from tests.calls_kit import Story, talk
+
+decode: Decoder[CallEvent] = Decoder(CallEvent)
+
+
+class Flaky:
+    """A log that is away while it is told so."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self.away = False
+        self.refuses = ""
+        self.twice = False
+        self.sizes: list[int] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+    async def append(self, records: Sequence[Append]) -> Any:
+        self.sizes.append(len(records))
+        if self.refuses and any(self.refuses.encode() in (record.value or b"") for record in records):
+            raise LogRefused("no")
+        if self.away:
+            raise LogUnavailable("away")
+        positions = await self._log.append(records)
+        if self.twice:
+            self.twice = False
+            raise LogUnavailable("it was written, but who knows")
+        return positions
+
+
+@pytest.fixture
+async def flaky(tmp_path: Path) -> AsyncIterator[Flaky]:
+    store = EmbeddedStore(tmp_path / "log.db")
+    log = EmbeddedLog(store, 2)
+    await log.start()
+    yield Flaky(log)
+    await log.stop()
+    await store.stop()
+
+
+async def written(log: Any) -> list[tuple[CallEvent, str]]:
+    found = []
+    for partition in range(2):
+        end = (await log.bounds(CALLS, partition)).end
+        async for records in log.read(CALLS, partition, 0, end):
+            for record in records:
+                event = decode(record.value)
+                assert partition_of(event.call_id, 2) == partition
+                assert record.key == event.call_id.encode()
+                found.append((event, (header(record.headers, "ce_id") or b"").decode()))
+    return found
+
+
+async def test_c02_events_are_written_in_order_under_their_ids(flaky: Flaky) -> None:
+    spool, story = CallSpool(flaky), talk()
+    for event in story.events:
+        spool.put([event])
+    await spool.stop(5.0)
+    assert await written(flaky) == [(event, event_id(event)) for event in story.events]
+    assert len(flaky.sizes) < len(story.events)
+
+
+async def test_while_the_log_is_away_events_wait_and_then_all_are_written(flaky: Flaky) -> None:
+    spool, stories = CallSpool(flaky), [talk() for _ in range(100)]
+    flaky.away = True
+    for story in stories:
+        spool.put(story.events)
+    await asyncio.sleep(0.3)
+    assert spool.away
+    flaky.away = False
+    await spool.stop(10.0)
+    assert len(await written(flaky)) == sum(len(story.events) for story in stories)
+
+
+async def test_what_finds_no_room_is_dropped_by_name_and_counted(flaky: Flaky) -> None:
+    spool, before = CallSpool(flaky, most=10), drops("call-events-overflow")
+    flaky.away = True
+    for _ in range(3):
+        spool.put(talk().events)
+    assert len(spool) == 10
+    await asyncio.sleep(0.05)
+    flaky.away = False
+    await spool.stop(5.0)
+    assert drops("call-events-overflow") == before + 3 * len(talk().events) - 10
+    assert len(await written(flaky)) == 10
+
+
+async def test_c03_an_append_that_is_repeated_has_the_same_ids(flaky: Flaky) -> None:
+    spool, story = CallSpool(flaky), talk()
+    flaky.twice = True
+    spool.put(story.events)
+    await spool.stop(5.0)
+    found = await written(flaky)
+    assert len(found) == 2 * len(story.events)
+    assert len({id_ for _, id_ in found}) == len(story.events)
+
+
+async def test_an_event_that_the_log_refuses_is_dropped_alone(flaky: Flaky) -> None:
+    spool, before = CallSpool(flaky), drops("call-events-refused")
+    flaky.refuses = "poison"
+    spool.put([*talk(call_id="a").events, *Story(call_id="poison").attempted().events, *talk(call_id="b").events])
+    await spool.stop(5.0)
+    assert {event.call_id for event, _ in await written(flaky)} == {"a", "b"}
+    assert drops("call-events-refused") == before + 1
+
+
+async def test_stopping_ends_in_time_though_the_log_hangs(flaky: Flaky) -> None:
+    spool = CallSpool(flaky)
+    flaky.away = True
+    spool.put(talk().events)
+    async with asyncio.timeout(2):
+        await spool.stop(0.3)
+    assert len(spool) == 0
