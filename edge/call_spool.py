@@ -1,4 +1,4 @@
-"""Call events on their way to `calls`: off the path of every call, in order, and kept within a bound while Kafka is away.
+"""Call events on their way to `calls`: in no call's way, in order, and kept within a bound while Kafka is away.
 
 One append is under way at a time, so that the events of a call stay in order; what comes meanwhile goes with the next.
 An append whose outcome is unknown is repeated: an event that is written twice has one id, and counts once.

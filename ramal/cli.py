@@ -3,28 +3,28 @@
 import contextlib
 import json
 import sys
-from collections.abc import Coroutine, Mapping
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import typer
-import uvloop
-from rich.console import Console
 
-from ramal import operations, output, questions, users, wording
-from ramal.directory import DATABASE, is_held, only_one, started_with
+from ramal import cli_calls, operations, output, questions, users, wording
+from ramal.asking import HERE, Aor, AsJson, Data, Domain, OptionalAor, console
+from ramal.asking import aor as _aor
+from ramal.asking import data as _data
+from ramal.asking import example as _example
+from ramal.asking import run as _run
+from ramal.asking import system as _system
+from ramal.directory import is_held, only_one, started_with
 from ramal.processes import StartFailed
 from ramal.system import (
     SERVICES,
     System,
     distributed,
-    is_configured,
-    section_kinds,
     sections,
     system_at,
-    with_settings,
 )
 from runtime import logs
 from runtime.config import Common, Sources, masked
@@ -41,28 +41,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 user_app = typer.Typer(help="Users: who may register.", no_args_is_help=True)
+app.add_typer(cli_calls.app)
 app.add_typer(user_app, name="user")
 alias_app = typer.Typer(help="Aliases: other names by which a user is called.", no_args_is_help=True)
 app.add_typer(alias_app, name="alias")
 
-Data = Annotated[
-    Path | None,
-    typer.Option(
-        "--data",
-        metavar="DIR",
-        help="An embedded system's directory (running or not); else Kafka and MySQL, or ./ramal-data if none is named.",
-    ),
-]
-Aor = Annotated[str, typer.Argument(metavar="AOR", help="[bold]alice@example.test[/bold], or alice alone.")]
-OptionalAor = Annotated[str | None, typer.Argument(metavar="AOR", help="Of one user; everybody without it.")]
-Domain = Annotated[str | None, typer.Option("--domain", metavar="D", help="The SIP domain; RAMAL_DOMAIN without it.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="[bold]carol[/bold] or [bold]carol@example.test[/bold]")]
-AsJson = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
-HERE = Path("ramal-data")
-"""Where `ramal up` keeps everything unless told otherwise."""
-
-# In a pipe nothing is folded: it is read by grep, not by eyes.
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 400)
 
 
 def _tell_version(asked: bool) -> None:
@@ -78,38 +62,6 @@ def ramal(
     ] = False,
 ) -> None:
     """Ramal: phones register through the log."""
-
-
-def _example(text: str) -> str:
-    return f"Example: [bold]{text}[/bold]"
-
-
-def _system(data: Path | None, settings: Mapping[str, str] | None = None) -> System:
-    """For a command that asks or does one thing: what the system stands on. Its errors are said, not logged."""
-    sources = Sources.read()
-    sources.check_names(section_kinds())
-    level = sources.section(Common).log_level
-    logs.configure(level if "RAMAL_LOG_LEVEL" in sources.environ else "CRITICAL")
-    return system_at(data, with_settings(sources, {}, settings or {}))
-
-
-def _data(data: Path | None) -> Path | None:
-    """Where to ask: of two systems, one that the settings name before the directory that lies here."""
-    if data is None and (HERE / DATABASE).exists() and not is_configured(Sources.read()):
-        print(f"ramal: this is about ./{HERE} (--data {HERE})", file=sys.stderr)
-        return HERE
-    return data
-
-
-def _run(main: Coroutine[Any, Any, T]) -> T:
-    return uvloop.run(main)
-
-
-def _aor(text: str, system: System, domain: str | None) -> str:
-    try:
-        return wording.aor(text, domain or system.common.domain)
-    except ValueError as error:
-        raise ConfigError(f"AOR: {error}") from error
 
 
 def _named(text: str, domain: str | None, system: System) -> tuple[str, str]:

@@ -1,0 +1,72 @@
+"""What the commands that ask something share: options, the system that they ask, and how they say what it answered."""
+
+import sys
+from collections.abc import Coroutine, Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+import uvloop
+from rich.console import Console
+
+from ramal import wording
+from ramal.directory import DATABASE
+from ramal.system import System, is_configured, section_kinds, system_at, with_settings
+from runtime import logs
+from runtime.config import Common, Sources
+from runtime.errors import ConfigError
+
+T = TypeVar("T")
+
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        help="An embedded system's directory (running or not); else Kafka and MySQL, or ./ramal-data if none is named.",
+    ),
+]
+Aor = Annotated[str, typer.Argument(metavar="AOR", help="[bold]alice@example.test[/bold], or alice alone.")]
+OptionalAor = Annotated[str | None, typer.Argument(metavar="AOR", help="Of one user; everybody without it.")]
+Domain = Annotated[str | None, typer.Option("--domain", metavar="D", help="The SIP domain; RAMAL_DOMAIN without it.")]
+AsJson = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
+HERE = Path("ramal-data")
+"""Where `ramal up` keeps everything unless told otherwise."""
+
+# In a pipe nothing is folded: it is read by grep, not by eyes.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 400)
+
+
+def example(text: str) -> str:
+    """What `--help` ends with."""
+    return f"Example: [bold]{text}[/bold]"
+
+
+def system(data: Path | None, settings: Mapping[str, str] | None = None) -> System:
+    """For a command that asks or does one thing: what the system stands on. Its errors are said, not logged."""
+    sources = Sources.read()
+    sources.check_names(section_kinds())
+    level = sources.section(Common).log_level
+    logs.configure(level if "RAMAL_LOG_LEVEL" in sources.environ else "CRITICAL")
+    return system_at(data, with_settings(sources, {}, settings or {}))
+
+
+def data(data: Path | None) -> Path | None:
+    """Where to ask: of two systems, one that the settings name before the directory that lies here."""
+    if data is None and (HERE / DATABASE).exists() and not is_configured(Sources.read()):
+        print(f"ramal: this is about ./{HERE} (--data {HERE})", file=sys.stderr)
+        return HERE
+    return data
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Runs a command to its end."""
+    return uvloop.run(main)
+
+
+def aor(text: str, system: System, domain: str | None) -> str:
+    """The AOR that somebody typed; raises ConfigError."""
+    try:
+        return wording.aor(text, domain or system.common.domain)
+    except ValueError as error:
+        raise ConfigError(f"AOR: {error}") from error

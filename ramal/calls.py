@@ -1,0 +1,159 @@
+"""The operators' questions about calls: which are open, what became of one and why, who missed what."""
+
+import contextlib
+import json
+import time
+from datetime import date, datetime, timedelta
+from datetime import time as clock
+from typing import Any
+
+from rich.console import Console
+
+from cdr.audit import Audit, audit
+from cdr.config import Settings
+from cdr.events import decode
+from cdr.rows import Cdr
+from cdr.state import fitted
+from events.calls import CallEvent
+from events.limits import CALL_ID
+from events.topics import CALLS, partition_of
+from events.wire import Poisoned
+from ramal.story import ladder, stories, words
+from ramal.system import System
+from ramal.wording import duration, listing, local_time
+from runtime.errors import ConfigError
+from runtime.log.port import Log
+
+_OPEN = ("caller", "callee", "dialled", "progress", "attempted_ms", "answered_ms", "edges", "call_id")
+_MISSED = ("time_ms", "src_user", "src_domain", "sip_code", "sip_reason", "callid")
+_SHOWN = tuple(name for name in Cdr._fields if name not in ("id", "state", "last_offset", "partition_no"))
+
+
+async def show_open(system: System, console: Console, *, as_json: bool) -> None:
+    """Calls that have no end yet."""
+    async with system.tables() as tables:
+        rows = await tables.query(f"SELECT {', '.join(_OPEN)} FROM open_calls ORDER BY attempted_ms")  # noqa: S608  # ours
+    found = [dict(zip(_OPEN, row, strict=True)) for row in rows]
+    if as_json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    if not found:
+        console.print("There are no open calls.")
+        return
+    now = time.time() * 1000
+    lines = [
+        (
+            row["caller"],
+            row["callee"] or row["dialled"],
+            row["progress"],
+            duration((now - (row["answered_ms"] or row["attempted_ms"])) / 1000),
+            row["edges"],
+            row["call_id"],
+        )
+        for row in found
+    ]
+    listing(console, ("Caller", "Callee", "Progress", "For", "Edges", "Call-ID"), lines)
+    console.print(f"{len(found)} open call{'s' * (len(found) != 1)}")
+
+
+async def show_call(system: System, console: Console, call_id: str, *, as_json: bool) -> None:
+    """What became of the calls of a Call-ID. Raises ConfigError when there are none."""
+    name = fitted(call_id, CALL_ID)
+    async with system.tables() as tables:
+        rows = await tables.query(
+            f"SELECT {', '.join(_SHOWN)} FROM cdrs WHERE call_id = %s ORDER BY attempted_ms",  # noqa: S608  # ours
+            (name,),
+        )
+        open_ = await tables.query(
+            f"SELECT {', '.join(_OPEN)} FROM open_calls WHERE call_id = %s ORDER BY attempted_ms",  # noqa: S608  # ours
+            (name,),
+        )
+    found: list[dict[str, Any]] = [dict(zip(_SHOWN, row, strict=True)) for row in rows]
+    found += [dict(zip(_OPEN, row, strict=True)) for row in open_]
+    if not found:
+        raise ConfigError(f"CALL-ID: no call {call_id} is known")
+    if as_json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    for number, call in enumerate(found):
+        if number:
+            console.print()
+        for key, value in call.items():
+            if value not in (None, "", 0):
+                text = local_time(value) if key.endswith("_ms") and key not in ("setup_ms", "talk_ms") else value
+                console.print(f"{key.removesuffix('_ms').ljust(18)}{text}", soft_wrap=True, markup=False)
+
+
+async def explain(system: System, console: Console, call_id: str) -> None:
+    """A call from its events alone, in words and as a ladder. Raises ConfigError when there are none."""
+    async with system.log() as log:
+        told = stories(await _events(log, call_id))
+    if not told:
+        raise ConfigError(f"CALL-ID: no event of {call_id} is in the log")
+    for number, story in enumerate(told):
+        if number:
+            console.print()
+        for line in (*words(story), "", *ladder(story)):
+            console.print(line, soft_wrap=True, markup=False)
+
+
+async def _events(log: Log, call_id: str) -> list[CallEvent]:
+    """All events of a Call-ID that the log has."""
+    key, found = call_id.encode("utf-8", "surrogateescape"), []
+    number = partition_of(call_id, await log.partitions(CALLS))
+    bounds = await log.bounds(CALLS, number)
+    if bounds.begin == bounds.end:
+        return []
+    async for records in log.read(CALLS, number, bounds.begin, bounds.end):
+        for record in records:
+            if record.key == key:
+                with contextlib.suppress(Poisoned):  # in the dead letters
+                    found.append(decode(record.value))
+    return found
+
+
+async def show_missed(system: System, console: Console, aor: str, *, as_json: bool) -> None:
+    """The calls that a user missed, the latest first."""
+    user, _, domain = aor.rpartition("@")
+    async with system.tables() as tables:
+        rows = await tables.query(
+            f"SELECT {', '.join(_MISSED)} FROM missed_calls WHERE dst_user = %s AND dst_domain = %s"  # noqa: S608  # ours
+            " ORDER BY time_ms DESC",
+            (user, domain),
+        )
+    found = [dict(zip(_MISSED, row, strict=True)) for row in rows]
+    if as_json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    if not found:
+        console.print(f"{aor} has missed no call.", soft_wrap=True)
+        return
+    lines = [
+        (
+            local_time(row["time_ms"]),
+            f"{row['src_user']}@{row['src_domain']}".strip("@"),
+            f"{row['sip_code']} {row['sip_reason']}".strip(),
+            row["callid"],
+        )
+        for row in found
+    ]
+    listing(console, ("When", "Caller", "Ended by", "Call-ID"), lines)
+    console.print(f"{len(found)} missed call{'s' * (len(found) != 1)}")
+
+
+async def audit_day(system: System, console: Console, day: date) -> bool:
+    """Compares a day's events with the tables; whether they agree."""
+    begin = datetime.combine(day, clock()).astimezone()
+    end = datetime.combine(day + timedelta(days=1), clock()).astimezone()
+    settings = system.sources.section(Settings, "cdr")
+    async with system.log() as log, system.tables() as tables:
+        found: Audit = await audit(log, tables, settings, *(int(at.timestamp() * 1000) for at in (begin, end)))
+    for line in found.told:
+        console.print(line, soft_wrap=True, markup=False)
+    if found.differences > len(found.told):
+        console.print(f"… and {found.differences - len(found.told)} more")
+    console.print(
+        f"{day}: {found.calls} calls of {found.events} events, {found.rows} rows, {found.differences} differences",
+        soft_wrap=True,
+    )
+    return not found.differences

@@ -1,0 +1,53 @@
+"""The commands about calls, for operators and analysts."""
+
+from datetime import date, datetime
+from typing import Annotated
+
+import typer
+
+from ramal import calls
+from ramal.asking import Aor, AsJson, Data, Domain, aor, console, data, example, run, system
+from runtime.errors import ConfigError
+
+app = typer.Typer()
+
+CallId = Annotated[str, typer.Argument(metavar="CALL-ID", help="As the phone or `ramal calls` shows it.")]
+
+
+@app.command("calls", epilog=example("ramal calls --json"))
+def calls_command(as_json: AsJson = False, data_: Data = None) -> None:
+    """Calls that have no end yet."""
+    run(calls.show_open(system(data(data_)), console, as_json=as_json))
+
+
+@app.command("call", epilog=example("ramal call 3848276298220188511@192.0.2.4"))
+def call_command(call_id: CallId, as_json: AsJson = False, data_: Data = None) -> None:
+    """What became of a call: times, parties, who hung up."""
+    run(calls.show_call(system(data(data_)), console, call_id, as_json=as_json))
+
+
+@app.command("explain", epilog=example("ramal explain 3848276298220188511@192.0.2.4"))
+def explain_command(call_id: CallId, data_: Data = None) -> None:
+    """Why a call ended as it did, from its events alone: in words, and as a ladder."""
+    run(calls.explain(system(data(data_)), console, call_id))
+
+
+@app.command("missed", epilog=example("ramal missed bob@example.test"))
+def missed_command(user: Aor, domain: Domain = None, as_json: AsJson = False, data_: Data = None) -> None:
+    """The calls that a user has missed, the latest first."""
+    asked = system(data(data_))
+    run(calls.show_missed(asked, console, aor(user, asked, domain), as_json=as_json))
+
+
+@app.command("audit-cdrs", epilog=example("ramal audit-cdrs --day 2026-03-01"))
+def audit_cdrs_command(
+    day: Annotated[str | None, typer.Option(metavar="DATE", help="2026-03-01; today without it.")] = None,
+    data_: Data = None,
+) -> None:
+    """Compares what edges told of a day's calls with the tables; 0 differences are expected."""
+    try:
+        wanted = datetime.now().astimezone().date() if day is None else date.fromisoformat(day)
+    except ValueError as error:
+        raise ConfigError(f"--day: {day!r} is not a date like 2026-03-01") from error
+    if not run(calls.audit_day(system(data(data_)), console, wanted)):
+        raise typer.Exit(1)

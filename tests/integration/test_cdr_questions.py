@@ -1,0 +1,147 @@
+"""The operators' questions about calls, asked of an embedded system that runs or not."""
+
+import asyncio
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from cdr.config import Settings
+from cdr.handler import CdrHandler
+from events.calls import CallEvent
+from events.topics import CALLS
+from ramal.cli import app
+from runtime.database.port import Statement
+from runtime.database.sqlite import SQLiteDatabase
+from runtime.embedded import EmbeddedStore
+from runtime.log.embedded import EmbeddedLog
+from tests.calls_kit import Story, append, missed, talk
+
+PARTITIONS = 4
+NOW = int(datetime.now(UTC).timestamp() * 1000) - 60_000
+
+
+async def filled(directory: Path, events: list[CallEvent], change: str = "") -> None:
+    """A system's file with these events folded, and perhaps a row changed by hand afterwards."""
+    store = EmbeddedStore(directory / "ramal.db")
+    log, database = EmbeddedLog(store, PARTITIONS), SQLiteDatabase(store)
+    await log.start()
+    await database.start()
+    await database.migrate()
+    handler = CdrHandler(log, database, Settings())
+    starts = {number: await handler.restore(number) for number in range(PARTITIONS)}
+    await log.append([append(event, PARTITIONS) for event in events])
+    batch: dict[int, list[Any]] = {}
+    for number, start in starts.items():
+        end = (await log.bounds(CALLS, number)).end
+        if end > start:
+            batch[number] = [r async for records in log.read(CALLS, number, start, end) for r in records]
+    await handler.handle(batch)
+    if change:
+        await database.transact([Statement(change)])
+    await log.stop()
+    await database.stop()
+    await store.stop()
+
+
+@pytest.fixture
+def calls() -> list[Story]:
+    lasting = Story(call_id="lasting", now=NOW).attempted("carol", "dave").branch().rings().wait(2000).answered()
+    return [
+        talk("alice", "bob", call_id="talked", now=NOW),
+        missed("alice", "bob", call_id="missed-1", now=NOW),
+        missed("carol", "bob", call_id="missed-2", now=NOW + 5000),
+        lasting,
+    ]
+
+
+@pytest.fixture
+def directory(tmp_path: Path, calls: list[Story]) -> Path:
+    asyncio.run(filled(tmp_path, [event for story in calls for event in story.events]))
+    return tmp_path
+
+
+def ask(directory: Path, *words: str) -> Result:
+    return CliRunner().invoke(app, [*words, "--data", str(directory)], catch_exceptions=False)
+
+
+def test_open_calls_are_listed_and_no_others(directory: Path) -> None:
+    said = ask(directory, "calls")
+    assert "carol@example.test" in said.stdout
+    assert "dave@example.test" in said.stdout
+    assert "answered" in said.stdout
+    assert "1 open call" in said.stdout
+    (told,) = json.loads(ask(directory, "calls", "--json").stdout)
+    assert told["call_id"] == "lasting"
+
+
+def test_a_call_is_shown_by_its_call_id(directory: Path) -> None:
+    (told,) = json.loads(ask(directory, "call", "talked", "--json").stdout)
+    assert (told["outcome"], told["talk_ms"], told["hung_up"]) == ("answered", 60_000, "caller")
+    assert "alice@example.test" in ask(directory, "call", "talked").stdout
+
+
+def test_what_is_not_known_is_said_as_a_wrong_argument(directory: Path) -> None:
+    for command in ("call", "explain"):
+        with pytest.raises(Exception, match="CALL-ID"):
+            ask(directory, command, "nobody")
+
+
+def test_e21_a_call_is_explained_from_its_events_alone(directory: Path) -> None:
+    said = ask(directory, "explain", "missed-1").stdout
+    assert "alice@example.test called sip:bob@example.test" in said
+    assert "1 binding was seen" in said
+    assert "The caller gave up" in said
+    assert "INVITE" in said
+    assert "CANCEL" in said
+
+
+def test_missed_calls_of_a_user_are_listed_the_latest_first(directory: Path) -> None:
+    said = ask(directory, "missed", "bob@example.test").stdout
+    assert said.index("carol@example.test") < said.index("alice@example.test")
+    assert "2 missed calls" in said
+    assert "has missed no call" in ask(directory, "missed", "alice").stdout
+    assert [row["callid"] for row in json.loads(ask(directory, "missed", "bob", "--json").stdout)] == [
+        "missed-2", "missed-1",
+    ]  # fmt: skip
+
+
+def day() -> str:
+    return datetime.fromtimestamp(NOW / 1000).astimezone().date().isoformat()
+
+
+def test_an_audit_of_right_tables_finds_no_difference(directory: Path) -> None:
+    done = ask(directory, "audit-cdrs", "--day", day())
+    assert done.exit_code == 0
+    assert "3 calls" in done.stdout
+    assert "0 differences" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("DELETE FROM cdrs WHERE call_id = 'talked'", "the row is missing"),
+        ("UPDATE cdrs SET talk_ms = 1 WHERE call_id = 'talked'", "talk_ms"),
+        ("DELETE FROM acc WHERE callid = 'talked' AND method = 'BYE'", "acc"),
+        ("UPDATE acc SET duration = 7 WHERE callid = 'talked' AND method = 'INVITE'", "duration"),
+        ("DELETE FROM missed_calls WHERE callid = 'missed-1'", "missed_calls"),
+        (
+            f"INSERT INTO cdrs (id, attempted_ms, partition_no, state) VALUES ({99 << 10}, {NOW}, 0, '')",
+            "there should be no such row",
+        ),
+    ],
+)
+def test_an_audit_finds_each_row_that_is_wrong(tmp_path: Path, calls: list[Story], change: str, said: str) -> None:
+    asyncio.run(filled(tmp_path, [event for story in calls for event in story.events], change))
+    done = ask(tmp_path, "audit-cdrs", "--day", day())
+    assert done.exit_code == 1
+    assert "1 differences" in done.stdout
+    assert said in done.stdout
+
+
+def test_a_day_that_is_none_is_said(directory: Path) -> None:
+    with pytest.raises(Exception, match="--day"):
+        ask(directory, "audit-cdrs", "--day", "yesterday")

@@ -1,0 +1,108 @@
+"""E21: a call told from its events alone, in words and as a ladder."""
+
+import random
+
+import pytest
+
+from events.calls import CallTransferred
+from ramal.story import ladder, stories, words
+from tests.calls_kit import START, Story, missed, talk
+
+
+def said(story: Story) -> str:
+    (told,) = stories(story.events)
+    return "\n".join(words(told))
+
+
+def test_e21_an_answered_call_says_who_when_which_bindings_which_branches_and_who_hung_up() -> None:
+    story = Story().attempted(targets=("sip:bob@192.0.2.9", "sip:bob@192.0.2.10")).wait(9)
+    story.branch("b1", source="192.0.2.9:5060").branch("b2", source="192.0.2.10:5060").wait(40).rings("b1").rings("b2")
+    story.wait(2000).branch_ends(200, "b1", "OK").answered("tt", "b1").branch_ends(487, "b2", "Request Terminated")
+    text = said(story.wait(90_000).ended("callee", reason="Q.850;cause=16"))
+
+    assert "alice@example.test called sip:bob@example.test from 192.0.2.4:5060 by udp with Desk 1.0, at edge-1" in text
+    assert "That is bob@example.test, of whom 2 bindings were seen: sip:bob@192.0.2.9, sip:bob@192.0.2.10." in text
+    assert (
+        "Branch 1 went to sip:bob@192.0.2.9 at 192.0.2.9:5060 by tls: 180 Ringing after 40 ms; 200 OK after 2.0 s."
+        in text
+    )
+    assert "Branch 2 went to sip:bob@192.0.2.9 at 192.0.2.10:5060 by tls: 180 Ringing" in text
+    assert "It was answered after 2.0 s, and the callee hung up after 1 min 30 s (Q.850;cause=16)." in text
+
+
+@pytest.mark.parametrize(
+    ("story", "why"),
+    [
+        (Story().attempted(targets=()).failed(480, "Temporarily Unavailable"), "no phone of the callee was registered"),
+        (Story().attempted(callee="").failed(404, "Not Found"), "nobody of ours has this name or number"),
+        (Story().attempted().failed(503, "Service Unavailable"), "something that a call needs was away"),
+        (
+            Story().attempted().branch().branch_ends(486).failed(486, "Busy Here", branch="b1"),
+            "what branch 1 answered.",
+        ),
+        (
+            Story().attempted().branch("b1").branch("b2").failed(486, "Busy Here", branch="b2"),
+            "what branch 2 answered, the best of 2 (RFC 3261 section 16.7)",
+        ),
+        (missed(), "The caller gave up after 9.1 s: 487"),
+        (Story().attempted().redirected(), "The caller was sent elsewhere: 302"),
+        (Story().attempted().branch(), "It has no end yet."),
+        (Story().attempted().branch().answered(), "It is answered and lasts."),
+        (Story().ended(), "The beginning of this call is not known"),
+    ],
+)
+def test_e21_the_final_code_has_its_reason(story: Story, why: str) -> None:
+    assert why in said(story)
+
+
+def test_e21_no_binding_is_said_in_so_many_words() -> None:
+    assert "of whom no binding was seen" in said(Story().attempted(targets=()).failed(480))
+
+
+LADDER = """
+          caller                    edge-1                    edge-2                    1 192.0.2.9:5060
+       0  |--------- INVITE ------->|                         |                         |
+       9  |                         |---------------------- INVITE -------------------->|
+      49  |                         |<------------------ 180 Ringing -------------------|
+      49  |<--------- 180 ----------|                         |                         |
+      49  |                         |<--------------------- 200 OK ---------------------|
+      49  |<--------- 200 ----------|                         |                         |
+    1049  |------------------------------------ BYE ----------------------------------->|
+"""
+
+
+def test_e21_the_ladder_has_a_lane_for_the_caller_each_edge_and_each_branch() -> None:
+    story = Story().attempted().wait(9).branch("b1", source="192.0.2.9:5060").wait(40).rings()
+    story.branch_ends(200, "b1", "OK").answered()
+    story.edge = "edge-2"
+    (told,) = stories(story.wait(1000).ended().events)
+
+    assert ladder(told) == LADDER.strip("\n").splitlines()
+
+
+def test_e21_doubled_and_shuffled_events_tell_the_same_story() -> None:
+    story = talk()
+    events = story.events * 3
+    random.Random(3).shuffle(events)
+    (told,) = stories(events)
+    assert "\n".join(words(told)) == said(story)
+    assert len(told.events) == len(story.events)
+
+
+def test_calls_of_one_call_id_are_told_apart() -> None:
+    first, second = Story(call_id="c", cseq=1).attempted().failed(503), Story(call_id="c", cseq=2, now=START + 9)
+    told = stories([*second.attempted().branch().answered().ended().events, *first.events])
+    assert [each.call.cseq for each in told] == [1, 2]
+
+
+def test_every_kind_of_event_has_its_arrow() -> None:
+    story = talk().refreshed()
+    story.events.append(
+        CallTransferred(
+            call_id=story.call_id, from_tag="ft", cseq=1, at=story.now, edge="e", to_tag="tt", by="caller", refer=3,
+            target="sip:x",
+        )
+    )  # fmt: skip
+    story.cancelled().failed(500, "x" * 200).redirected()
+    (told,) = stories(story.events)
+    assert len(ladder(told)) == len(told.events) + 2  # a title, and a CANCEL with its 487
