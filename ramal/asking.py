@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Coroutine, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -70,3 +71,13 @@ def aor(text: str, system: System, domain: str | None) -> str:
         return wording.aor(text, domain or system.common.domain)
     except ValueError as error:
         raise ConfigError(f"AOR: {error}") from error
+
+
+def moment(option: str, text: str, default: int) -> int:
+    """A time that somebody typed, in milliseconds since 1970; the default for an empty text. Raises ConfigError."""
+    if not text:
+        return default
+    try:
+        return int(wording.point_in_time(text, datetime.now().astimezone()).timestamp() * 1000)
+    except ValueError as error:
+        raise ConfigError(f"{option}: {error}") from error

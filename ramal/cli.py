@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import typer
 
 from ramal import cli_calls, operations, output, questions, users, wording
-from ramal.asking import HERE, Aor, AsJson, Data, Domain, OptionalAor, console
+from ramal.asking import HERE, Aor, AsJson, Data, Domain, OptionalAor, console, moment
 from ramal.asking import aor as _aor
 from ramal.asking import data as _data
 from ramal.asking import example as _example
@@ -336,18 +336,21 @@ def leave_command(
     console.print(f"{name} has left: {', '.join(services)}." if services else f"Nobody is a member as {name}.")
 
 
-@app.command("tail", epilog=_example("ramal tail registrations --from-beginning --count 10"))
+@app.command("tail", epilog=_example("ramal tail calls --since 14:05 --count 10"))
 def tail_command(
     topic: Annotated[str, typer.Argument(metavar="TOPIC")],
     from_beginning: Annotated[bool, typer.Option("--from-beginning", help="All that is kept, then on.")] = False,
+    since: Annotated[str, typer.Option(metavar="TIME", help="All written since then, then on.")] = "",
+    key: Annotated[str | None, typer.Option(metavar="KEY", help="Only of one call (Call-ID) or one AOR.")] = None,
     count: Annotated[int | None, typer.Option(min=1, help="End after so many records.")] = None,
     data: Data = None,
 ) -> None:
     """Follows a topic: each record is one line of JSON; Ctrl-C ends it."""
     system = _system(_data(data))
+    begin = 0 if from_beginning else moment("--since", since, -1) if since else None
 
     async def follow() -> None:
-        lines = operations.tail(system, topic, from_beginning=from_beginning, count=count)
+        lines = operations.tail(system, topic, since=begin, count=count, key=key)
         async with contextlib.aclosing(lines):
             async for line in lines:
                 print(line, flush=True)

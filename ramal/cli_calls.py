@@ -1,15 +1,19 @@
 """The commands about calls, for operators and analysts."""
 
 from datetime import date, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ramal import calls
-from ramal.asking import Aor, AsJson, Data, Domain, aor, console, data, example, run, system
+from ramal.asking import Aor, AsJson, Data, Domain, aor, console, data, example, moment, run, system
+from ramal.export import Format, What, export
 from runtime.errors import ConfigError
 
 app = typer.Typer()
+END = 253_402_300_799_999
+"""Milliseconds until the year 9999."""
 
 CallId = Annotated[str, typer.Argument(metavar="CALL-ID", help="As the phone or `ramal calls` shows it.")]
 
@@ -51,3 +55,21 @@ def audit_cdrs_command(
         raise ConfigError(f"--day: {day!r} is not a date like 2026-03-01") from error
     if not run(calls.audit_day(system(data(data_)), console, wanted)):
         raise typer.Exit(1)
+
+
+@app.command("export", epilog=example("ramal export cdrs --since '2026-03-01 00:00' --format csv --output march.csv"))
+def export_command(
+    what: Annotated[What, typer.Argument(metavar="WHAT", help="cdrs, calls (their events) or registrations.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE", help="WHAT.FORMAT here without it.")
+    ] = None,
+    since: Annotated[str, typer.Option(metavar="TIME", help="Everything that is kept without it.")] = "",
+    until: Annotated[str, typer.Option(metavar="TIME", help="Until now without it.")] = "",
+    format_: Annotated[Format, typer.Option("--format", help="parquet needs pyarrow.")] = "jsonl",
+    data_: Data = None,
+) -> None:
+    """Calls, their events or registrations as a file; an export that was interrupted goes on when started again."""
+    begin, end = moment("--since", since, 0), moment("--until", until, END)
+    path = output or Path(f"{what}.{format_}")
+    rows = run(export(system(data(data_)), console, what, format_, path, begin, end))
+    console.print(f"{rows} rows in {path}", soft_wrap=True)

@@ -166,19 +166,28 @@ async def _somebody_decides(system: System, data: Path | None) -> AsyncIterator[
                 await log.stop(2.0)
 
 
-async def tail(system: System, topic: str, *, from_beginning: bool, count: int | None) -> AsyncGenerator[str, None]:
-    """Records of a topic as lines of JSON, from now on or from the first that is kept. Raises ConfigError."""
+async def tail(
+    system: System, topic: str, *, since: int | None, count: int | None, key: str | None = None
+) -> AsyncGenerator[str, None]:
+    """Records of a topic as lines of JSON, from now on or written since a time, in milliseconds. Raises ConfigError.
+
+    `key`: only those with this key.
+    """
     name = topic.removeprefix(system.common.topic_prefix)
     if name not in {known.name for known in TOPICS}:
         raise ConfigError(f"TOPIC: there is no {topic}; there are {', '.join(known.name for known in TOPICS)}")
     lines: asyncio.Queue[str] = asyncio.Queue(1000)
     async with system.log() as log:
-        begins = []
-        for partition in range(await log.partitions(name)):
+        begins: dict[int, int] = {}
+        partitions = await log.partitions(name)
+        for partition in range(partitions) if key is None else [partition_of(key, partitions)]:
             bounds = await log.bounds(name, partition)
-            begins.append(bounds.begin if from_beginning else bounds.end)
+            begins[partition] = bounds.end if since is None else await log.offset_at(name, partition, since)
+        octets = None if key is None else key.encode("utf-8", "surrogateescape")
         # No TaskGroup: whoever ends the generator early would get a group of exceptions for it.
-        readers = [asyncio.create_task(_read(log, name, number, begin, lines)) for number, begin in enumerate(begins)]
+        readers = [
+            asyncio.create_task(_read(log, name, number, begin, lines, octets)) for number, begin in begins.items()
+        ]
         try:
             seen = 0
             while count is None or seen < count:
@@ -206,11 +215,14 @@ async def _next(lines: "asyncio.Queue[str]", readers: Sequence["asyncio.Task[Non
     return await lines.get()
 
 
-async def _read(log: Log, topic: str, partition: int, begin: int, lines: "asyncio.Queue[str]") -> None:
+async def _read(
+    log: Log, topic: str, partition: int, begin: int, lines: "asyncio.Queue[str]", key: bytes | None
+) -> None:
     async with contextlib.aclosing(log.read(topic, partition, begin)) as batches:
         async for batch in batches:
             for record in batch:
-                await lines.put(line_of(record))
+                if key is None or record.key == key:
+                    await lines.put(line_of(record))
 
 
 def line_of(record: Record) -> str:
