@@ -167,7 +167,7 @@ def rows(partition: int, call: Call, known: Known, limits: Limits) -> Rows:
 
 def _acc(partition: int, id_: int, told: CallRecord, known: Known) -> list[Acc]:
     found = []
-    src, dst = (*_user(told.caller), told.source), (_user(told.dialled)[0], *_user(_called(told)))
+    src, dst = (*_user(told.caller), _ip(told.source)), (_user(told.dialled)[0], *_user(_called(told)))
     common = (told.from_tag, told.cseq)
     if told.code:
         at = told.answered or told.attempted
@@ -237,7 +237,7 @@ def _missed(partition: int, id_: int, told: CallRecord) -> Missed:
         date(told.attempted),
         told.cseq,
         *_user(told.caller),
-        told.source,
+        _ip(told.source),
         _user(told.dialled)[0],
         *_user(told.callee),
         told.attempted,
@@ -317,6 +317,11 @@ def _called(told: CallRecord) -> str:
 def _setup(told: CallRecord) -> int:
     """OpenSIPS takes the difference of whole seconds."""
     return min((told.attempted + told.setup_ms) // 1000 - told.attempted // 1000, _UNSIGNED)
+
+
+def _ip(source: str) -> str:
+    """The address of `192.0.2.4:5060` or `[2001:db8::4]:5060`."""
+    return source.rpartition(":")[0].strip("[]")
 
 
 @lru_cache(maxsize=4096)
