@@ -48,7 +48,7 @@ class Contact(msgspec.Struct, frozen=True, omit_defaults=True):
     instance: Name | None = None
     """The +sip.instance value without quotes, with its `<>`."""
     reg_id: int | None = None
-    path: tuple[str, ...] | None = None
+    path: tuple[Place, ...] | None = None
     """Instead of the registration's, where another way leads to it; () for one that is elsewhere than its sender:
     that is found by its URI."""
 

@@ -29,7 +29,7 @@ from runtime.log.port import Append, Log, Record
 
 SETTLING_SECONDS = 5.0
 """A topic that was just made may be unknown to a broker for a moment."""
-GROUPS = ("authsvc", "registrar", "locator")
+GROUPS = ("authsvc", "registrar", "locator", "cdr")
 """Services that are members of a consumer group of their name."""
 REMOVAL_SECONDS = 15.0
 """A registrar that has just taken a partition over restores it first."""

@@ -1,4 +1,4 @@
-"""C15: what others ask of `acc` works on ours: CDRs of INVITE and BYE rows, as OpenSIPS' and Kamailio's documents make them."""
+"""C15: what others ask of `acc` works on ours: CDRs of INVITE and BYE rows, as in OpenSIPS' and Kamailio's texts."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
