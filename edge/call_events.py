@@ -1,8 +1,8 @@
 """What is told of a call: SIP facts in, events out (`events.calls`). PURE.
 
 A `Telling` belongs to the response context of an INVITE or MESSAGE outside a dialog, an `InDialog` to that of a
-request within one. Both append to a list, that of the edge's actions; nothing waits for what becomes of it. Times are
-milliseconds in the log's time, of when the edge received the message in question.
+request within one; whoever has the context tells both the same. What they make of it goes to `tell`, and nothing waits
+for what becomes of it. Times are milliseconds in the log's time, of when the edge received the message in question.
 
 A request that ends with a challenge (401, 407) was no call: nothing is told of it.
 """
@@ -74,40 +74,47 @@ class Whereto(NamedTuple):
 NOWHERE = Whereto("", "", "")
 
 
+Tell = Callable[[CallEvent], None]
+
+
 class _Teller:
-    """Appends events of one call."""
+    """Makes events of one call."""
 
-    __slots__ = ("_call_id", "_cseq", "_edge", "_events", "_from_tag", "_request")
+    __slots__ = ("_call_id", "_cseq", "_edge", "_from_tag", "_request", "_to")
 
-    def __init__(self, events: list[CallEvent], edge: str, request: Request, from_tag: str, cseq: int) -> None:
-        self._events = events
+    def __init__(self, tell: Tell, edge: str, request: Request, from_tag: str, cseq: int) -> None:
+        self._to = tell
         self._edge = edge
         self._request = request
         self._call_id, self._from_tag, self._cseq = clean(request.call_id, LINE), clean(from_tag, LINE), cseq
 
     def _tell(self, kind: Callable[..., CallEvent], at: int, **fields: object) -> None:
         names = {"call_id": self._call_id, "from_tag": self._from_tag, "cseq": self._cseq}
-        self._events.append(kind(**names, at=at, edge=self._edge, **fields))
+        self._to(kind(**names, at=at, edge=self._edge, **fields))
 
 
 class Telling(_Teller):
     """Tells of one INVITE or MESSAGE outside a dialog."""
 
     __slots__ = (
-        "_at", "_begun", "_branches", "_cancel", "_codes", "_ended", "_peer", "_rang", "_source", "_transport",
-        "callee", "caller", "targets",
+        "_answered", "_at", "_begun", "_branches", "_cancel", "_codes", "_ended", "_heard", "_peer", "_rang", "_source",
+        "_transport", "callee", "caller", "targets",
     )  # fmt: skip
 
     def __init__(
-        self, events: list[CallEvent], edge: str, request: Request, at: int, source: str, transport: str, *, peer: bool
+        self, tell: Tell, edge: str, request: Request, at: int, source: str, transport: str, *, peer: bool
     ) -> None:
         """`source` is whence it came, `host:port`; `peer`: whether that is a listed peer."""
-        super().__init__(events, edge, request, request.from_.tag or "", request.cseq.number)
+        super().__init__(tell, edge, request, request.from_.tag or "", request.cseq.number)
         self._at = at
         self._source, self._transport, self._peer = source, transport, peer
         self._begun = self._rang = self._ended = False
         self._branches: dict[str, Whereto] = {}
         self._codes: dict[str, list[int]] = {}
+        self._heard: list[tuple[Response, str]] = []
+        """Final responses, and the latest provisional one, each with its branch."""
+        self._answered: set[str] = set()
+        """Tags of the dialogs that are told of."""
         self._cancel: Cause | None = None
         self.caller = ""
         """The AOR of whoever authenticated, once known."""
@@ -133,6 +140,9 @@ class Telling(_Teller):
         status = response.status
         if not self._is_call or status == 100:
             return
+        if self._heard and self._heard[-1][0].status < 200:
+            self._heard.pop()
+        self._heard.append((response, branch))
         fields = {
             "branch": branch,
             "code": status,
@@ -151,19 +161,22 @@ class Telling(_Teller):
         """The caller's CANCEL came: the call is cancelled if a 487 goes up."""
         self._cancel = cause_of(cancel)
 
-    def up(self, at: int, response: Response, branch: str = "") -> None:
-        """A response goes to the caller; `branch` is that whose response it is, "" if it is one of ours."""
+    def up(self, at: int, response: Response) -> None:
+        """A response goes to the caller: one that was heard, or one that we made."""
         status = response.status
         if status == 100 or status in CHALLENGES or (self._ended and (status >= 300 or not self._is_call)):
             return
         if status >= 200:
             self._begin()
             self._ended = True
-            self._final(at, response, branch)
+            self._final(at, response, self._branch_of(response))
         elif self._is_call and not self._rang and status != EARLY_DIALOG_TERMINATED:
             self._begin()
             self._rang = True
-            self._tell(CallRinging, at, to_tag=_to_tag(response), code=status, branch=branch)
+            self._tell(CallRinging, at, to_tag=_to_tag(response), code=status, branch=self._branch_of(response))
+
+    def _branch_of(self, response: Response) -> str:
+        return next((branch for heard, branch in reversed(self._heard) if heard is response), "")
 
     def _begin(self) -> None:
         if self._begun:
@@ -203,6 +216,9 @@ class Telling(_Teller):
             else:
                 self._tell(MessageFailed, at, code=status, phrase=phrase)
         elif status < 300:
+            if to_tag in self._answered:
+                return  # a retransmission
+            self._answered.add(to_tag)
             there = self._branches.get(branch, NOWHERE)
             self._tell(
                 CallAnswered,
@@ -232,11 +248,11 @@ class InDialog(_Teller):
 
     __slots__ = ("_by", "_callee_tag")
 
-    def __init__(self, events: list[CallEvent], edge: str, request: Request, invite: int, *, to_callee: bool) -> None:
+    def __init__(self, tell: Tell, edge: str, request: Request, invite: int, *, to_callee: bool) -> None:
         """`invite`: the CSeq number of the INVITE, by the token; `to_callee`: whether the caller sent the request."""
         tags = (request.from_.tag or "", _to_tag(request))
         caller_tag, callee_tag = tags if to_callee else tags[::-1]
-        super().__init__(events, edge, request, caller_tag, invite)
+        super().__init__(tell, edge, request, caller_tag, invite)
         self._by: By = "caller" if to_callee else "callee"
         self._callee_tag = clean(callee_tag, LINE)
 
@@ -258,6 +274,15 @@ class InDialog(_Teller):
             transport=transport,
             **_why(self._request),
         )
+
+    def started(self, at: int, branch: str, whereto: Whereto) -> None:
+        """Branches within a dialog are not told of."""
+
+    def heard(self, at: int, branch: str, response: Response, *, ours: bool = False) -> None:
+        """Nor what they answer."""
+
+    def cancelled(self, cancel: Request) -> None:
+        """Nor that one is given up."""
 
     def up(self, at: int, response: Response) -> None:
         """A response goes back: a 2xx to a refresh of the session timer, or to a REFER."""

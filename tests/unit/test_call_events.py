@@ -68,7 +68,7 @@ def answer(status: int, *headers: tuple[str, str], of: Request | None = None, bo
 def telling(invite: Request | None = None, **more: Any) -> tuple[list[CallEvent], Telling]:
     events: list[CallEvent] = []
     told = Telling(
-        events, "edge-1", invite or request(body=SDP), 100, "192.0.2.4:5060", "udp", **{"peer": False} | more
+        events.append, "edge-1", invite or request(body=SDP), 100, "192.0.2.4:5060", "udp", **{"peer": False} | more
     )
     told.caller, told.callee, told.targets = "alice@example.test", "bob@example.test", (BOB.contact,)
     return events, told
@@ -83,12 +83,13 @@ def test_c04_an_answered_call_is_told_in_its_steps_and_folds_to_its_record() -> 
     told.started(110, "b1", BOB)
     told.heard(120, "b1", answer(100))
     told.up(120, answer(100))
-    told.heard(130, "b1", answer(180))
-    told.up(130, answer(180), "b1")
+    ringing = answer(180)
+    told.heard(130, "b1", ringing)
+    told.up(130, ringing)
     ok = answer(200, ("Session-Expires", "1800;refresher=uac"), ("Server", "Soft/2"), body=SDP)
     told.heard(140, "b1", ok)
-    told.up(140, ok, "b1")
-    InDialog(events, "edge-2", request("BYE", "Reason: Q.850;cause=16", to_tag="tt"), 7, to_callee=True).came(
+    told.up(140, ok)
+    InDialog(events.append, "edge-2", request("BYE", "Reason: Q.850;cause=16", to_tag="tt"), 7, to_callee=True).came(
         900, 60, "tcp"
     )
 
@@ -132,21 +133,37 @@ def test_c10_a_final_response_before_any_branch_is_an_attempt_that_failed(status
     assert (events[1].code, events[1].at, events[0].at, events[1].branch) == (status, 150, 100, "")
 
 
-def test_c05_retransmissions_upwards_are_told_with_the_same_id() -> None:
+def test_c05_the_answer_is_told_and_its_retransmissions_are_not() -> None:
     events, told = telling()
     told.started(110, "b1", BOB)
     for at in (140, 640):
-        told.up(at, answer(200), "b1")
-    assert len({event_id(event) for event in events if isinstance(event, CallAnswered)}) == 1
+        told.up(at, answer(200))
+    (answered,) = [event for event in events if isinstance(event, CallAnswered)]
+    assert answered.at == 140
 
 
 def test_c08_two_phones_that_answer_are_two_dialogs() -> None:
     events, told = telling()
     told.started(110, "b1", BOB)
     told.started(110, "b2", BOB)
-    told.up(140, answer(200), "b1")
-    told.up(141, respond(request(), 200, to_tag="other"), "b2")
-    assert len({event_id(event) for event in events if isinstance(event, CallAnswered)}) == 2
+    for branch, tag in (("b1", "one"), ("b2", "other")):
+        ok = respond(request(), 200, to_tag=tag)
+        told.heard(140, branch, ok)
+        told.up(140, ok)
+    answers = [event for event in events if isinstance(event, CallAnswered)]
+    assert [(each.to_tag, each.branch) for each in answers] == [("one", "b1"), ("other", "b2")]
+    assert len({event_id(each) for each in answers}) == 2
+
+
+def test_the_failure_names_the_branch_whose_answer_was_the_best() -> None:
+    events, told = telling()
+    busy, away = answer(486), answer(480)
+    for branch, response in (("b1", away), ("b2", busy)):
+        told.started(110, branch, BOB)
+        told.heard(120, branch, response)
+    told.up(130, busy)
+    assert isinstance(events[-1], CallFailed)
+    assert events[-1].branch == "b2"
 
 
 def test_c04_a_call_has_one_end_kind() -> None:
@@ -190,14 +207,14 @@ def test_ringing_is_told_once_and_each_provisional_of_a_branch_once() -> None:
     told.started(110, "b1", BOB)
     for status in (180, 180, 183, *range(181, 200)):
         told.heard(120, "b1", answer(status))
-        told.up(120, answer(status), "b1")
+        told.up(120, answer(status))
     assert kinds(events).count("CallRinging") == 1
     assert len([event for event in events if isinstance(event, BranchProvisional)]) == CODES
 
 
 def test_rfc6228_199_is_no_ringing() -> None:
     events, told = telling()
-    told.up(120, answer(199), "b1")
+    told.up(120, answer(199))
     assert events == []
 
 
@@ -225,8 +242,8 @@ def test_a_message_is_told_and_its_text_never() -> None:
         events, told = telling(message)
         told.started(110, "b1", BOB)
         told.heard(120, "b1", answer(status, of=message))
-        told.up(120, answer(status, of=message), "b1")
-        told.up(121, answer(status, of=message), "b1")
+        told.up(120, answer(status, of=message))
+        told.up(121, answer(status, of=message))
         assert [type(event) for event in events] == [MessageAttempted, kind]
         assert b"the text" not in b"".join(encode(event) for event in events)
 
@@ -235,7 +252,7 @@ def test_c07_no_sdp_and_no_credentials_are_in_any_event() -> None:
     invite = request("INVITE", 'Proxy-Authorization: Digest username="alice", response="feed"', body=SDP)
     events, told = telling(invite)
     told.started(110, "b1", BOB)
-    told.up(140, answer(200, body=SDP), "b1")
+    told.up(140, answer(200, body=SDP))
     text = b"".join(encode(event) for event in events)
     assert b"secret" not in text
     assert b"feed" not in text
@@ -246,7 +263,7 @@ def test_c07_no_sdp_and_no_credentials_are_in_any_event() -> None:
 def test_c07_a_bye_says_who_hung_up_and_names_the_call_by_its_token(to_callee: bool, by: str) -> None:
     bye = request("BYE", to_tag="tt" if to_callee else "ft", from_tag="ft" if to_callee else "tt")
     events: list[CallEvent] = []
-    InDialog(events, "edge-2", bye, 41, to_callee=to_callee).came(900, 600, "tls")
+    InDialog(events.append, "edge-2", bye, 41, to_callee=to_callee).came(900, 600, "tls")
     (ended,) = events
     assert isinstance(ended, CallEnded)
     assert (ended.by, ended.from_tag, ended.to_tag, ended.cseq, ended.begun) == (by, "ft", "tt", 41, 600)
@@ -257,7 +274,7 @@ def test_c07_a_bye_says_who_hung_up_and_names_the_call_by_its_token(to_callee: b
 def test_c12_a_refresh_is_told_by_its_answer_and_only_with_a_session_timer() -> None:
     events: list[CallEvent] = []
     update = request("UPDATE", to_tag="tt")
-    told = InDialog(events, "edge-1", update, 7, to_callee=True)
+    told = InDialog(events.append, "edge-1", update, 7, to_callee=True)
     told.came(500, 0, "udp")
     told.up(510, answer(200, of=update))
     told.up(510, answer(491, ("Session-Expires", "90"), of=update))
@@ -272,7 +289,7 @@ def test_c12_a_refresh_is_told_by_its_answer_and_only_with_a_session_timer() -> 
 def test_a_refer_that_is_accepted_is_a_transfer() -> None:
     events: list[CallEvent] = []
     refer = request("REFER", "Refer-To: <sip:carol@example.test?Replaces=x>", to_tag="ft", from_tag="tt")
-    told = InDialog(events, "edge-1", refer, 7, to_callee=False)
+    told = InDialog(events.append, "edge-1", refer, 7, to_callee=False)
     told.up(510, answer(603, of=refer))
     assert events == []
     told.up(510, answer(202, of=refer))
