@@ -50,10 +50,12 @@ class Part(NamedTuple):
 class Projection:
     """Applies events to a set of tables."""
 
-    def __init__(self, database: Database, tables: Tables, limits: Limits) -> None:
+    def __init__(self, database: Database, tables: Tables, limits: Limits, seen: set[int] | None = None) -> None:
+        """`seen`: hashes of all calls that the tables have, if that is known; of others they are not asked."""
         self._database = database
         self._tables = tables
         self._limits = limits
+        self._seen = seen
 
     async def write(self, parts: Sequence[Part]) -> list[Finished]:
         """Commits events and positions of all parts in one transaction; what is to be published of them.
@@ -71,11 +73,15 @@ class Projection:
         for (partition, _, end), change in zip(parts, changes, strict=True):
             partition.at = Position(end, partition.at.claim)
             partition.learn(change.decision.changed)
+            if self._seen is not None:
+                self._seen.update(map(hash, change.decision.changed))
         return finished
 
     async def _look_up(self, parts: Sequence[Part]) -> None:
         """Asks the tables, once, what must be known before these events can be decided."""
         asked = [{call_of(event) for _, event in part.events}.difference(part.partition.known) for part in parts]
+        if self._seen is not None:
+            asked = [{call for call in calls if hash(call) in self._seen} for calls in asked]
         found = await known(self._database, self._tables, (call for calls in asked for call in calls))
         for part, calls in zip(parts, asked, strict=True):
             part.partition.known.update({call: found[call] for call in calls if call in found})

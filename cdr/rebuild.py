@@ -15,7 +15,7 @@ from cdr.events import decode
 from cdr.handler import CLAIM, limits
 from cdr.projection import Part, Partition, Projection
 from cdr.rows import number
-from cdr.state import NO_CALLS
+from cdr.state import NO_CALLS, Call
 from cdr.tables import COLUMNS, LIVE, PUBLISHED, SHADOW
 from events.calls import CallEvent
 from events.topics import CALLS
@@ -74,7 +74,10 @@ class _Shadows:
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
-        self._projection = Projection(database, SHADOW, limits(settings))
+        # The tables begin empty, so it is known what they have: a look-up for each call that begins would be the
+        # larger part of all work.
+        self._seen: set[int] = set()
+        self._projection = Projection(database, SHADOW, limits(settings), self._seen)
         self._partitions: dict[int, Partition] = {}
 
     async def begin(self, number_: int, bounds: Bounds) -> Position:
@@ -96,6 +99,12 @@ class _Shadows:
                 (low, high, first, number_),
             )
             await self._database.transact([copy])
+            if table in (LIVE.cdrs, LIVE.open):
+                found = await self._database.query(
+                    f"SELECT call_id, from_tag, cseq FROM {table}_shadow WHERE id > %s AND id <= %s",  # noqa: S608  # ours
+                    (low, high),
+                )
+                self._seen.update(hash(Call(call_id, tag, int(cseq))) for call_id, tag, cseq in found)
 
     async def apply(self, number_: int, records: Sequence[Record], at: Position) -> Position:
         """Applies events."""
