@@ -35,7 +35,7 @@ from events.wire import encode, happened
 from ramal.backends import start_kafka, start_mysql
 from runtime.config import Kafka, MySQL, Secret
 from runtime.database.mysql import MySQLDatabase
-from runtime.log.kafka import KafkaLog
+from runtime.log.kafka.log import KafkaLog
 from runtime.log.port import Append
 
 PARTITIONS = 4

@@ -51,6 +51,8 @@ core/         PURE
     routes        which gateway a number goes by
     probes        which of them answer
     numbers       numbers by the domains' settings
+  call_events/  what is told of a call
+    telling       SIP facts in, events out
 transport/    section 18
   layer         joins sockets and core
   udp, tcp, tls, websocket, websocket_frames
@@ -67,6 +69,7 @@ mesh/         other edges
   link, channel, frames, sealing
 topics/       Kafka
   commands      out: auth.commands
+  call_spool    out: calls
   replies       in: edge.replies
   lease         out: edge.leases
   neighbours    in: edge.leases

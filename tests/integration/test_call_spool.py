@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from edge.call_spool import CallSpool
+from edge.topics.call_spool import CallSpool
 from events.calls import CallEvent, event_id
 from events.topics import CALLS, partition_of
 from events.wire import Decoder, header
-from runtime.embedded import EmbeddedStore
 from runtime.errors import LogRefused, LogUnavailable
-from runtime.log.embedded import EmbeddedLog
+from runtime.log.embedded.log import EmbeddedLog
 from runtime.log.port import Append, Log
 from runtime.metrics import drops
-from tests.calls_kit import Story, talk
+from runtime.store import EmbeddedStore
+from tests.kit.call_stories import Story, talk
 
 decode: Decoder[CallEvent] = Decoder(CallEvent)
 

@@ -9,10 +9,10 @@ from cdr.config import Settings
 from cdr.handler import CdrHandler
 from events.topics import CALLS
 from runtime.database.port import Database
-from runtime.embedded import EmbeddedStore
-from runtime.log.embedded import EmbeddedLog
-from tests.calls_kit import Story, append, missed, talk
-from tests.locator_kit import open_database
+from runtime.log.embedded.log import EmbeddedLog
+from runtime.store import EmbeddedStore
+from tests.kit.call_stories import Story, append, missed, talk
+from tests.kit.locator import open_database
 
 pytestmark = pytest.mark.integration
 

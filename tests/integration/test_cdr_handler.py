@@ -18,14 +18,14 @@ from events.cdrs import CallRecord
 from events.topics import CALLS, CDRS, DEAD
 from events.wire import Decoder, header
 from runtime.database.port import Advance, Database, Statement
-from runtime.embedded import EmbeddedStore
 from runtime.errors import DatabaseRefused, DatabaseUnavailable, LogUnavailable
-from runtime.log.embedded import EmbeddedLog
+from runtime.log.embedded.log import EmbeddedLog
 from runtime.log.port import Append, Batch, Log, Position, Record
 from runtime.metrics import drops
+from runtime.store import EmbeddedStore
 from runtime.worker import Lost
-from tests.calls_kit import START, Story, append, everything, missed, rows, talk
-from tests.locator_kit import DATABASES, open_database
+from tests.kit.call_stories import START, Story, append, everything, missed, rows, talk
+from tests.kit.locator import DATABASES, open_database
 
 PARTITIONS = 2
 read_record: Decoder[CallRecord] = Decoder(CallRecord)

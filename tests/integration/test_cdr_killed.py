@@ -19,9 +19,9 @@ from ramal.backends import KafkaServer, MySQLServer, start_kafka, start_mysql
 from ramal.processes import Child, spawn
 from runtime.config import Kafka
 from runtime.database.mysql import MySQLDatabase
-from runtime.log.kafka import KafkaLog
-from tests.calls_kit import append, missed, talk
-from tests.locator_kit import mysql_settings
+from runtime.log.kafka.log import KafkaLog
+from tests.kit.call_stories import append, missed, talk
+from tests.kit.locator import mysql_settings
 
 pytestmark = pytest.mark.integration
 PARTITIONS = 4

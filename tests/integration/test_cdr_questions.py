@@ -16,9 +16,9 @@ from events.topics import CALLS
 from ramal.cli import app
 from runtime.database.port import Statement
 from runtime.database.sqlite import SQLiteDatabase
-from runtime.embedded import EmbeddedStore
-from runtime.log.embedded import EmbeddedLog
-from tests.calls_kit import Story, append, missed, talk
+from runtime.log.embedded.log import EmbeddedLog
+from runtime.store import EmbeddedStore
+from tests.kit.call_stories import Story, append, missed, talk
 
 PARTITIONS = 4
 NOW = int(datetime.now(UTC).timestamp() * 1000) - 60_000

@@ -14,11 +14,11 @@ from cdr.service import Cdr
 from cdr.tables import COLUMNS
 from events.topics import CALLS, CDRS
 from runtime.database.port import Database, Statement
-from runtime.embedded import EmbeddedStore
-from runtime.log.embedded import EmbeddedLog
+from runtime.log.embedded.log import EmbeddedLog
 from runtime.log.port import Bounds
-from tests.calls_kit import Story, append, everything, missed, talk
-from tests.locator_kit import DATABASES, open_database
+from runtime.store import EmbeddedStore
+from tests.kit.call_stories import Story, append, everything, missed, talk
+from tests.kit.locator import DATABASES, open_database
 
 PARTITIONS = 2
 SETTINGS = Settings(close_every=0.2, longest_setup=10**9, longest_call=10**9)

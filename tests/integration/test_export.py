@@ -27,12 +27,12 @@ from ramal.cli import app
 from ramal.export import COLUMNS
 from runtime.config import Kafka
 from runtime.database.sqlite import SQLiteDatabase
-from runtime.embedded import EmbeddedStore
-from runtime.log.embedded import EmbeddedLog
-from runtime.log.kafka import KafkaLog
+from runtime.log.embedded.log import EmbeddedLog
+from runtime.log.kafka.log import KafkaLog
 from runtime.log.port import Append
-from tests.calls_kit import Story, append, missed, talk
-from tests.locator_kit import Scribe, claim
+from runtime.store import EmbeddedStore
+from tests.kit.call_stories import Story, append, missed, talk
+from tests.kit.locator import Scribe, claim
 
 PARTITIONS = 4
 HOUR = 3_600_000

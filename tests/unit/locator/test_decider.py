@@ -6,7 +6,7 @@ from events.commands import ReplyTo
 from events.registrations import AorState, Binding, BindingsRecorded, Change, Claimed, Kind
 from locator.decider import LAPSED, Decision, Interval, Known, Location, decide, place, unsure
 from locator.projection import REPEATS, Partition
-from locator.tables import Position
+from runtime.database.positions import Position
 from tests.kit.locator import START, Scribe, truths
 
 ALICE = "alice@example.test"

@@ -6,7 +6,7 @@ import pytest
 
 from events.calls import CallTransferred
 from ramal.story import ladder, stories, words
-from tests.calls_kit import START, Story, missed, talk
+from tests.kit.call_stories import START, Story, missed, talk
 
 
 def said(story: Story) -> str:

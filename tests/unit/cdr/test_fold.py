@@ -13,7 +13,7 @@ from cdr.state import BRANCHES, DIALOGS, Call, State, call_of, evolve, fitted, f
 from events.calls import CallEvent, event_id
 from events.cdrs import CallRecord
 from events.limits import CALL_ID
-from tests.calls_kit import START, Story, missed, talk
+from tests.kit.call_stories import START, Story, missed, talk
 
 STEPS = (
     "attempted branch rings branch_ends answered refreshed ended failed cancelled redirected silent".split()  # noqa: SIM905  # words

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cdr.decider import record
 from cdr.state import State, call_of, evolve
-from edge.call_events import CODES, InDialog, Telling, Whereto
+from edge.core.call_events.telling import CODES, InDialog, Telling, Whereto
 from events.calls import (
     BranchFinal,
     BranchProvisional,
