@@ -155,10 +155,7 @@ _GENERATED = (
     "Generated from `events/` by `make events`; do not edit. [asyncapi.json](asyncapi.json) says the same to programs,"
     " beside one JSON Schema for each type."
 )
-_MARKED = (
-    "A field in *italics* tells of a person (`x-personal`): [the analysts' view](../analysts.md) has a pseudonym"
-    " instead of it, or nothing. Fields in parentheses may be absent."
-)
+_MARKED = "A field in *italics* tells of a person (`x-personal` in the schemas). Fields in parentheses may be absent."
 
 
 def table() -> str:
