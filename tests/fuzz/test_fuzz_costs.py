@@ -18,11 +18,11 @@ from typing import NamedTuple
 
 import pytest
 
-from edge.actions import Actions
+from edge.core.actions import Actions
 from sipcore.grammar import PARAMETERS, VALUES
 from sipcore.parser import DEFAULT_LIMITS, StreamParser
 from sipcore.uri import ESCAPES
-from tests.unit.edge_kit import NOW, TCP, UDP, authorization, core
+from tests.kit.edge import NOW, TCP, UDP, authorization, core
 
 LIMIT = 5.0
 """Milliseconds of the machine on which the loop below takes one."""
