@@ -51,6 +51,9 @@ bench: install packages bench-packages ## registrations and calls beside Kamaili
 bench-restore: install packages ## the registrar's memory per binding, and its restart with 100,000 AORs
 	$(BIN)/python bench/restore.py
 
+bench-floods: install ## how long a phone waits while a stranger floods the edge
+	$(BIN)/python bench/floods.py
+
 page: ## the softphone's page console/static from its sources console/web (needs Node.js and npm)
 	cd console/web && npm ci --ignore-scripts --no-audit --no-fund && npm run build
 
@@ -88,4 +91,4 @@ $(VENV)/.dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --group dev
 	@touch $@
 
-.PHONY: help install up stack check events test chaos fuzz bench bench-restore page packages mysql9 bench-packages clean
+.PHONY: help install up stack check events test chaos fuzz bench bench-restore bench-floods page packages mysql9 bench-packages clean

@@ -75,7 +75,8 @@ class Reading(asyncio.BufferedProtocol):
             return
         self._read_no_more()
         if not self._waits and not self._clogged:
-            self._waits = self._turns.wait(self._source, self)
+            self._waits = True
+            self._turns.wait(self._source, self)
 
     @property
     def _alive(self) -> bool:

@@ -75,11 +75,14 @@ class Turns:
         """The loop has looked at its sockets."""
         self._spent = 0
 
-    def wait(self, source: str, work: Work, units: int = 0) -> bool:
-        """Has work done in a later turn; False if too many `units` wait for this source, or for all."""
+    def room(self, source: str, units: int) -> bool:
+        """Whether so many units of datagrams of this source may wait beside those that do."""
         queue = self._queues.get(source)
-        if units and (self._held + units > HELD_IN_ALL or (queue is not None and queue.held + units > HELD)):
-            return False
+        return self._held + units <= HELD_IN_ALL and (queue is None or queue.held + units <= HELD)
+
+    def wait(self, source: str, work: Work, units: int = 0) -> None:
+        """Has work done in a later turn; `units` are those of a datagram."""
+        queue = self._queues.get(source)
         if queue is None:
             queue = self._queues[source] = _Queue()
         queue.append(work)
@@ -87,7 +90,6 @@ class Turns:
         self._held += units
         if self._handle is None:
             self._handle = asyncio.get_running_loop().call_soon(self._turn)
-        return True
 
     def stop(self) -> None:
         """What waits is not done any more."""

@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable
 
 from edge.core.flow import Flow
+from edge.transport.floods import Instruction, attach
 from runtime.metrics import dropped
 
 log = logging.getLogger("ramal.edge")
@@ -108,6 +109,15 @@ class UdpSocket:
             self._loop = None
         self._epoll.close()
         self._socket.close()
+
+    def filter(self, instructions: list[Instruction]) -> None:
+        """Has the kernel throw away what these say (`edge.transport.floods`)."""
+        if self._loop is None:
+            return
+        try:
+            attach(self._socket, instructions)
+        except OSError as error:  # a kernel without them: a flood is then dropped here, as far as it can be read
+            log.warning("a socket cannot be filtered", extra={"error": str(error)})
 
     def serves(self, local_host: str) -> bool:
         """Whether datagrams to this address of ours come in here."""

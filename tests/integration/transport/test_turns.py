@@ -230,3 +230,48 @@ async def test_who_does_not_read_for_too_long_is_cut_off(monkeypatch: pytest.Mon
         await edge.core.closed_flow()
         assert drops("slow-reader") == before + 1
         phone.close()
+
+
+# --- what the kernel keeps out ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("host", "stranger", "phone"), [("127.0.0.1", "127.0.0.3", SECOND), ("::1", "::1", "")])
+async def test_s01_the_kernel_lets_in_a_share_of_a_flood_and_all_of_others_and_later_all_again(
+    host: str, stranger: str, phone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    monkeypatch.setattr("edge.transport.layer.LOOK_SECONDS", 0.05)
+    async with running("udp", host=host) as edge:
+        edge.transports._floods.steps[turns.network(stranger)] = 2
+        edge.transports._keep_out(turns.network(stranger))
+
+        async def arrived(source: str) -> int:
+            with socket.socket(family, socket.SOCK_DGRAM) as sender:
+                sender.bind((source, 0))
+                for _ in range(500):
+                    sender.sendto(options(7), (host, edge.port("udp")))
+            await asyncio.sleep(0.1)
+            count = edge.core.heard.qsize()
+            while not edge.core.heard.empty():
+                edge.core.heard.get_nowait()
+            return count
+
+        assert await arrived(stranger) < 50
+        if phone:
+            assert await arrived(phone) == 500
+        edge.transports._floods._last[turns.network(stranger)] = -1e9
+        monkeypatch.setattr("edge.transport.floods.LASTS", 0.0)
+        await drained(lambda: not edge.transports._floods.steps)
+        await drained(lambda: edge.transports._floods_timer is None)
+        assert await arrived(stranger) == 500
+
+
+async def test_s01_who_has_thousands_refused_is_kept_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.transport.floods.REFUSED", 100)
+    async with running("udp") as edge:
+        with udp(edge) as stranger:
+            while not edge.transports._floods.steps:
+                for _ in range(500):
+                    stranger.send(options(7))
+                await asyncio.sleep(0)
+        assert list(edge.transports._floods.steps) == ["127.0.0.1"]
