@@ -61,6 +61,7 @@ transport/    section 18
   dial          connecting
   reading       how much is read, and when
   turns         whose turn it is
+  floods        what the kernel lets in
   deadlines     one timer for many
   proxy_protocol  a balancer's word on who speaks
 mesh/         other edges
