@@ -18,6 +18,7 @@ from edge.core.flow import host_port
 from edge.core.gateways.routes import GatewaysConfig
 from edge.core.tokens.path import TRANSPORTS, FlowTokens
 from edge.outside.location import location_page
+from edge.topics.call_spool import CallSpool
 from edge.topics.commands import Publisher
 from edge.topics.lease import Lease
 from edge.topics.replies import Replies
@@ -70,8 +71,14 @@ class EdgeService:
         settings = core_settings(config, common, self._own_hosts(), host_addresses())
         self.core = EdgeCore(settings, keys, self.edge, self.boot, tokens, self._clock, os.urandom)
         self._publisher = Publisher(log, self._clock, self.core.awaits, self._unpublished)
+        self._call_spool = CallSpool(log)
         self.transports = Transports(
-            self.core, self._publisher.publish, stream_settings(config), edge=self.edge, boot=self.boot
+            self.core,
+            self._publisher.publish,
+            stream_settings(config),
+            edge=self.edge,
+            boot=self.boot,
+            tell=self._call_spool.put,
         )
         life = (self.edge, self.boot)
         self._surroundings = Surroundings(
@@ -122,6 +129,7 @@ class EdgeService:
                 async with asyncio.timeout(max(0.1, min(1.0, until - time.monotonic()))):
                     await self._lease.end()
         await self._publisher.stop()
+        await self._call_spool.stop(max(0.1, min(1.0, until - time.monotonic())))
         await self._surroundings.stop()
         await self.transports.stop()
 

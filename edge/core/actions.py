@@ -5,6 +5,7 @@ from typing import NamedTuple
 import msgspec
 
 from edge.core.flow import Flow
+from events.calls import CallEvent
 
 
 class Send(NamedTuple):
@@ -126,7 +127,19 @@ class Publish(NamedTuple):
 class Actions:
     """What is to be done, in order."""
 
-    __slots__ = ("drops", "forwards", "gone", "lookups", "media", "publishes", "resolves", "seeks", "sends", "statuses")
+    __slots__ = (
+        "drops",
+        "events",
+        "forwards",
+        "gone",
+        "lookups",
+        "media",
+        "publishes",
+        "resolves",
+        "seeks",
+        "sends",
+        "statuses",
+    )
 
     def __init__(self) -> None:
         self.sends: list[Send] = []
@@ -138,6 +151,8 @@ class Actions:
         self.media: list[Media] = []
         self.gone: list[str] = []
         """Ids of what other edges have sent by connections of ours that have closed since."""
+        self.events: list[CallEvent] = []
+        """What happened to calls."""
         self.drops: dict[str, int] = {}
         """How many messages were dropped or refused, by name."""
         self.statuses: dict[int, int] = {}

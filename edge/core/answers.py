@@ -14,6 +14,7 @@ from edge.core.rate import SourceRate
 from edge.core.settings import CoreSettings
 from edge.core.tokens.record_route import Hop
 from edge.core.us import Us
+from events.calls import CallEvent
 from sipcore import nonce
 from sipcore.errors import ParseError
 from sipcore.message import Request
@@ -81,6 +82,10 @@ class Answers:
         """Counts what was dropped or refused, by name."""
         drops = self.actions.drops
         drops[name] = drops.get(name, 0) + count
+
+    def tell(self, event: CallEvent) -> None:
+        """Notes what happened to a call."""
+        self.actions.events.append(event)
 
     def send(self, status: int, flow: Flow, port: int, data: bytes, edge: str = "", boot: str = "") -> None:
         """Sends a response, and counts it."""

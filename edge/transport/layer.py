@@ -24,6 +24,7 @@ from edge.transport.listener import Entrance, Listener, Network
 from edge.transport.tls import Certificates
 from edge.transport.turns import Datagram, Turns, cost, network
 from edge.transport.udp import WILDCARDS, UdpSocket
+from events.calls import CallEvent
 from events.replies import Reply
 from runtime.metrics import dropped
 from sipcore.parser import Item
@@ -99,14 +100,18 @@ class Transports:
         *,
         edge: str = "",
         boot: str = "",
+        tell: Callable[[list[CallEvent]], None] = lambda events: None,
     ) -> None:
         """`publish` gets the commands of a wake-up together; `edge` and `boot` tell our own flows from those of others.
+
+        `tell` gets what a wake-up has done to calls.
 
         `outside` is to be set before the start by whoever has one: an edge by itself sends by its own flows only.
         """
         self.outside: Outside | None = None
         self._core = core
         self._publish = publish
+        self._tell_of_calls = tell
         self._edge, self._boot = edge, boot
         self._udp: list[UdpSocket] = []
         self._sockets: dict[tuple[str, int, bool], UdpSocket] = {}
@@ -353,6 +358,8 @@ class Transports:
             outside.media(actions.media)
 
     def _count(self, actions: Actions) -> None:
+        if actions.events:
+            self._tell_of_calls(actions.events)
         for name, count in actions.drops.items():
             dropped(name, count)
         for status, count in actions.statuses.items():

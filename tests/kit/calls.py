@@ -12,6 +12,7 @@ from edge.core.flow import Flow
 from edge.core.settings import CoreSettings
 from edge.core.tokens.path import FlowTokens
 from edge.outside.location import bases
+from events.calls import CallEvent
 from events.commands import AuthCommand, Authenticate, FindUser
 from events.replies import Authenticated, Found, Refused, Reply
 from events.wire import Decoder
@@ -177,6 +178,8 @@ class Cluster:
         self.lost: list[Send] = []
         """What went to nobody we know."""
         self.drops: dict[str, int] = {}
+        self.events: list[CallEvent] = []
+        """What the edges have told of calls."""
         self.commands: list[AuthCommand] = []
         self.media: list[dict[str, object]] = []
         """What rtpengine was asked; it marks each SDP with its command."""
@@ -245,6 +248,7 @@ class Cluster:
         actions = core.take()
         for drop, count in actions.drops.items():
             self.drops[drop] = self.drops.get(drop, 0) + count
+        self.events += actions.events
         for send in actions.sends:
             self._deliver(name, core, send)
         for publish in actions.publishes:

@@ -8,8 +8,9 @@ else --> transaction (100 to INVITE), `Authenticate` --> may | 407 | 403 | 503
 from edge.core import credentials, response
 from edge.core.actions import Forward, Publish
 from edge.core.answers import Answers
+from edge.core.call_events.telling import TOLD, Telling
 from edge.core.deny import parsed
-from edge.core.flow import Flow
+from edge.core.flow import Flow, host_port
 from edge.core.proxy.forwarding import Proxy
 from edge.core.proxy.targets import Destinations
 from edge.core.proxy.waiting import Asked, Call, opened, shed
@@ -17,6 +18,7 @@ from edge.core.registration.contacts import check_utf8, encoded
 from edge.core.tokens.record_route import Hop
 from events.commands import Authenticate, ReplyTo, RequestId
 from events.replies import Authenticated, Refused
+from sipcore import proxy as steps
 from sipcore.digest import Credentials
 from sipcore.message import Request
 from sipcore.transactions import Transactions
@@ -54,6 +56,7 @@ class Admission:
             if not shed(request, caller, size, self._answers, self._layer):
                 call = Call(opened(request, caller, self._answers, self._layer, now), target)
                 call.allowed = True
+                self._tell_of(call, now, peer=peer)
                 self._destinations.locate(call, now)
             return
         if origin is None:
@@ -73,12 +76,23 @@ class Admission:
         question = self._question(request, caller, given, origin, now) if serving else None
         call = Call(opened(request, caller, self._answers, self._layer, now), target)
         call.realm, call.user = realm, origin
+        self._tell_of(call, now, peer=False)
         if question is not None:
             self._asked.wait(question.id, call, now)
             self._answers.actions.publishes.append(question)
         else:
             self._destinations.by_binding(call, now)
         self._destinations.locate(call, now)
+
+    def _tell_of(self, call: Call, now: float, *, peer: bool) -> None:
+        """What becomes of a call, or of a message, is told (`edge.core.call_events`)."""
+        context, answers = call.context, self._answers
+        if context.request.method in TOLD and not steps.has_to_tag(context.request):
+            flow, at = call.flow, answers.clock.at(now)
+            source = host_port(flow.remote_host, flow.remote_port)
+            context.telling = Telling(
+                answers.tell, answers.edge, context.request, at, source, flow.transport, peer=peer
+            )
 
     def _is_free(self, request: Request, origin: str | None, served: str | None) -> bool:
         """Whether our domain lets anybody call its users so (it never lets a stranger go further)."""

@@ -82,6 +82,8 @@ class Cancels:
         if isinstance(context, Context):
             self._answer(_tagged(request, self._proxy.to_tag(context)), caller, 200)
             self._told(context)
+            if context.telling is not None:
+                context.telling.cancelled(request)
             self._proxy.cancel(context, now, [row for row in request.rows if row.name == "reason"])
         else:
             self._answer(request, caller, 200)

@@ -5,6 +5,7 @@ One context is one request; one attempt is one client transaction of it.
 
 from collections.abc import Callable, Sequence
 
+from edge.core.call_events.telling import InDialog, Telling
 from edge.core.media.relay import Leg
 from edge.core.proxy.target_set import Target
 from edge.core.tokens.record_route import Hop
@@ -41,6 +42,7 @@ class Context:
         "seen",
         "server",
         "tag",
+        "telling",
         "to_tag",
         "waiting",
     )
@@ -66,6 +68,8 @@ class Context:
         """Whose rules hold for its media; "" within a dialog."""
         self.leg: Leg | None = None
         """How rtpengine knows the dialog that it belongs to, if its media is relayed."""
+        self.telling: Telling | InDialog | None = None
+        """What is told of it, if anything is."""
         self.aor = ""
         """Whose new bindings join while it rings; "" for none (Y10)."""
         self.parties = ("", "")

@@ -7,7 +7,8 @@ How it leaves is `edge.core.proxy.reach`'s. PURE.
 from collections.abc import Callable, Iterable, Sequence
 
 from edge.core.answers import Answers
-from edge.core.flow import SECURE
+from edge.core.call_events.telling import Whereto
+from edge.core.flow import SECURE, host_port
 from edge.core.media.relay import Leg, Relaying, has_sdp, response_with_body, with_body
 from edge.core.proxy.context import Attempt, Context
 from edge.core.proxy.reach import Forwarding
@@ -152,6 +153,11 @@ class Proxy:
 
     def _open(self, attempt: Attempt, request: Request, way: Way, now: float) -> None:
         hop = attempt.hop
+        if (telling := attempt.context.telling) is not None:
+            flow, owner = hop.flow, "" if hop.edge == self._edge else hop.edge
+            source = host_port(flow.remote_host, flow.remote_port)
+            whereto = Whereto(request.uri, source, flow.transport, owner, way.gateway, attempt.target.q)
+            telling.started(self._answers.clock.at(now), attempt.branch, whereto)
         destination = Way(hop, way.port, way.name)
         attempt.client = self._layer.open_client(request, destination, hop.flow.reliable, now, user=attempt)
 
@@ -236,6 +242,8 @@ class Proxy:
 
     def _responded(self, attempt: Attempt, upward: Response, now: float) -> None:
         context, status = attempt.context, upward.status
+        if context.telling is not None:
+            context.telling.heard(self._answers.clock.at(now), attempt.branch, upward)
         if status < 200:
             if status != 100 or not attempt.provisional:
                 self._rings(attempt, now)
@@ -259,6 +267,8 @@ class Proxy:
             attempt.gives_up = now + self._settings.timer_c
 
     def _up(self, context: Context, response: Response, now: float) -> None:
+        if context.telling is not None:
+            context.telling.up(self._answers.clock.at(now), response)
         if not context.to_tag and response.status > 100:
             context.to_tag = proxy.to_tag(response)
         if self._layer.respond(context.server, response, now):
@@ -317,6 +327,8 @@ class Proxy:
             chosen = self._made(context, 480)
         if chosen.status == 408 and not context.is_invite:
             context.final = 408  # never sent upstream: the client has given up by now (RFC 4320 section 4.2)
+            if context.telling is not None:
+                context.telling.up(self._answers.clock.at(now), chosen)
             self._layer.respond(context.server, chosen, now)
             return
         context.final = chosen.status
@@ -364,7 +376,10 @@ class Proxy:
         """An attempt has failed without a response: as if this had been answered (sections 16.8 and 16.9)."""
         context = attempt.context
         if context.live.pop(attempt.branch, None) is not None:
-            self._failed(attempt, self._made(context, 487 if context.cancelled else status), now)
+            made = self._made(context, 487 if context.cancelled else status)
+            if context.telling is not None:
+                context.telling.heard(self._answers.clock.at(now), attempt.branch, made, ours=True)
+            self._failed(attempt, made, now)
 
     def again(self, attempt: Attempt, now: float) -> bool:
         """Tries an attempt's way once more, in a new branch; False if it has ended."""

@@ -66,18 +66,20 @@ class Forwarding:
         via = self.via(flow, branch)
         records: list[str] = []
         if context.route_token and context.request.method in RECORDED:
-            dialog = self._dialog(context, uri, hop, 0 if leg is None else leg.octet)
-            token = self._dialogs.make(dialog, context.call_id, context.tag, self._answers.clock.at(now))
+            at = self._answers.clock.at(now)
+            dialog = self._dialog(context, uri, hop, 0 if leg is None else leg.octet, at)
+            token = self._dialogs.make(dialog, context.call_id, context.tag, at)
             onward = _is_secure(uri) or bool(routes and _is_secure(routes[0].partition("<")[2]))
             records = self.record_routes(token, context.caller.flow, flow, (context.secure, onward))
         return proxy.proxied(context.request, uri, via, record_routes=records, routes=routes, rows=context.rows)
 
-    def _dialog(self, context: Context, uri: str, hop: Hop, media: int) -> Dialog:
+    def _dialog(self, context: Context, uri: str, hop: Hop, media: int, at: int) -> Dialog:
         """The dialog between who sent the request and who gets it at this URI."""
         caller, callee = context.parties
         back = self._back(context)
         here = self._marks(context.call_id, contact_of(context.request), caller, back)
-        return Dialog(back, hop, media, here, self._marks(context.call_id, uri, callee, hop))
+        there = self._marks(context.call_id, uri, callee, hop)
+        return Dialog(back, hop, media, here, there, at, context.request.cseq.number)
 
     def _marks(self, call_id: str, target: str, aor: str, hop: Hop) -> Marks:
         """Those of an end with this remote target; "" if there is none to be read."""

@@ -27,12 +27,14 @@ class Way(NamedTuple):
 
     uri: str = ""
     """The Request-URI for this way, if it is not the target's: gateways spell a number each in its own way."""
+    gateway: str = ""
+    """The name of the gateway that it leads to."""
 
     def by_tcp(self) -> "Way":
         """The same place by TCP."""
         flow = self.hop.flow
         hop = Hop(Flow("tcp", flow.local_host, flow.local_port, flow.remote_host, flow.remote_port))
-        return Way(hop, self.port, uri=self.uri)
+        return Way(hop, self.port, uri=self.uri, gateway=self.gateway)
 
 
 class Target:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from edge.core import response
 from edge.core.actions import Binding, Located, LookUp, NextHop, Publish, Resolve, is_contact
 from edge.core.answers import Answers
+from edge.core.call_events.telling import Telling
 from edge.core.deny import spelled
 from edge.core.gateways.routes import ByGateway, Gateways, GatewaysConfig
 from edge.core.proxy.context import Context
@@ -53,12 +54,13 @@ class Seeking:
 class Resolving:
     """The URIs by which a call may go, each resolved in its turn."""
 
-    __slots__ = ("by_gateway", "call", "rest", "uri", "ways")
+    __slots__ = ("call", "gateway", "rest", "uri", "ways")
 
-    def __init__(self, call: Call, uris: Iterable[str], *, by_gateway: bool = False) -> None:
+    def __init__(self, call: Call, uris: Iterable[tuple[str, str]]) -> None:
+        """`uris`, each with the name of its gateway; "" for none."""
         self.call = call
-        self.by_gateway = by_gateway
-        """Whether the URIs are those of gateways; nothing else may lead to one."""
+        self.gateway = ""
+        """Whose the URI is; nothing else may lead to a gateway."""
         self.uri = ""
         self.rest = list(uris)
         self.ways: list[Way] = []
@@ -198,6 +200,7 @@ class Destinations:
         context = call.context
         if context.final or context.cancelled:
             return
+        _told(call, call.located)
         name = self._name_of(call)
         if name is None:
             self._elsewhere(call, now)
@@ -257,6 +260,10 @@ class Destinations:
 
     def _begin(self, call: Call, targets: Iterable[Target], now: float, callee: str = "") -> None:
         """`callee`: the AOR that they are of."""
+        targets = list(targets)
+        if isinstance(call.context.telling, Telling):
+            call.context.telling.callee = call.context.telling.callee or callee
+            call.context.telling.targets = [target.uri for target in targets]
         call.context.parties = (call.user, callee)
         call.context.domain = callee.rpartition("@")[2] or call.user.rpartition("@")[2]
         call.context.rows = rows_that_go_on(call.context.request, call.user, self._realms)
@@ -302,7 +309,7 @@ class Destinations:
         if call.user and not call.believed:
             ways = self.gateways.ways(number, call.user.rpartition("@")[2])
         if ways:
-            self._resolve(Resolving(call, [way.uri for way in ways], by_gateway=True), now)
+            self._resolve(Resolving(call, [(way.uri, way.gateway) for way in ways]), now)
         else:
             self._proxy.answer(call.context, 404, now)
 
@@ -315,12 +322,12 @@ class Destinations:
         elif call.target.is_sip and self._answers.us.has(call.target.host, call.flow):
             self._proxy.answer(call.context, 404, now)  # what else listens on our host is nobody's to reach through us
         elif call.target.is_sip:
-            self._resolve(Resolving(call, [str(call.target)]), now)
+            self._resolve(Resolving(call, [(str(call.target), "")]), now)
         else:
             self._proxy.answer(call.context, 404, now)
 
     def _resolve(self, resolving: Resolving, now: float) -> None:
-        resolving.uri = resolving.rest.pop(0)
+        resolving.uri, resolving.gateway = resolving.rest.pop(0)
         self._answers.actions.resolves.append(Resolve(self._wait(resolving, now), resolving.uri))
 
     def resolved(self, number: int, hops: list[NextHop], now: float) -> None:
@@ -333,12 +340,13 @@ class Destinations:
         call = resolving.call
         if call.context.final or call.context.cancelled:
             return
-        if resolving.by_gateway:
+        if resolving.gateway:
             self.gateways.learn(hop.host for hop in hops)
         elif any(self.gateways.is_at(hop.host) for hop in hops):
             self._proxy.answer(call.context, 403, now, "Relaying Denied")
             return
-        resolving.ways += self.elsewhere.ways(hops, call, resolving.uri)
+        ways = self.elsewhere.ways(hops, call, resolving.uri)
+        resolving.ways += [way._replace(gateway=resolving.gateway) for way in ways]
         if resolving.rest:
             self._resolve(resolving, now)
         elif resolving.ways:
@@ -356,6 +364,15 @@ class Destinations:
             self._begin(fork.call, fork.targets, now, fork.callee)
         else:
             self._proxy.answer(context, 480, now)
+
+
+def _told(call: Call, found: Located | None) -> None:
+    """What is known by now of who calls whom, for what is told of the call."""
+    telling = call.context.telling
+    if isinstance(telling, Telling):
+        telling.caller = call.user
+        if found is not None and not found.owners and (found.known or found.targets):
+            telling.callee = found.aor
 
 
 def _leads_back(contact: str, uri: Uri) -> bool:

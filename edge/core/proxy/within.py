@@ -8,6 +8,7 @@ from collections import deque
 from functools import partial
 
 from edge.core.answers import Answers
+from edge.core.call_events.telling import TOLD_IN_DIALOG, InDialog
 from edge.core.media.relay import leg_in
 from edge.core.proxy.context import Context
 from edge.core.proxy.forwarding import Proxy
@@ -43,6 +44,12 @@ class Within:
         context.route_token = False
         context.secure = routed.uri[:5].lower() == "sips:"
         context.rows = rows_that_go_on(context.request, "", self._realms)
+        if request.method in TOLD_IN_DIALOG:
+            to_callee = routed.to_callee
+            answers = self._answers
+            told = InDialog(answers.tell, answers.edge, context.request, dialog.cseq, to_callee=to_callee)
+            told.came(answers.clock.at(now), dialog.begun, caller.flow.transport)
+            context.telling = told
         context.leg = leg_in(dialog, request, to_callee=routed.to_callee)
         if context.leg is not None and request.method == "BYE":
             callee_tag = request.to.tag if routed.to_callee else request.from_.tag

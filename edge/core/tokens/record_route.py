@@ -6,13 +6,15 @@ live edge takes it (CHECKLIST Y12, Y35, N10). Marks of both ends tell whether a 
 whose binding is that end's, and nothing to others. A token is lower-case base32 of
 
     key id, time, kinds of media, hop towards the caller, hop towards the callee, marks of the caller, marks of the
-    callee, then 10 octets of HMAC-SHA-256
+    callee, beginning, then 10 octets of HMAC-SHA-256
 
-The time is when it was made, in minutes since 1970: nobody keeps the way to a phone for longer than LIFETIME.
+The time is when it was made, in minutes since 1970: nobody keeps the way to a phone for longer than LIFETIME. The
+beginning tells whoever has only the BYE of a call which call it was: when its INVITE passed, in milliseconds since
+1970, and that one's CSeq number.
 
 A hop is: flags (transport, IPv6, owner), the owner's edge and boot if it is a phone's flow, addresses and ports.
 Marks are 4 octets of an HMAC of the remote target's place, 5 of the AOR (zeros: none), one that says if the target
-was at the hop's own address. Tokens of before there were marks have none.
+was at the hop's own address. Tokens of before there were marks, or beginnings, have none.
 """
 
 import hmac
@@ -45,6 +47,7 @@ PARTY = 5
 """Octets of marks: who guesses one gains a call's request to a phone of his own."""
 NOBODY = bytes(PARTY)
 MARKED = 2 * (PLACE + PARTY + 1)
+BEGINNING = 6 + 4
 
 
 class Hop(msgspec.Struct, frozen=True, gc=False):
@@ -77,6 +80,10 @@ class Dialog(msgspec.Struct, frozen=True):
     """What `edge.core.media.commands` must know of the call's legs; 0: media goes its own way."""
     caller_marks: Marks = Marks()
     callee_marks: Marks = Marks()
+    begun: int = 0
+    """When its INVITE passed, in milliseconds since 1970; 0: the token does not say."""
+    cseq: int = 0
+    """The CSeq number of that INVITE."""
 
 
 class DialogTokens:
@@ -93,6 +100,7 @@ class DialogTokens:
         head = _text(self._signing) + (at // MINUTE).to_bytes(4, "big") + bytes((dialog.media,))
         payload = head + _packed(dialog.caller) + _packed(dialog.callee)
         payload += _marked(dialog.caller_marks) + _marked(dialog.callee_marks)
+        payload += _beginning(dialog)
         return _base32(payload + self._mac(self._signing, payload, call_id, caller_tag))
 
     def open(self, token: str, call_id: str, tags: tuple[str, str], at: int) -> tuple[Dialog, bool] | None:
@@ -160,10 +168,13 @@ class DialogTokens:
             return None
         if not rest:
             return Dialog(caller, callee, media), key_id, payload, mac
-        if len(rest) != MARKED:
+        if len(rest) not in (MARKED, MARKED + BEGINNING):
             return None
+        marks, beginning = rest[:MARKED], rest[MARKED:]
         half = MARKED // 2
-        return Dialog(caller, callee, media, _marks(rest[:half]), _marks(rest[half:])), key_id, payload, mac
+        begun, cseq = int.from_bytes(beginning[:6], "big"), int.from_bytes(beginning[6:], "big")
+        dialog = Dialog(caller, callee, media, _marks(marks[:half]), _marks(marks[half:]), begun, cseq)
+        return dialog, key_id, payload, mac
 
 
 @lru_cache(maxsize=20_000)
@@ -207,6 +218,10 @@ def _mark(key: bytes, call_id: str, text: str, size: int) -> bytes:
 
 def _marked(marks: Marks) -> bytes:
     return (marks.place or bytes(PLACE)) + marks.party + bytes((marks.direct,))
+
+
+def _beginning(dialog: Dialog) -> bytes:
+    return dialog.begun.to_bytes(6, "big") + dialog.cseq.to_bytes(4, "big")
 
 
 def _marks(octets: bytes) -> Marks:

@@ -388,6 +388,7 @@ def test_a_place_is_transport_host_and_port(uri: str, place: tuple[str, str, int
 
 def test_a_token_of_before_there_were_marks_still_leads_to_its_hop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge.core.tokens.record_route._marked", lambda marks: b"")
+    monkeypatch.setattr("edge.core.tokens.record_route._beginning", lambda dialog: b"")
     cluster = Cluster()
     alice, bob = cluster.phone("alice"), cluster.phone("bob", "edge-2", "tcp")
     call = Called(cluster, alice, bob)
