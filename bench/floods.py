@@ -171,6 +171,27 @@ def _silent(transport: str, count: int) -> None:
             held.pop(0).close()
 
 
+def _hellos(count: int) -> None:
+    """Opens connections of TLS, and then begins the handshake of all of them at once, with one hello made before."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    out = ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), out).do_handshake()
+    hello = out.read()
+    while True:
+        held = []
+        for _ in range(count):
+            with contextlib.suppress(OSError):
+                held.append(socket.create_connection((HOST, PORTS["tls"]), 3, (STRANGER, 0)))
+        for connection in held:
+            with contextlib.suppress(OSError):
+                connection.send(hello)
+        time.sleep(0.5)
+        for connection in held:
+            connection.close()
+
+
 def many(name: str, value: str) -> bytes:
     """An OPTIONS of 64 KB: rows of 8 KB full of a value."""
     row = f"{name}: " + ",".join([value] * (8000 // (len(value) + 1)))
@@ -203,6 +224,7 @@ FLOODS: dict[str, Callable[[], None]] = {
     "OPTIONS by 200 TCP connections": lambda: _connections("tcp", OPTIONS, 200),
     "connections of TCP": lambda: _churn("tcp"),
     "connections of TLS": lambda: _churn("tls"),
+    "1,000 handshakes of TLS at once": lambda: _hellos(1000),
     "connections of WS": lambda: _churn("ws"),
     "2,000 silent connections": lambda: _silent("tcp", 1990),
 }

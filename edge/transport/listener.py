@@ -9,7 +9,8 @@ import contextlib
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Collection, Iterable
+from collections import Counter as Tally
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from edge.transport import proxy_protocol
@@ -17,6 +18,7 @@ from edge.transport.connections import HANDSHAKE_SECONDS, Connection, Streams
 from edge.transport.proxy_protocol import BadHeader, Parties
 from edge.transport.tcp import TcpConnection
 from edge.transport.tls import Certificates
+from edge.transport.turns import network
 from edge.transport.websocket import WebSocketConnection
 from runtime.errors import ConfigError
 from runtime.metrics import dropped
@@ -26,6 +28,8 @@ log = logging.getLogger("ramal.edge")
 BACKLOG = 1024
 ACCEPTS = 16
 """Connections accepted at one wake-up, before others have their turn."""
+HANDSHAKES = 16
+"""TLS handshakes of one source at a time; each is a millisecond of work, and all may ask for it at one wake-up."""
 REST_SECONDS = 1.0
 """Without accepting, when the process has no file descriptors left."""
 ENCRYPTED = frozenset({"tls", "wss"})
@@ -110,6 +114,9 @@ class Entrance:
         self._streams, self._certificates, self._proxies = streams, certificates, proxies
         self._origins = frozenset(origin.lower() for origin in origins)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._shaking: Tally[str] = Tally()
+        """By source, how many shake hands or wait for it."""
+        self._gates: dict[str, asyncio.Semaphore] = {}
 
     def accept(self, transport: str, connected: socket.socket, host: str, port: int) -> None:
         """Takes a place for a new socket and begins with it; without a place it is closed."""
@@ -146,8 +153,13 @@ class Entrance:
                     return
                 place = parties.remote_host
             _probe_when_idle(connected)
-            connection = self._connection(transport, place, parties)
-            await self._connect(transport, connected, connection)
+            if transport in ENCRYPTED:
+                async with self._handshake(network(parties.remote_host)):
+                    connection = self._connection(transport, place, parties)
+                    await self._connect(transport, connected, connection)
+            else:
+                connection = self._connection(transport, place, parties)
+                await self._connect(transport, connected, connection)
         except BadHeader:
             dropped("proxy-protocol-bad")
         except TimeoutError:
@@ -164,6 +176,23 @@ class Entrance:
                     connection.refused = True
                 if place:
                     self._streams.leave_place(place)
+
+    @contextlib.asynccontextmanager
+    async def _handshake(self, source: str) -> AsyncIterator[None]:
+        """One of the handshakes that a source may have at a time; TimeoutError if its others take too long."""
+        gate = self._gates.setdefault(source, asyncio.Semaphore(HANDSHAKES))
+        self._shaking[source] += 1
+        try:
+            async with asyncio.timeout(HANDSHAKE_SECONDS):
+                await gate.acquire()
+            try:
+                yield
+            finally:
+                gate.release()
+        finally:
+            self._shaking[source] -= 1
+            if not self._shaking[source]:
+                del self._shaking[source], self._gates[source]
 
     def _connection(self, transport: str, place: str, parties: Parties) -> Connection:
         if transport in ("ws", "wss"):

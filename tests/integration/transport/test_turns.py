@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.transport import turns
+from edge.transport import listener, turns
 from edge.transport.reading import UNREAD, UNSENT
 from edge.transport.tls import Certificates
 from edge.transport.websocket_frames import Opcode, unmask
@@ -275,3 +275,36 @@ async def test_s01_who_has_thousands_refused_is_kept_out(monkeypatch: pytest.Mon
                     stranger.send(options(7))
                 await asyncio.sleep(0)
         assert list(edge.transports._floods.steps) == ["127.0.0.1"]
+
+
+# --- handshakes ---------------------------------------------------------------------------------------------------
+
+
+async def test_s01_a_source_shakes_few_hands_at_a_time_and_the_others_wait_for_it_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.transport.listener.HANDSHAKE_SECONDS", 1.0)
+    certificates = Certificates(*Authority(tmp_path).issue("127.0.0.1"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    async with running("tls", certificates=certificates) as edge:
+        entrance = edge.transports._entrance
+        silent = [
+            await asyncio.open_connection("127.0.0.1", edge.port("tls"), local_addr=("127.0.0.1", 0))
+            for _ in range(listener.HANDSHAKES + 4)
+        ]
+        await drained(lambda: entrance._shaking["127.0.0.1"] == listener.HANDSHAKES + 4)
+        assert entrance._gates["127.0.0.1"].locked()
+        _, writer = await connected(edge, "tls", SECOND, context)  # nobody else waits
+        writer.close()
+        await drained(lambda: not entrance._shaking and not entrance._gates)
+        many = await asyncio.gather(*[connected_tls(edge, context) for _ in range(3 * listener.HANDSHAKES)])
+        assert not entrance._shaking
+        for _, each in (*silent, *many):
+            each.close()
+
+
+async def connected_tls(edge: TestEdge, context: ssl.SSLContext) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.wait_for(
+        asyncio.open_connection("127.0.0.1", edge.port("tls"), ssl=context, local_addr=("127.0.0.1", 0)), DEADLINE
+    )
