@@ -63,12 +63,13 @@ class Message:
     def values(self, name: str) -> list[str]:
         """The values of all rows of this name, in order; those of list headers split at commas, without empty ones.
 
-        A row whose quotes do not end is one value. ParseError where a list has more values than anybody needs.
+        A row whose quotes do not end is one value, and so is each where there are more than anybody needs.
         """
-        if name not in LISTS:
-            return [row.value for row in self.rows if row.name == name]
+        rows = [row.value for row in self.rows if row.name == name]
+        if name not in LISTS or sum([value.count(",") for value in rows]) > VALUES:
+            return rows
         values: list[str] = []
-        for value in self.counted(name):
+        for value in rows:
             try:
                 values.extend(filter(None, split_list(value)))
             except ParseError:

@@ -10,6 +10,9 @@ STATIC: Final = {
 """Payload types that need no rtpmap (RFC 3551 section 6)."""
 NO_CODECS: Final = frozenset({"telephone-event", "cn", "red", "rtx", "ulpfec", "flexfec-03"})
 MOST: Final = 16
+READ: Final = 16 * 1024
+"""Octets that are read; a browser's offer has less than half as many."""
+LINES: Final = 1000
 _LONGEST: Final = 32
 _MEDIA = re.compile(rb"m=(?:audio|video) [0-9/]+ [A-Z0-9/]+ ([0-9 ]+)")
 # a=rtpmap:<payload type> <encoding name>/<clock rate>
@@ -21,7 +24,7 @@ def codecs(body: bytes) -> tuple[str, ...]:
     found: dict[str, None] = {}
     formats: list[int] = []
     names: dict[int, str] = {}
-    for line in (*body.splitlines(), b"m="):
+    for line in (*body[:READ].splitlines()[:LINES], b"m="):
         if line[:2] == b"m=":
             for number in formats:
                 name = names.get(number) or STATIC.get(number)

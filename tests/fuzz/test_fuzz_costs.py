@@ -13,8 +13,8 @@ import os
 import random
 import sys
 import time
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -22,6 +22,7 @@ from edge.core.actions import Actions
 from sipcore.grammar import PARAMETERS, VALUES
 from sipcore.parser import DEFAULT_LIMITS, StreamParser
 from sipcore.uri import ESCAPES
+from tests.kit.calls import DOMAIN, Cluster
 from tests.kit.edge import NOW, TCP, UDP, authorization, core
 
 LIMIT = 5.0
@@ -208,6 +209,83 @@ COSTLY = (
 def test_p26_what_once_was_costly_is_not(kind: Kind) -> None:
     data = message(kind, DEFAULT_LIMITS.message)
     assert max(worth(data), worth(data, stream=True)) < LIMIT
+
+
+ROWS_OF_CALLS = tuple(
+    f"{name}: {value}" + f"{sign}{value}" * (7900 // (len(value) + len(sign)))
+    for name, sign, value in (
+        *(
+            ("Contact", ",", "a:b"),
+            ("Record-Route", ",", "<sip:a@b;lr>"),
+            ("Via", ",", "SIP/2.0/UDP a"),
+            ("Via", ";", "SIP/2.0/UDP a;a=b"),
+        ),
+        *(
+            ("Reason", ",", "SIP;cause=200"),
+            ("Reason", ";", "SIP;cause=200"),
+            ("Privacy", ";", "id"),
+            ("Supported", ",", "a"),
+        ),
+        *(
+            ("P-Asserted-Identity", ",", "<sip:a@b>"),
+            ("User-Agent", " ", "a"),
+            ("Server", "(", "é"),
+            ("To", ";", "<a:b>;a"),
+        ),
+        *(
+            ("Session-Expires", ";", "9"),
+            ("Warning", ",", '399 a "b"'),
+            ("Proxy-Authenticate", ",", 'Digest realm="a"'),
+        ),
+        *(("Contact", ";", "<sip:a@b>;x"), ("Contact", "%41", "<sip:a@b;"), ("Proxy-Authorization", ",", "Digest a=b")),
+    )
+)
+BODIES = (
+    *(
+        "\n" * 60_000,
+        "\r\n" * 30_000,
+        "m=\n" * 20_000,
+        "m=audio 1 R 0\n" * 4_400,
+        "a=rtpmap:1 x/\n" * 4_400,
+        "m" * 60_000,
+    ),
+    ("m=audio 1 R " + "97 " * 60 + "\na=rtpmap:97 x/\n") * 290,
+)
+
+
+def in_a_call(rows: list[str], body: str, status: int) -> float:
+    """The greatest CPU time of one step of a call whose INVITE, or whose answer, has these rows and this body."""
+    cluster = Cluster()
+    alice, bob = cluster.phone("alice"), cluster.phone("bob")
+    greatest = 0.0
+
+    def timed(step: Callable[..., Any]) -> Callable[..., Any]:
+        def measured(*values: Any, **named: Any) -> Any:
+            nonlocal greatest
+            began = time.thread_time()
+            result = step(*values, **named)
+            greatest = max(greatest, time.thread_time() - began)
+            return result
+
+        return measured
+
+    for edge in cluster.edges.values():
+        for name in ("datagram", "replied", "located", "take"):
+            setattr(edge, name, timed(getattr(edge, name)))
+    rows = [*rows, "Content-Type: application/sdp"]
+    plain = [] if status else rows
+    alice.request("INVITE", f"sip:bob@{DOMAIN}", *plain, body="" if status else body, authorized=True)
+    if status:
+        bob.respond(bob.got_request("INVITE"), status, "X", *rows, body=body)
+    return greatest * 1000
+
+
+@pytest.mark.parametrize("status", [0, 180, 200, 302, 401, 486])
+def test_p26_no_message_of_a_call_costs_more_than_five_milliseconds(status: int) -> None:
+    for rows, body in [([row] * 8, "") for row in ROWS_OF_CALLS] + [([], body) for body in BODIES]:
+        loop = min(reference() for _ in range(TRIES))
+        cost = min(in_a_call(rows, body, status) for _ in range(3))
+        assert cost / loop < LIMIT, (rows[:1], body[:20])
 
 
 def test_what_is_beyond_the_limit_is_seen_to_be(monkeypatch: pytest.MonkeyPatch) -> None:

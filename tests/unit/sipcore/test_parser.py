@@ -372,8 +372,7 @@ def test_p25_what_is_read_is_counted_before_it_is_parsed_and_what_passes_is_not_
     assert name_of(many(b"Via")) == (400, "too-many-vias")
     for name in ("Route", "Path", "Record-Route", "Service-Route", "Require", "Supported"):
         message = parse(many(name.encode()))
-        with pytest.raises(ParseError, match=f"Too Many {name} Values"):
-            message.values(name.lower())
+        assert message.values(name.lower()) == [MANY.decode().strip()] * 8
         with pytest.raises(ParseError, match=f"Too Many {name} Values"):
             message.addresses(name.lower())
     response = parse_datagram(many(b"Contact").replace(b"REGISTER sip:example.test SIP/2.0", b"SIP/2.0 200 OK"))
