@@ -47,7 +47,7 @@ def running(tmp_path: Path) -> "Any":
 
 def test_stack_json_says_where_all_is_and_stays_current(running: Running, tmp_path: Path) -> None:
     before = described(tmp_path)
-    names = {"edge-1", "edge-2", "authsvc-1", "registrar-1", "locator-1", "console", "kafka", "mysql", "ldap"}
+    names = {"edge-1", "edge-2", "authsvc-1", "registrar-1", "locator-1", "cdr-1", "console", "kafka", "mysql", "ldap"}
     assert set(before["processes"]) == names
     assert [edge["name"] for edge in before["edges"]] == ["edge-1", "edge-2"]
     assert [edge["udp"].partition(":")[0] for edge in before["edges"]] == ["127.0.0.1", "127.0.0.2"]
