@@ -136,15 +136,15 @@ class Surroundings:
     def _located(self, answers: Sequence[tuple[int, Located]]) -> None:
         now = time.monotonic()
         for number, found in answers:
-            self._core.located(number, found, now)
+            self._transports.tell(self._core.located, number, found, now)
         self._transports.flush()
 
     def _resolved(self, number: int, hops: list[NextHop]) -> None:
-        self._core.resolved(number, hops, time.monotonic())
+        self._transports.tell(self._core.resolved, number, hops, time.monotonic())
         self._transports.flush()
 
     def _relayed(self, number: int, reply: dict[str, object] | None) -> None:
-        self._core.relayed(number, reply, time.monotonic())
+        self._transports.tell(self._core.relayed, number, reply, time.monotonic())
         self._transports.flush()
 
 

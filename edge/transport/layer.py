@@ -234,7 +234,7 @@ class Transports:
     def closed(self, flow: Flow) -> None:
         """A connection is gone."""
         if self._loop is not None:
-            self._tell(self._core.closed, flow, time.monotonic())
+            self.tell(self._core.closed, flow, time.monotonic())
             self.later()
 
     def unsent(self, id_: str, status: int) -> None:
@@ -247,15 +247,15 @@ class Transports:
 
     def replied(self, replies: list[Reply]) -> None:
         """A batch of replies to this boot."""
-        self._tell(self._core.replied, replies, time.monotonic())
+        self.tell(self._core.replied, replies, time.monotonic())
         self.flush()
 
     def unpublished(self, ids: list[str]) -> None:
         """Commands that the log did not take."""
-        self._tell(self._core.unpublished, ids, time.monotonic())
+        self.tell(self._core.unpublished, ids, time.monotonic())
         self.flush()
 
-    def _tell(self, what: Callable[P, None], *values: P.args, **named: P.kwargs) -> None:
+    def tell(self, what: Callable[P, None], *values: P.args, **named: P.kwargs) -> None:
         """Tells the core something; a bug costs it what was told, and never the one who tells."""
         try:
             what(*values, **named)
@@ -283,7 +283,7 @@ class Transports:
         if (outside := self.outside) is not None:
             failures = [(id_, status) for id_, status in failures if not outside.failed(id_, status)]
         if failures:
-            self._tell(self._core.unsent, failures, time.monotonic())
+            self.tell(self._core.unsent, failures, time.monotonic())
 
     def flush(self) -> None:
         """Does what the core wants done."""
@@ -384,5 +384,5 @@ class Transports:
 
     def _on_time(self) -> None:
         self._timer = None
-        self._tell(self._core.on_time, time.monotonic())
+        self.tell(self._core.on_time, time.monotonic())
         self.flush()
