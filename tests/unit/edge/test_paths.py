@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from tests.kit.calls import DOMAIN, Cluster, Phone
-from tests.unit.edge.proxy.test_calls import OFFER, contact, routes_of_caller
+from tests.kit.dialogs import OFFER, contact, routes_of_caller
 
 CARD = f"<sip:alice@{DOMAIN}>;tag=a"
 

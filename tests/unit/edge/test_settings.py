@@ -1,11 +1,14 @@
 """What the edge's settings say by default, and which it refuses."""
 
+from typing import Any, cast
+
 import pytest
 
 from authsvc.memory.nonces import COPY_MILLISECONDS
-from edge.config import LONGEST_REPLY, EdgeConfig, core_settings
+from edge.config import LONGEST_REPLY, EdgeConfig, core_settings, endpoint
+from edge.service import build
 from registrar.decider import MEMORY_MS
-from runtime.config import Common
+from runtime.config import Common, Sources
 from runtime.errors import ConfigError
 
 
@@ -26,3 +29,29 @@ def test_a_wait_for_replies_that_outlives_the_registrars_memory_is_refused_by_na
 def test_the_longest_wait_is_accepted() -> None:
     settings = core_settings(EdgeConfig(reply_seconds=LONGEST_REPLY), Common(), frozenset())
     assert settings.reply_seconds == LONGEST_REPLY
+
+
+@pytest.mark.parametrize(("text", "pair"), [("0.0.0.0:5060", ("0.0.0.0", 5060)), ("[::]:0", ("::", 0))])
+def test_endpoints(text: str, pair: tuple[str, int]) -> None:
+    assert endpoint(text, "K") == pair
+
+
+@pytest.mark.parametrize("text", ["5060", "host", "host:", ":1", "host:70000", "host:x"])
+def test_bad_endpoints_name_the_key(text: str) -> None:
+    with pytest.raises(ConfigError, match="RAMAL_EDGE_UDP"):
+        endpoint(text, "RAMAL_EDGE_UDP")
+
+
+def test_bad_settings_name_the_key() -> None:
+    with pytest.raises(ConfigError, match="RETRY_AFTER"):
+        core_settings(EdgeConfig(retry_after=(9, 1)), Common(), frozenset())
+    with pytest.raises(ConfigError, match="REPLY_SECONDS"):
+        core_settings(EdgeConfig(reply_seconds=0), Common(), frozenset())
+    with pytest.raises(ConfigError, match="RAMAL_KEYS"):
+        build(Sources({}, {}), cast(Any, None), cast(Any, None))
+    with pytest.raises(ConfigError, match="ADVERTISED"):
+        build(
+            Sources({"RAMAL_KEYS": "k:" + "00" * 32, "RAMAL_EDGE_ADVERTISED": '{"sctp":"x"}'}, {}),
+            cast(Any, None),
+            cast(Any, None),
+        )

@@ -8,7 +8,7 @@ from edge.core.us import Us
 from edge.wiring import heard_at
 from sipcore.uri import parse_uri
 from tests.kit.calls import DOMAIN, Cluster
-from tests.unit.edge.proxy.test_calls import BOB, answered, contact, invite, routes_of_caller
+from tests.kit.dialogs import BOB, answered, contact, invite, routes_of_caller
 
 TO_US = Flow("udp", "192.0.2.1", 5060, "198.51.100.7", 5062)
 OURS = (

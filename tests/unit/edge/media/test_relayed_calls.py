@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.kit.calls import Cluster
-from tests.unit.edge.proxy.test_calls import BOB, OFFER, contact, invite, routes_of_caller
+from tests.kit.dialogs import BOB, OFFER, contact, invite, routes_of_caller
 
 SDP = "Content-Type: application/sdp"
 
@@ -23,7 +23,7 @@ def asked(cluster: Cluster, *keys: str) -> list[tuple[Any, ...]]:
 def test_n17_media_is_direct_by_default_and_between_phones_of_one_kind() -> None:
     for cluster, transports in ((Cluster(), ("wss", "udp")), (bridging(), ("wss", "ws")), (bridging(), ("udp", "tcp"))):
         alice, bob = cluster.phone("alice", transport=transports[0]), cluster.phone("bob", transport=transports[1])
-        invite(alice, more=(SDP,))
+        invite(alice, BOB, SDP)
         assert bob.got_request("INVITE").body == OFFER.encode()
         assert not cluster.media
 
@@ -32,7 +32,7 @@ def test_n17_media_is_direct_by_default_and_between_phones_of_one_kind() -> None
 def test_n17_a_browser_calls_a_desk_phone_offer_answer_reinvite_and_bye(owner: str) -> None:
     cluster = bridging()
     alice, bob = cluster.phone("alice", transport="wss"), cluster.phone("bob", owner, "udp")
-    invite(alice, more=(SDP,))
+    invite(alice, BOB, SDP)
     received = bob.got_request("INVITE")
     assert received.body == b"offer " + OFFER.encode()
     ((command, tag, branch, protocol),) = asked(cluster, "from-tag", "via-branch", "transport-protocol")
@@ -84,7 +84,7 @@ def test_n17_a_fork_to_a_browser_and_a_desk_phone_relays_the_one_and_frees_it_wh
     cluster = bridging()
     alice = cluster.phone("alice", transport="ws")
     browser, desk = cluster.phone("bob", transport="wss"), cluster.phone("bob", "edge-2", "tcp")
-    invite(alice, more=(SDP,))
+    invite(alice, BOB, SDP)
     plain, relayed = browser.got_request("INVITE"), desk.got_request("INVITE")
     assert (plain.body, relayed.body) == (OFFER.encode(), b"offer " + OFFER.encode())
     desk.respond(relayed, 180)
@@ -102,7 +102,7 @@ def test_n17_of_two_phones_that_answered_one_invite_a_bye_frees_the_media_of_its
     cluster = bridging()
     alice = cluster.phone("alice")
     phones = [cluster.phone("bob", edge, "ws") for edge in ("edge-1", "edge-2")]
-    invite(alice, more=(SDP,))
+    invite(alice, BOB, SDP)
     received = [phone.got_request("INVITE") for phone in phones]
     for number, phone in enumerate(phones):
         phone.respond(received[number], 200, "X", SDP, tag=f"t{number}", body="x")
@@ -125,7 +125,7 @@ def test_n17_without_rtpengine_a_bridged_call_ends_with_an_error_and_nobody_ring
     cluster = bridging()
     cluster.relay_away = True
     alice, bob = cluster.phone("alice", transport="ws"), cluster.phone("bob")
-    invite(alice, more=(SDP,))
+    invite(alice, BOB, SDP)
     alice.got_response(500)
     assert not bob.inbox
     assert not cluster.edges["edge-1"].proxy.ringing
@@ -134,5 +134,5 @@ def test_n17_without_rtpengine_a_bridged_call_ends_with_an_error_and_nobody_ring
 def test_n17_relay_mode_relays_phones_of_one_kind_too() -> None:
     cluster = bridging("relay")
     alice, bob = cluster.phone("alice"), cluster.phone("bob")
-    invite(alice, more=(SDP,))
+    invite(alice, BOB, SDP)
     assert bob.got_request("INVITE").body == b"offer " + OFFER.encode()

@@ -5,7 +5,7 @@ import pytest
 
 from events.calls import CallEvent, event_id
 from tests.kit.calls import DOMAIN, Cluster, Phone
-from tests.unit.edge.proxy.test_calls import invite
+from tests.kit.dialogs import invite
 from tests.unit.edge.proxy.test_target_refresh import Called
 
 OK, BUSY, CANCELLED = 200, 486, 487

@@ -4,7 +4,7 @@ import pytest
 
 from sipcore.message import Request, Response
 from tests.kit.calls import Cluster, Phone
-from tests.unit.edge.proxy.test_calls import BOB, invite
+from tests.kit.dialogs import BOB, invite
 
 REASON = "Reason: Q.850;cause=16"
 

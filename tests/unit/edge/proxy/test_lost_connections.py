@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from tests.kit.calls import DOMAIN, Cluster, Phone
-from tests.unit.edge.proxy.test_calls import BOB, OFFER, invite
+from tests.kit.dialogs import BOB, OFFER, invite
 
 STREAMS = ["tcp", "tls", "ws", "wss"]
 

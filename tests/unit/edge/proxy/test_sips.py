@@ -6,8 +6,8 @@ import pytest
 from edge.core.actions import NextHop
 from sipcore.proxy import by_scheme
 from tests.kit.calls import DOMAIN, Cluster, Phone
+from tests.kit.dialogs import BOB, by_gateway, contact, invite, routes_of_caller
 from tests.kit.edge import TCP, UDP, asked, core, credible, heard, receive
-from tests.unit.edge.proxy.test_calls import BOB, contact, invite, routes_of_caller
 
 SECURE_BOB = f"sips:bob@{DOMAIN}"
 
@@ -153,3 +153,13 @@ def test_a_sips_contact_is_registered_by_tls_alone(transport: str) -> None:
 )
 def test_a_binding_of_sips_is_removed_by_any_transport(contact: str, rows: tuple[str, ...]) -> None:
     assert asked(receive(core(), credible(*rows, contact=contact))).register is not None
+
+
+def test_t18_a_sips_call_to_a_number_does_not_go_to_a_gateway_in_clear() -> None:
+    cluster = Cluster()
+    by_gateway(cluster)
+    cluster.hops["sip:+4711@203.0.113.9:5060"] = [NextHop("udp", "203.0.113.9", 5060, "203.0.113.9")]
+    alice = cluster.phone("alice", transport="tls")
+    invite(alice, f"sips:+4711@{DOMAIN}")
+    alice.got_response(480)
+    assert not cluster.lost

@@ -10,7 +10,7 @@ from edge.core.tokens.record_route import Dialog, DialogTokens, Hop, Marks
 from sipcore.message import Request, Response
 from sipcore.uri import parse_uri
 from tests.kit.calls import DOMAIN, KEYS, PORTS, Cluster, Phone
-from tests.unit.edge.proxy.test_calls import answered, contact, invite, routes_of_caller
+from tests.kit.dialogs import answered, contact, invite, routes_of_caller
 
 BY = ("udp", "tcp", "tls", "ws", "wss")
 

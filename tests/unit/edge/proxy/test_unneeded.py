@@ -7,8 +7,8 @@ import pytest
 
 from sipcore.message import Request, Response
 from tests.kit.calls import Cluster, Phone
+from tests.kit.dialogs import BOB, contact, invite, routes_of_caller
 from tests.kit.edge import core, heard, receive, request
-from tests.unit.edge.proxy.test_calls import BOB, contact, invite, routes_of_caller
 
 ODD = (
     'Contact: <sip:bob@192.0.2.1;thinfo="VG8+">',

@@ -5,7 +5,7 @@ import pytest
 
 from edge.core.actions import NextHop
 from tests.kit.calls import DOMAIN, Cluster, Phone
-from tests.unit.edge.proxy.test_calls import answered, contact, invite, routes_of_caller
+from tests.kit.dialogs import answered, contact, invite, routes_of_caller
 
 
 class Browser(Phone):
@@ -30,7 +30,7 @@ def test_an_attended_transfer_reaches_the_browser_that_is_named_by_its_contact(a
     cluster = Cluster(relay=False)
     alice, bob = cluster.phone("alice"), browser(cluster, "bob", at)
     other = cluster.phone("bob", "edge-1", "tcp")
-    invite(alice, spelling.format(bob.contact), ("Replaces: c2;to-tag=1;from-tag=2",))
+    invite(alice, spelling.format(bob.contact), "Replaces: c2;to-tag=1;from-tag=2")
     received, ok = answered(alice, bob)
     assert received.uri == bob.contact
     assert received.first("p-asserted-identity") == f"<sip:alice@{DOMAIN}>"

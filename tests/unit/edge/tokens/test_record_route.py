@@ -85,3 +85,9 @@ def test_n05_a_changed_token_opens_nothing() -> None:
 @given(st.text(max_size=200))
 def test_any_text_is_no_token(text: str) -> None:
     assert not DialogTokens(KEYS).is_ours(text)
+
+
+def test_a_user_part_longer_than_any_token_is_not_remembered() -> None:
+    dialogs = DialogTokens(KEYS)
+    assert not dialogs.is_ours("a" * 5000)
+    assert not dialogs._opened.cache_info().currsize
