@@ -54,6 +54,9 @@ bench-restore: install packages ## the registrar's memory per binding, and its r
 bench-floods: install ## how long a phone waits while a stranger floods the edge
 	$(BIN)/python bench/floods.py
 
+bench-core: install ## processor time of the edge's core for a REGISTER and a call: AGAINST=REVISION by turns with it
+	$(BIN)/python bench/core.py $(if $(AGAINST),--against $(AGAINST))
+
 page: ## the softphone's page console/static from its sources console/web (needs Node.js and npm)
 	cd console/web && npm ci --ignore-scripts --no-audit --no-fund && npm run build
 
@@ -91,4 +94,4 @@ $(VENV)/.dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --group dev
 	@touch $@
 
-.PHONY: help install up stack check events test chaos fuzz bench bench-restore bench-floods page packages mysql9 bench-packages clean
+.PHONY: help install up stack check events test chaos fuzz bench bench-restore bench-floods bench-core page packages mysql9 bench-packages clean
