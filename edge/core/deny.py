@@ -102,6 +102,7 @@ def networks(texts: Iterable[str], key: str) -> tuple[Network, ...]:
     return tuple(found)
 
 
+@lru_cache(_REMEMBERED)
 def parsed(host: str) -> Address | None:
     """The IP address that a host is, with or without brackets; None for a name."""
     try:

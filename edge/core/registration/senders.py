@@ -27,9 +27,10 @@ def way_to(contact: Uri, via: Via, flow: Flow, *, alone: bool) -> Flow | None:
     share with it.
     """
     host = (contact.param("maddr") or contact.host).lower()
-    if parsed(host) is None and not in_dns(host):
+    address = _address(host)
+    if address is None and not in_dns(host):
         return flow
-    address, source = _address(host), _address(flow.remote_host)
+    source = _address(flow.remote_host)
     said = _said(contact)
     port = contact.port or PORTS.get(said or flow.transport, 5060)
     via_port = via.port or PORTS.get(flow.transport, 5060)
