@@ -61,16 +61,15 @@ def registration(request: Request, names: Names, way: Way) -> Registration:
     `way` gives the Path of a Contact, as `events.commands.Contact` has it; it is not asked of those that are removed.
     A Path of the phone's own is left out (CHECKLIST N16): ours alone stands there.
     """
-    expires = request.first("expires")
-    gone = expires is not None and delta_seconds(expires) == 0
-    contacts = tuple([_contact(address, way, gone=gone) for address in request.contacts])
+    expires = expires_of(request)
+    contacts = tuple([_contact(address, way, expires) for address in request.contacts])
     return Registration(
         call_id=request.call_id,
         cseq=request.cseq.number,
         branch=request.branch,
         contacts=contacts,
         star=request.star,
-        expires=None if expires is None else delta_seconds(expires),
+        expires=expires,
         received=names.received,
         path=(names.path,),
         socket=names.socket,
@@ -79,7 +78,19 @@ def registration(request: Request, names: Names, way: Way) -> Registration:
     )
 
 
-def _contact(address: Address, way: Way, *, gone: bool) -> Contact:
+def expires_of(request: Request) -> int | None:
+    """Seconds of the Expires header; None without one."""
+    text = request.first("expires")
+    return None if text is None else delta_seconds(text)
+
+
+def is_removed(address: Address, default: int | None) -> bool:
+    """Whether a Contact ends its binding: by its own `expires`, else by the header's (RFC 3261 section 10.2.2)."""
+    own = address.get("expires")
+    return (default if own is None else delta_seconds(own)) == 0
+
+
+def _contact(address: Address, way: Way, default: int | None) -> Contact:
     expires: int | None = None
     q: float | None = None
     instance: str | None = None
@@ -96,7 +107,7 @@ def _contact(address: Address, way: Way, *, gone: bool) -> Contact:
             if not reg_id:
                 raise ParseError("bad-reg-id", "Bad reg-id")
     params = address.raw_params if expires is None else address.params_without("expires")
-    path = None if (gone if expires is None else expires == 0) else way(address)
+    path = None if is_removed(address, default) else way(address)
     return Contact(address.uri, params, q, expires, instance, reg_id, path)
 
 

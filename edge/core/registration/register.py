@@ -11,7 +11,7 @@ from edge.core import credentials, response
 from edge.core.actions import Publish, Send
 from edge.core.answers import SUPPORTED, Answers, amplifies, unsupported
 from edge.core.flow import SECURE, Flow
-from edge.core.registration.contacts import check_utf8, contact_row, encoded, registration
+from edge.core.registration.contacts import check_utf8, contact_row, encoded, expires_of, is_removed, registration
 from edge.core.registration.senders import way_to
 from edge.core.registration.transactions import ServerTransactions, Transaction
 from edge.core.tokens.path import FlowTokens
@@ -46,7 +46,7 @@ class Registering:
         realm = self._domain(request, flow, size)
         if realm is None:
             return
-        if flow.transport not in SECURE and any(map(_is_secure, request.contacts)) and request.first("expires") != "0":
+        if flow.transport not in SECURE and _wants_secure(request):
             raise ParseError("sips-in-clear", "SIPS Contact Needs TLS")  # RFC 5630 section 5.2
         settings = answers.settings
         algorithms = settings.algorithms[realm]
@@ -202,6 +202,7 @@ class Registering:
             self._answers.drop("transaction-ended-early", ended)
 
 
-def _is_secure(contact: Address) -> bool:
-    """Whether a Contact asks to be bound to a sips: URI."""
-    return contact.uri[:5].lower() == "sips:" and contact.get("expires") != "0"
+def _wants_secure(request: Request) -> bool:
+    """Whether a Contact asks to be bound to a sips: URI; one that is removed asks for nothing."""
+    secure = [contact for contact in request.contacts if contact.uri[:5].lower() == "sips:"]
+    return any(not is_removed(contact, expires_of(request)) for contact in secure)

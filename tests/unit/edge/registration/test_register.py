@@ -486,3 +486,24 @@ def test_stream_answers_go_by_the_same_connection() -> None:
     assert (send.flow, send.port) == (TCP, 5071)
     # Timer J is 0 on streams.
     assert not len(edge.transactions)
+
+
+@pytest.mark.parametrize(
+    ("contact", "rows", "taken"),
+    [
+        ("<sips:alice@10.0.0.9:5062>;expires=0", (), True),
+        ("<sips:alice@10.0.0.9:5062>;expires=00", (), True),
+        ('<sips:alice@10.0.0.9:5062>;expires="0"', ("Expires: 3600",), True),
+        ("<sips:alice@10.0.0.9:5062>", ("Expires: 00",), True),
+        ("<sips:alice@10.0.0.9:5062>;expires=3600", ("Expires: 0",), False),
+        ("<sips:alice@10.0.0.9:5062>", (), False),
+    ],
+)
+def test_t18_a_sips_contact_in_clear_may_only_be_removed_by_whichever_expires_counts(
+    contact: str, rows: tuple[str, ...], taken: bool
+) -> None:
+    edge = core()
+    actions = receive(edge, credible(*rows, contact=contact))
+
+    assert [response.status for response in heard(actions)] == ([] if taken else [400])
+    assert len(actions.publishes) == taken
