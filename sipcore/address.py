@@ -130,6 +130,14 @@ def parse_address(text: str) -> Address:
     return Address(display, uri, parse_params(raw_params), raw_params)
 
 
+def uri_of(text: str) -> str:
+    """The URI of one name-addr or addr-spec, as sent; "" where it cannot be read. A display name may hold anything."""
+    try:
+        return parse_address(text).uri
+    except ParseError:
+        return ""
+
+
 def parse_addresses(values: list[str]) -> list[Address]:
     """The Addresses of rows of one name, in order."""
     return [parse_address(element) for value in values for element in split_list(value)]

@@ -31,6 +31,7 @@ from events.calls import (
     MessageFailed,
 )
 from events.limits import PHRASE, URI, USER_AGENT
+from sipcore.address import uri_of
 from sipcore.causes import Cause, cause_of, session_expires
 from sipcore.errors import ParseError
 from sipcore.message import Message, Request, Response
@@ -202,7 +203,7 @@ class Telling(_Teller):
             CallAttempted,
             self._at,
             **fields,
-            asserted=clean(_inner(asserted[0]), URI) if asserted else "",
+            asserted=_uri(asserted[0]) if asserted else "",
             targets=tuple(clean(each, URI) for each in self.targets[:TARGETS]),
             codecs=_codecs(request),
             peer=self._peer,
@@ -290,7 +291,7 @@ class InDialog(_Teller):
             return
         method, number = self._request.method, self._request.cseq.number
         if method == "REFER":
-            target = clean(_inner(self._request.first("refer-to") or ""), URI)
+            target = _uri(self._request.first("refer-to") or "")
             self._tell(CallTransferred, at, to_tag=self._callee_tag, by=self._by, refer=number, target=target)
         elif method in ("INVITE", "UPDATE") and (seconds := session_expires(response)):
             self._tell(
@@ -335,7 +336,6 @@ def _contacts(response: Response) -> tuple[str, ...]:
         return ()
 
 
-def _inner(value: str) -> str:
-    """The URI of a name-addr."""
-    start, end = value.find("<"), value.find(">")
-    return value[start + 1 : end] if 0 <= start < end else value.partition(";")[0].strip()
+def _uri(value: str) -> str:
+    """The URI of a header's value; one that cannot be read as it came."""
+    return clean(uri_of(value) or value, URI)

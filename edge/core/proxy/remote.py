@@ -25,12 +25,13 @@ from edge.core.flow import Flow
 from edge.core.place import DIALLED, Place, place_of
 from edge.core.proxy.forwarding import Proxy
 from edge.core.proxy.reach import contact_of
-from edge.core.proxy.route import Routed, uri_of
+from edge.core.proxy.route import Routed
 from edge.core.proxy.target_set import Target, Way, of_bindings, port_of, same_contact
 from edge.core.proxy.targets import Destinations
 from edge.core.registration.contacts import reached_by
 from edge.core.tokens.path import FlowTokens
 from edge.core.tokens.record_route import NOBODY, Dialog, DialogTokens, Hop, Marks
+from sipcore.address import uri_of
 from sipcore.errors import ParseError
 from sipcore.message import Request
 

@@ -7,7 +7,7 @@ from edge.core.flow import Flow
 from edge.core.tokens.path import FlowTokens, Named
 from edge.core.tokens.record_route import Dialog, DialogTokens
 from sipcore import proxy
-from sipcore.address import parse_address
+from sipcore.address import uri_of
 from sipcore.errors import ParseError
 from sipcore.message import Request
 from sipcore.uri import Uri
@@ -101,11 +101,3 @@ class Routes:
             return text
         params = tuple(param for param in uri.params if param[0].lower() not in ("maddr", "transport"))
         return str(Uri(uri.scheme, uri.user, uri.password, uri.host, None, params, uri.headers))
-
-
-def uri_of(route: str) -> str:
-    """The URI of a Route value, as sent; "" where there is none. A display name may hold anything (section 25.1)."""
-    try:
-        return parse_address(route).uri
-    except ParseError:
-        return ""
