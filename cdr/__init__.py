@@ -1,6 +1,15 @@
 """What calls happened: their events, in any order, folded into tables; then one record a call on `cdrs`.
 
-`service` wires, `handler` takes batches of events, `state` is what is known of a call (in any order, however often),
-`decider` says what became of it, `rows` what the tables `acc`, `missed_calls`, `cdrs` and `open_calls` have of it,
-`tables` has the SQL, `closing` ends calls of which nothing is heard, `rebuild` makes the tables anew from the log.
+events      records of `calls`, read and written
+state       PURE; what is known of a call by its events, in any order, however often
+decider     PURE; what became of it, and what a batch of events changes
+rows        PURE; what the tables `acc`, `missed_calls`, `cdrs` and `open_calls` have of it
+tables      the changes as SQL
+projection  several partitions' batches as one transaction
+handler     batches in, rows and positions written, then the records of calls that have ended
+closing     ends calls of which nothing is heard any more, through the log
+rebuild     the tables made anew from the log, while it serves
+audit       do the tables have what the edges told?
+config      settings
+service     wiring
 """

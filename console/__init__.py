@@ -1,1 +1,6 @@
-"""The web console: a softphone page, served to browsers."""
+"""The web console: a softphone page, served to browsers.
+
+pages    the files of the page as HTTP routes, under a strict policy
+config   settings
+service  wiring
+"""

@@ -1,15 +1,19 @@
 """The published language of Ramal: what is on which topic, with which key.
 
-Pure: no I/O, no clock, no randomness. Every other package speaks in these types;
-nobody else defines a record.
+PURE: no I/O, no clock, no randomness. Every other package speaks in these types; nobody else defines a record.
 
-- `topics`: names, keys, retention, and the partition of a key
-- `commands`: what is asked (imperative): Authenticate, RegisterContacts, ExpireContacts, RemoveContacts
-- `registrations`: what happened (past tense): Claimed, BindingsRecorded; and the state of an AOR
-- `replies`: what an edge is told: Registered, Refused
-- `calls`: what happened to a call, as the edges saw it; `cdrs`: one record a call
-- `personal`: the marks of fields that tell of a person
-- `audit`, `leases`: who failed to be whom; which edges are alive
-- `wire`: bytes and CloudEvents headers of all of them
-- `limits`: the widths that the tables have and the decider enforces
+topics         names, keys, retention, and the partition of a key
+commands       `auth.commands`, `registrar.commands`: what is asked (imperative)
+registrations  `registrations`, `bindings`: what happened (past tense), and the state of an AOR
+replies        `edge.replies`: what an edge is told
+calls          `calls`: what happened to a call, as the edges saw it
+cdrs           `cdrs`: one record a call, once it has ended
+audit          `audit`: who failed to be whom
+leases         `edge.leases`: which edges are alive
+truths         is a record of `registrations` a truth, and under which claim?
+wire           octets and CloudEvents headers of them all
+limits         the widths that the tables have and the deciders enforce
+personal       marks of fields that tell of a person
+catalog        every record type by topic
+compatibility  may a record type change so?
 """

@@ -1,5 +1,12 @@
 """The projection into MySQL `location`, and the reply after it: the one place that says 200 to a REGISTER.
 
-`service` wires, `handler` takes batches of the truth, `decider` decides which rows they change, `tables` has the
-SQL, `history` answers who was registered when, `rebuild` makes the tables anew from the log.
+truths      records of `registrations`, read
+decider     PURE; which rows a batch of them changes, and whom to tell
+tables      the decision as SQL
+projection  several partitions' batches as one transaction
+handler     batches in, rows and positions written, then the replies
+history     who was registered when
+rebuild     the tables made anew from the log, while it serves
+config      settings
+service     wiring
 """

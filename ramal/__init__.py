@@ -1,1 +1,26 @@
-"""The command line: `ramal up` (embedded), one subcommand per service, and the operators' questions."""
+"""The command line: `ramal up` (embedded), one subcommand per service, and the operators' questions.
+
+cli          what can be typed, and how errors are said
+cli_calls    the same, of calls
+asking       what commands that ask something share
+system       what the services of a process stand on: settings, log, database
+directory    of an embedded system: who holds it, its keys
+up           `up`: every service in this process
+stack        `stack`: each service a process, on loopback
+supervisor   keeps them running
+warmup       registrations until a cold chain is warm
+certificate  a self-signed one
+processes    children that never outlive us
+backends     Kafka, MariaDB, OpenLDAP on loopback
+containers   the same from images
+operations   topics, the schema, a removal, reading a topic
+rebuilding   `rebuild`
+users        `user`, `alias`
+questions    who is registered, who was
+calls        which calls are open, what became of one, who missed what
+story        PURE; a call told from its events
+export       `export`: files for analysts
+wording      how AORs and times are written
+output       standard output that may be gone
+published    docs/events, from the code
+"""

@@ -1,5 +1,36 @@
 """I/O that the services share: the log, the database, configuration, HTTP, logs.
 
-Only this package touches aiokafka, aiomysql and sqlite3. Their errors are mapped to
-the ones of `runtime.errors` at this border.
+Only this package touches aiokafka, aiomysql and sqlite3. Their errors are mapped to those of `errors` at this border.
+
+log/                  the log: records in order, for ever
+  port                  what every log does; the promises
+  kafka/                in Kafka
+    log                   the port, over aiokafka's client
+    append, lane          writes: to each broker, to each partition
+    fetch                 reads
+    group, membership     consumer groups, static members (KIP-345)
+    transactions          transactional ids
+    topics                how ours must be made
+    link, session, wire   connections for Produce and Fetch: frames, their beginning, their octets
+    codes                 what error codes mean to us
+    closing               ends within a deadline
+  embedded/             in one SQLite file
+    log, sql, groups      the port, its statements, consumer groups within a process
+database/             the tables
+  port                  reads, and transactions as one packet
+  mysql, mysql_connection  MySQL and MariaDB
+  sqlite                the embedded file's
+  migrations            the schema, in numbered files
+  positions             how far each partition of the log is in them
+  rebuild               made anew from the log
+store                 the one SQLite file, shared by log and tables
+handler               what a service is to a worker
+worker                drives a handler from a consumer group
+places                what a worker knows of its partitions
+service               runs services until SIGTERM
+http                  /healthz, /readyz, /metrics
+config                `RAMAL_…` over `ramal.toml`
+errors                what can go wrong with what we need
+logs, metrics
+tls                   towards Kafka and MySQL
 """

@@ -9,6 +9,12 @@ Everything raises `LogUnavailable` when the log does not answer in time.
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from events.limits import RECORD_BYTES
+from events.topics import TOPICS
+from runtime.errors import LogRefused
+
+_TOPICS = frozenset(topic.name for topic in TOPICS)
+
 Headers = Sequence[tuple[str, bytes]]
 
 
@@ -37,6 +43,20 @@ class Append(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Headers = ()
+
+
+def check_record(record: Append) -> int:
+    """The record's size in bytes; raises LogRefused: too large, for no topic of ours, or with neither key nor value."""
+    size = len(record.key or b"") + len(record.value or b"")
+    for name, value in record.headers:
+        size += len(name) + len(value)
+    if size > RECORD_BYTES:
+        raise LogRefused(f"a record for {record.topic} has {size} bytes, more than {RECORD_BYTES}")
+    if record.topic not in _TOPICS:
+        raise LogRefused(f"there is no topic {record.topic}")
+    if record.key is None and record.value is None:
+        raise LogRefused(f"a record for {record.topic} has neither key nor value")
+    return size
 
 
 class Position(NamedTuple):

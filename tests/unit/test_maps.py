@@ -4,26 +4,55 @@ import pkgutil
 import re
 import subprocess
 import sys
+import tomllib
+from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
+PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
+PACKAGES = ("authsvc", "cdr", "console", "edge", "events", "locator", "ramal", "registrar", "runtime", "sipcore")
+ENTRY = re.compile(r"( *)([a-z0-9_]+/?(?:, [a-z0-9_]+)*)(?: .*|$)")
+
 
 def modules(package: str) -> set[str]:
-    """Names of all modules and folders below a package."""
-    path = import_module(package).__path__
-    return {module.name.rpartition(".")[2] for module in pkgutil.walk_packages(path, f"{package}.")}
+    """Dotted names of all modules and folders below a package, without its own."""
+    found = pkgutil.walk_packages(import_module(package).__path__, f"{package}.")
+    return {module.name.removeprefix(f"{package}.") for module in found} - {"__main__"}
 
 
-@pytest.mark.parametrize("package", ["edge", "authsvc"])
+def drawn(map_: str) -> Iterator[tuple[str, bool]]:
+    """Dotted names of what a map says, by its indentation, and whether it says that they are pure."""
+    folders: list[tuple[int, str]] = []
+    for line in map_.splitlines():
+        if entry := ENTRY.match(line):
+            indent = len(entry[1])
+            folders = [(depth, name) for depth, name in folders if depth < indent]
+            pure = line[entry.end(2) :].strip().startswith("PURE")
+            for name in entry[2].split(", "):
+                yield ".".join([*(above for _, above in folders), name.rstrip("/")]), pure
+            if entry[2].endswith("/"):
+                folders.append((indent, entry[2].rstrip("/")))
+
+
+def map_of(package: str) -> list[tuple[str, bool]]:
+    """What the map at the head of a package says."""
+    _, _, map_ = (import_module(package).__doc__ or "").partition("\n\n")
+    return list(drawn(map_))
+
+
+@pytest.mark.parametrize("package", PACKAGES)
 def test_the_map_of_a_package_is_its_folder(package: str) -> None:
-    _, _, drawn = (import_module(package).__doc__ or "").partition("\n\n")
-    named = set()
-    for line in drawn.splitlines():
-        if entry := re.match(r" *([a-z0-9_]+/?(?:, [a-z0-9_]+)*)(?: .*|$)", line):
-            named |= {name.strip("/ ") for name in entry[1].split(",")}
+    assert sorted(name for name, _ in map_of(package)) == sorted(modules(package))
 
-    assert named == modules(package)
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_what_a_map_calls_pure_is_held_to_it_by_the_imports_contract(package: str) -> None:
+    contracts = tomllib.loads(PYPROJECT.read_text())["tool"]["importlinter"]["contracts"]
+    held = next(contract["source_modules"] for contract in contracts if contract["name"].startswith("Pure code"))
+
+    assert {f"{package}.{name}" for name, pure in map_of(package) if pure} <= set(held)
 
 
 def test_the_core_of_the_edge_loads_no_network() -> None:

@@ -14,10 +14,20 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequenc
 
 from events.topics import TOPICS
 from runtime.errors import LogRefused, LogUnavailable
-from runtime.log.checks import check_record
 from runtime.log.embedded import sql
 from runtime.log.embedded.groups import Member, groups_of
-from runtime.log.port import END_SECONDS, Append, Batch, Bounds, OutOfRange, Position, Reading, Record, Subscription
+from runtime.log.port import (
+    END_SECONDS,
+    Append,
+    Batch,
+    Bounds,
+    OutOfRange,
+    Position,
+    Reading,
+    Record,
+    Subscription,
+    check_record,
+)
 from runtime.store import EmbeddedStore, StoreUnavailable
 
 log = logging.getLogger("ramal.log")

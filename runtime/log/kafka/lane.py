@@ -17,8 +17,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.structs import TopicPartition
 
 from runtime.errors import LogRefused, LogUnavailable
-from runtime.log.checks import check_record
-from runtime.log.port import Append, Position
+from runtime.log.port import Append, Position, check_record
 
 BATCH_BYTES = 900 * 1024
 """Of one partition in one request; the broker's `message.max.bytes` is 1 MiB."""

@@ -15,7 +15,6 @@ from aiokafka.structs import TopicPartition
 
 from runtime.config import Kafka
 from runtime.errors import LogUnavailable
-from runtime.log.checks import check_record
 from runtime.log.kafka.append import Appender
 from runtime.log.kafka.closing import close_client
 from runtime.log.kafka.codes import LIST_OFFSETS, Then, meaning
@@ -25,7 +24,17 @@ from runtime.log.kafka.membership import expel
 from runtime.log.kafka.session import PROTOCOL, Client, Refused, security
 from runtime.log.kafka.topics import create_topics, topic_faults
 from runtime.log.kafka.transactions import Transactions
-from runtime.log.port import END_SECONDS, Append, Bounds, OutOfRange, Position, Reading, Record, Subscription
+from runtime.log.port import (
+    END_SECONDS,
+    Append,
+    Bounds,
+    OutOfRange,
+    Position,
+    Reading,
+    Record,
+    Subscription,
+    check_record,
+)
 
 EARLIEST, LATEST = -2, -1
 LEADER_NOT_AVAILABLE, NETWORK_EXCEPTION = 5, 13
