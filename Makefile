@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 BENCH ?= ../shared/bench
 ROUNDS ?= 3
 FUZZ_CASES ?= 100000
+ENGINE ?= $(shell command -v docker || command -v podman)
+IMAGE ?= localhost/ramal:dev
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +58,11 @@ bench-floods: install ## how long a phone waits while a stranger floods the edge
 
 bench-core: install ## processor time of the edge's core for a REGISTER and a call: AGAINST=REVISION by turns with it
 	$(BIN)/python bench/core.py $(if $(AGAINST),--against $(AGAINST))
+
+image: ## the container image: IMAGE=localhost/ramal:dev ENGINE=podman
+	@# BUILDAH_FORMAT: podman's own format of images has no health check.
+	BUILDAH_FORMAT=docker $(ENGINE) build --tag $(IMAGE) --build-arg REVISION=$$(git rev-parse HEAD) $(BUILD_OPTIONS) .
+.PHONY: image
 
 page: ## the softphone's page console/static from its sources console/web (needs Node.js and npm)
 	cd console/web && npm ci --ignore-scripts --no-audit --no-fund && npm run build

@@ -22,5 +22,6 @@ story        PURE; a call told from its events
 export       `export`: files for analysts
 wording      how AORs and times are written
 output       standard output that may be gone
+probe        `python -m ramal.probe`: what a container's health check asks
 published    docs/events, from the code
 """

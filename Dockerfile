@@ -1,0 +1,48 @@
+# Ramal: one image, every command. `docker run IMAGE edge`, `… run authsvc registrar`, `… topics`; without one, `--help`.
+#
+# The image runs as uid 10001, with a read-only root and without any capability; it holds no compiler and no pip.
+# Only `ramal up` writes: into /var/lib/ramal, a volume. How it is meant to be run: compose.yaml and k8s/.
+ARG PYTHON=docker.io/library/python:3.13-slim
+
+FROM ${PYTHON} AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+# The base's pip installs from outside: the environment that is copied never had one.
+RUN python3 -m venv --without-pip /opt/ramal && python3 -m venv /opt/inventory \
+    && /opt/inventory/bin/pip install --quiet 'cyclonedx-bom>=7'
+WORKDIR /source
+COPY pyproject.toml ./
+# The dependencies first, from pyproject.toml alone: a change of the code does not fetch them again. Wheels only: what
+# would have to be compiled fails here, and nothing that is fetched runs.
+RUN python3 -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' \
+        >/opt/requirements.txt \
+    && /opt/inventory/bin/pip --python /opt/ramal/bin/python install --quiet --only-binary :all: -r /opt/requirements.txt
+COPY . ./
+RUN /opt/inventory/bin/pip --python /opt/ramal/bin/python install --quiet --no-deps . \
+    && /opt/inventory/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+        --output-file /opt/ramal/ramal.cdx.json /opt/ramal/bin/python
+
+FROM ${PYTHON}
+# Nothing may gain a privilege or install anything: no setuid bit, no pip, not even the copy within the standard library.
+RUN find / -xdev -type f -perm /6000 -exec chmod a-s {} + \
+    && find / -xdev \( -path '*/python3*/ensurepip' -o -path '*-packages/pip' -o -path '*-packages/pip-*' \
+        -o -path '*-packages/setuptools*' -o -path '*-packages/wheel*' -o -path '*/share/python-wheels' \
+        -o -path '*/bin/pip*' \) -prune -exec rm -rf {} + \
+    && echo 'ramal:x:10001:10001:Ramal:/var/lib/ramal:/usr/sbin/nologin' >>/etc/passwd \
+    && echo 'ramal:x:10001:' >>/etc/group \
+    && install -d -o 10001 -g 10001 -m 0700 /var/lib/ramal
+COPY --from=build /opt/ramal /opt/ramal
+ENV PATH=/opt/ramal/bin:/usr/local/bin:/usr/bin:/bin PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
+    HOME=/var/lib/ramal RAMAL_HTTP_HOST=0.0.0.0 RAMAL_HTTP_PORT=8080
+WORKDIR /var/lib/ramal
+USER 10001:10001
+EXPOSE 5060/udp 5060/tcp 8080/tcp
+# Alive, not ready: who restarts what is unhealthy must not do so because Kafka is away.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 CMD ["python", "-m", "ramal.probe", "/healthz"]
+ENTRYPOINT ["ramal"]
+CMD ["--help"]
+ARG VERSION=0.1.0 REVISION=unknown
+LABEL org.opencontainers.image.title="Ramal" \
+    org.opencontainers.image.description="An event-sourced, distributed SIP registrar and proxy" \
+    org.opencontainers.image.licenses="Apache-2.0" \
+    org.opencontainers.image.version="${VERSION}" \
+    org.opencontainers.image.revision="${REVISION}"
