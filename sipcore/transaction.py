@@ -163,18 +163,6 @@ TABLE: Final[Table] = {
 }
 
 
-def stimulus(status: int) -> Stimulus:
-    """What a response of this status is to a transaction; ValueError for one that may not be sent at all.
-
-    No provisional response but 100, and never a 408 (RFC 4320 sections 4.1 and 4.2).
-    """
-    if status == 100:
-        return Stimulus.PROVISIONAL
-    if not 200 <= status <= 699 or status == 408:
-        raise ValueError(f"{status} is no response to a non-INVITE request")
-    return Stimulus.FINAL
-
-
 def step(state: State, stimulus: Stimulus) -> tuple[State, Action]:
     """The next state of a non-INVITE server transaction and what to do, by figure 8."""
     return TABLE.get((state, stimulus), (state, Action.NOTHING))

@@ -102,11 +102,6 @@ class Transactions:
         return len(self._servers)
 
     @property
-    def clients(self) -> int:
-        """How many client transactions there are, CANCELs and those that only absorb included."""
-        return len(self._clients) + len(self._cancels)
-
-    @property
     def pending(self) -> int:
         """How many server transactions have no final response yet."""
         return self._pending

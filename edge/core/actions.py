@@ -40,6 +40,7 @@ class Seek(NamedTuple):
     """A CANCEL or ACK whose INVITE is not known here, for `EdgeCore.sought` at every live edge."""
 
     id: str
+    """For `EdgeCore.found_elsewhere`; "": nobody needs to know."""
     flow: Flow
     data: bytes
 

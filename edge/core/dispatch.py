@@ -159,9 +159,6 @@ class EdgeCore:
         """rtpengine's answer to a `Media`; None: there was none."""
         self.proxy.relaying.relayed(number, reply, now)
 
-    def unfound(self, id_: str, now: float) -> None:
-        """No other edge knows the INVITE of what was sought; it may still come here (CHECKLIST E06)."""
-
     def _parsed(self, data: bytes) -> Request | Response | None:
         try:
             return parse_datagram(data)

@@ -149,7 +149,8 @@ class Asked:
             elif isinstance(frame, frames.Forward):
                 owner.handed(frame, peer, now)
             elif isinstance(frame, frames.Seek):
-                self._answer(channel, frames.Sought(frame.id, owner.sought(frame, peer, now)))
+                if owner.sought(frame, peer, now) and frame.id:
+                    self._answer(channel, frames.Sought(frame.id))
             elif isinstance(frame, frames.Ping):
                 self._answer(channel, frames.Pong())
             else:

@@ -39,18 +39,19 @@ class Forward(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=3):
 
 
 class Seek(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=4):
-    """This came by that flow of mine: is its INVITE yours? Answered by `Sought`."""
+    """This came by that flow of mine: is its INVITE yours? If so, answered by `Sought`."""
 
     id: str
+    """"": nobody waits for the answer."""
     flow: Flow
     data: bytes
 
 
 class Sought(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=5):
-    """Whether it is mine, and I have taken it."""
+    """It is mine, and I have taken it."""
 
     id: str
-    yes: bool
+    yes: bool = True
 
 
 class Ping(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=6):

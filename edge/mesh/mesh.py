@@ -28,11 +28,7 @@ from runtime.metrics import dropped
 log = logging.getLogger("ramal.edge")
 
 TICK = 0.2
-"""Seconds between two looks at who is silent and what was not found."""
-FIND = 0.5
-"""Seconds in which another edge must say that it knows what is sought."""
-SEEKS = 10_000
-"""Sought at one time; above that, unfound at once."""
+"""Seconds between two looks at who is silent."""
 LINKS = 1000
 """Other edges with leases; more are dropped by name."""
 FORGET = 180.0
@@ -46,19 +42,8 @@ class Core(Protocol):
     def handed(self, data: bytes, edge: str, boot: str, flow: Flow, now: float) -> None: ...
     def sought(self, data: bytes, edge: str, boot: str, flow: Flow, now: float) -> bool: ...
     def found_elsewhere(self, id_: str) -> None: ...
-    def unfound(self, id_: str, now: float) -> None: ...
     def edge_lost(self, edge: str, boot: str, now: float) -> None: ...
     def edges(self, live: Iterable[tuple[str, str]], now: float) -> None: ...
-
-
-class _Search:
-    """What is sought, and who has not answered yet."""
-
-    __slots__ = ("asked", "until")
-
-    def __init__(self, asked: set[Link], until: float) -> None:
-        self.asked = asked
-        self.until = until
 
 
 class Mesh:
@@ -84,11 +69,8 @@ class Mesh:
         self._live: list[tuple[str, str]] = []
         self._dirty: dict[Link, None] = {}
         self._failures: list[tuple[str, int]] = []
-        self._unfound: list[str] = []
         self._told = False
         """Whether the core was told something since the last flush."""
-        self._searches: dict[str, _Search] = {}
-        """By id, the oldest first."""
         self._asked = Asked(self._hello, keys, self)
         self._waking = False
         self._server: asyncio.Server | None = None
@@ -162,20 +144,14 @@ class Mesh:
             dropped("edge-unsent-full")
 
     def seek(self, seek: actions.Seek) -> None:
-        """Asks all edges; `Core.unfound` is called, later, if none says in time that it is its own."""
-        asked: set[Link] = set()
-        if len(self._searches) >= SEEKS:
-            dropped("edge-seeks-full")
-        elif len(seek.data) > FRAME:
+        """Asks all edges; `Core.found_elsewhere` is called, later, if one says that it is its own."""
+        if len(seek.data) > FRAME:
             dropped("edge-frame-too-long")
-        else:
-            frame = frames.Seek(seek.id, seek.flow, seek.data)
-            asked = {link for link in self._links.values() if link.live and self._put(link, frame)}
-        if asked:
-            self._searches[seek.id] = _Search(asked, time.monotonic() + FIND)
-        else:
-            self._unfound.append(seek.id)
-            self.soon()
+            return
+        frame = frames.Seek(seek.id, seek.flow, seek.data)
+        for link in self._links.values():
+            if link.live and not self._put(link, frame):
+                dropped("edge-unsent-full")
 
     def failed(self, id_: str, status: int) -> bool:
         """Whether an id of `deliver` was another edge's, which is then told; the core's own are left to the caller."""
@@ -208,10 +184,6 @@ class Mesh:
         if self._failures:
             failures, self._failures = self._failures, []
             self.tell(self._core.unsent, failures, now)
-        if self._unfound:
-            unfound, self._unfound = self._unfound, []
-            for id_ in unfound:
-                self.tell(self._core.unfound, id_, now)
         if self._told:
             self._told = False
             self._guard(self._flush)
@@ -220,7 +192,7 @@ class Mesh:
         for link in dirty:
             self._guard(link.write, now)
         self._guard(self._asked.write)
-        if self._failures or self._unfound or self._told:  # by what the flush or a write led to
+        if self._failures or self._told:  # by what the flush or a write led to
             self.soon()
 
     def tell(self, tell: Callable[..., object], *values: Any) -> object:
@@ -247,10 +219,6 @@ class Mesh:
         self._timer = self._loop.call_later(TICK, self._tick)
         for link in list(self._links.values()):
             self._guard(link.beat, now, late)
-        for id_, search in list(self._searches.items()):
-            if search.until > now:
-                break
-            self._end_search(id_)
         self._asked.beat(now, late)
 
     # --- leases ---------------------------------------------------------------------------------------------------
@@ -321,8 +289,6 @@ class Mesh:
         self._survey(now)
         for frame in unsent:
             self._fail(frame.id if isinstance(frame, frames.Send) else "", 503, "edge-lost-unsent")
-        for id_, search in list(self._searches.items()):
-            self._denied(id_, search, link)
 
     def answered(self, link: Link, said: list[Frame]) -> None:
         """The other edge has said these."""
@@ -334,29 +300,10 @@ class Mesh:
                 self._failures.append((frame.id, frame.status))
                 self.soon()
             elif isinstance(frame, frames.Sought):
-                self._found(link, frame)
+                if frame.yes:  # edges of before said also that it is not theirs
+                    self.tell(self._core.found_elsewhere, frame.id)
             else:
                 dropped("edge-frame-unexpected")
-
-    def _found(self, link: Link, sought: frames.Sought) -> None:
-        search = self._searches.get(sought.id)
-        if search is None:
-            dropped("edge-sought-late")
-        elif sought.yes:
-            del self._searches[sought.id]
-            self.tell(self._core.found_elsewhere, sought.id)
-        else:
-            self._denied(sought.id, search, link)
-
-    def _denied(self, id_: str, search: _Search, link: Link) -> None:
-        search.asked.discard(link)
-        if not search.asked:
-            self._end_search(id_)
-
-    def _end_search(self, id_: str) -> None:
-        del self._searches[id_]
-        self._unfound.append(id_)
-        self.soon()
 
     # --- asked: what others want of us ------------------------------------------------------------------------------
 

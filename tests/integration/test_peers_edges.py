@@ -15,7 +15,7 @@ from edge.mesh import frames
 from edge.mesh.accepted import STRANGERS
 from edge.mesh.channel import FRAME, UNSENT, Channel, size
 from edge.mesh.link import SILENT, Link
-from edge.mesh.mesh import FORGET, SEEKS, Mesh
+from edge.mesh.mesh import FORGET, Mesh
 from edge.mesh.sealing import HEAD, Sealing
 from edge.topics.lease import Lease
 from edge.topics.neighbours import Neighbours
@@ -130,9 +130,6 @@ class Edge:
 
     def found_elsewhere(self, id_: str) -> None:
         self._tell("found", id_)
-
-    def unfound(self, id_: str, now: float) -> None:
-        self._tell("unfound", id_)
 
     def edge_lost(self, edge: str, boot: str, now: float) -> None:
         self._tell("lost", edge, boot)
@@ -319,57 +316,40 @@ async def test_e06_what_one_edge_says_yes_to_is_found(begin: Begin) -> None:
     a.peers.seek(actions.Seek("s1", UDP, b"CANCEL"))
     await a.hears("found", "s1")
     await b.hears("sought", b"CANCEL", "a", "b1", UDP)
-    assert not a.heard_of("unfound")
 
 
-async def test_e06_what_all_say_no_to_is_unfound(begin: Begin) -> None:
+async def test_e06_only_who_has_what_is_sought_answers_and_only_if_somebody_waits(begin: Begin) -> None:
     a, b, c = await begin("a"), await begin("b"), await begin("c")
     await joined(a, b, c)
-    a.peers.seek(actions.Seek("s1", UDP, b"CANCEL"))
-    await a.hears("unfound", "s1")
-    assert b.heard_of("sought")
-    assert c.heard_of("sought")
-    assert not a.peers._searches
+    c.mine |= {b"ACK", b"CANCEL"}
+    before = drops("edge-frame-unexpected")
+    a.peers.seek(actions.Seek("s1", UDP, b"CANCEL of nobody"))
+    a.peers.seek(actions.Seek("", UDP, b"ACK"))
+    a.peers.seek(actions.Seek("s2", UDP, b"CANCEL"))
+    await a.hears("found", "s2")
+    await b.hears("sought", b"CANCEL", "a", "b1", UDP)
+    assert a.heard_of("found") == [("found", "s2")]
+    assert [each[1] for each in c.heard_of("sought")] == [b"CANCEL of nobody", b"ACK", b"CANCEL"]
+    assert drops("edge-frame-unexpected") == before
 
 
-async def test_with_no_other_edge_it_is_unfound_at_once(log: EmbeddedLog) -> None:
+async def test_with_no_other_edge_what_is_sent_to_one_is_told_as_503(log: EmbeddedLog) -> None:
     alone = Edge(log, "a")
     await alone.peers.start(None)
     alone.peers.seek(actions.Seek("s1", UDP, b"CANCEL"))
     alone.peers.send(send("b"))
-    await alone.hears("unfound", "s1")
     await alone.hears("unsent", "i1", 503)
     await alone.stop()
 
 
-async def test_one_that_does_not_answer_is_not_waited_for(begin: Begin) -> None:
+async def test_what_is_sought_of_one_that_reads_nothing_is_bounded(begin: Begin) -> None:
     a, b = await begin("a"), await begin("b")
     await joined(a, b)
     deaf(b, "a")
-    a.peers.seek(actions.Seek("s1", UDP, b"CANCEL"))
-    await a.hears("unfound", "s1")
-    assert not a.heard_of("lost")
-
-
-async def test_one_that_dies_is_not_waited_for(begin: Begin) -> None:
-    a, b, c = await begin("a"), await begin("b"), await begin("c")
-    await joined(a, b, c)
-    deaf(b, "a")
-    a.peers.seek(actions.Seek("s1", UDP, b"CANCEL"))
-    await c.hears("sought", b"CANCEL", "a", "b1", UDP)
-    await b.kill()
-    await a.hears("unfound", "s1")
-
-
-async def test_seeks_are_bounded(begin: Begin) -> None:
-    a, b = await begin("a"), await begin("b")
-    await joined(a, b)
-    deaf(b, "a")
-    before = drops("edge-seeks-full")
-    for number in range(SEEKS + 1):
-        a.peers.seek(actions.Seek(f"s{number}", UDP, b""))
-    assert drops("edge-seeks-full") == before + 1
-    await a.hears("unfound", f"s{SEEKS}")
+    before = drops("edge-unsent-full")
+    for number in range(UNSENT // FRAME + 1):
+        a.peers.seek(actions.Seek(f"s{number}", UDP, bytes(FRAME)))
+    assert drops("edge-unsent-full") > before
 
 
 # --- life and death ---------------------------------------------------------------------------------------------------
@@ -473,7 +453,6 @@ async def test_n12_one_that_accepts_and_says_nothing_is_lost_with_what_waited(be
     a.peers.seek(actions.Seek("s1", UDP, b"CANCEL"))
     await a.hears("unsent", "i1", 503)
     assert a.told.index(("lost", "mute", "b1")) < a.told.index(("unsent", "i1", 503))
-    assert ("unfound", "s1") in a.told
     server.close()
 
 
@@ -693,7 +672,6 @@ async def test_a_message_too_long_for_a_frame_is_told_as_503(begin: Begin) -> No
     a.peers.forward(actions.Forward("b", "b1", UDP, bytes(FRAME + 1)))
     a.peers.seek(actions.Seek("s1", UDP, bytes(FRAME + 1)))
     await a.hears("unsent", "i1", 503)
-    await a.hears("unfound", "s1")
     assert drops("edge-frame-too-long") == before + 3
 
 

@@ -293,8 +293,6 @@ class Cluster:
             found = [other.sought(seek.data, name, "b00t", seek.flow, self.now) for other in others]
             if any(found):
                 core.found_elsewhere(seek.id)
-            else:
-                core.unfound(seek.id, self.now)
 
     def locate(self, aor: str) -> Located:
         """What the tables say of an AOR, or of a Contact."""

@@ -73,5 +73,5 @@ def called(method: str = "INVITE", *, reliable: bool = False) -> tuple[Transacti
 
 def is_empty(layer: Transactions) -> bool:
     """Whether nothing at all is left in it, and nothing happens any more."""
-    counts = (len(layer), layer.servers, layer.clients, layer.pending)
-    return run(layer, float("inf")) == [] and counts == (0, 0, 0, 0) and not len(layer._timers) and not layer._finished
+    counts = (len(layer), layer.servers, layer.pending)
+    return run(layer, float("inf")) == [] and counts == (0, 0, 0) and not len(layer._timers) and not layer._finished

@@ -78,10 +78,6 @@ class Gateways:
         self._emergency = frozenset(config.emergency)
         self._rules = rules or {}
 
-    def is_emergency(self, text: str) -> bool:
-        """Whether this user part, or what follows `tel:`, is a number that everybody may call."""
-        return dialled(text) in self._emergency
-
     def is_at(self, host: str) -> bool:
         """Whether a gateway is at this name or address, which then is nobody's to call but by a number (S10)."""
         return spelled(host) in self._hosts

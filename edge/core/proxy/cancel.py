@@ -74,7 +74,7 @@ class Cancels:
         """An ACK of a failure, whose INVITE is not here: to whoever has it."""
         self._answers.drop("unexpected-ack")
         if self._proxy.forwarding.neighbours and not caller.edge:
-            self._answers.actions.seeks.append(Seek(self._answers.command_id(), caller.flow, request.encode()))
+            self._answers.actions.seeks.append(Seek("", caller.flow, request.encode()))
 
     def _cancelled(self, invite: Server, request: Request, caller: Hop, now: float) -> None:
         """200 to the CANCEL, with the To tag of its INVITE's answer (section 9.2); then what rings is cancelled."""

@@ -6,7 +6,7 @@ import pytest
 
 from sipcore.message import Request
 from sipcore.parser import parse_datagram
-from sipcore.transaction import TABLE, TIMER_J, TRYING_AFTER, Action, State, Stimulus, step, stimulus, transaction_key
+from sipcore.transaction import TABLE, TIMER_J, TRYING_AFTER, Action, State, Stimulus, step, transaction_key
 
 
 def request(
@@ -74,15 +74,6 @@ def test_x03_a_key_is_small_whatever_the_branch() -> None:
     keys = {key(f"SIP/2.0/UDP h;branch=z9hG4bK{'x' * 4000}{n}") for n in range(3)}
     assert len(keys) == 3
     assert max(map(len, keys)) <= 200
-
-
-def test_x02_no_provisional_response_but_100_and_no_408() -> None:
-    assert stimulus(100) is Stimulus.PROVISIONAL
-    for status in (200, 401, 503, 699):
-        assert stimulus(status) is Stimulus.FINAL
-    for status in (101, 180, 183, 199, 408, 99, 700):
-        with pytest.raises(ValueError, match="no response"):
-            stimulus(status)
 
 
 def test_x02_a_100_is_due_when_timer_e_has_reached_t2() -> None:

@@ -157,8 +157,7 @@ def test_y33_an_emergency_number_goes_by_any_gateway_and_by_dead_ones_last() -> 
         mobile=Gateway("sip:192.0.2.1", ("+",), strip=1, domains=("other.test",)),
         police=Gateway("sip:192.0.2.2", ("190",)),
     )
-    assert trunks.is_emergency("190")
-    assert not trunks.is_emergency("1900")
+    assert [way.gateway for way in trunks.ways("1900", "example.test")] == ["police"]
     assert trunks.ways("190", "example.test") == [
         ByGateway("police", "sip:190@192.0.2.2"),
         ByGateway("mobile", "sip:190@192.0.2.1"),
