@@ -55,6 +55,10 @@ class AuthService:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
+    def status(self) -> dict[str, str]:
+        """By what it needs, why that is away; "" while it is there."""
+        return self._worker.status()
+
     def not_ready(self) -> list[str]:
         """The worker's reasons. A directory that is away is none: who is known goes on."""
         return self._worker.not_ready()

@@ -41,6 +41,10 @@ class Cdr:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
+    def status(self) -> dict[str, str]:
+        """By what it needs, why that is away; "" while it is there."""
+        return self._worker.status()
+
     def not_ready(self) -> list[str]:
         """Why not, one sentence each."""
         return self._worker.not_ready()

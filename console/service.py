@@ -24,6 +24,9 @@ class ConsoleService:
     async def stop(self, deadline: float) -> None:
         """Nothing either."""
 
+    def status(self) -> dict[str, str]:
+        return {}
+
     def not_ready(self) -> list[str]:
         return []
 

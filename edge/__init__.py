@@ -12,6 +12,7 @@ core/         PURE
   place         where a URI leads without DNS
   next_hops     what to ask DNS, in which order (RFC 3263)
   us            is this us?
+  drain         what is done at the end
   deny          addresses that nothing is sent to, and SIP peers
   rate          a token bucket per source
   credentials   which credentials count, and challenges (22)

@@ -1,6 +1,7 @@
 """Settings of the edge; section `edge`."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import msgspec
 
@@ -86,6 +87,8 @@ class EdgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     idle_seconds: float = 180.0
     """A connection by which no SIP message has come yet is closed when it says nothing for this long, keep-alives
     included (they come every 120 s at most, RFC 5626 section 4.4.1). A phone's flow may be silent."""
+    drain_seconds: Annotated[float, msgspec.Meta(ge=0)] = 30.0
+    """After SIGTERM, how long calls that ring may take to be answered; new ones go to other edges meanwhile."""
     lease_seconds: int = 5
     grace_seconds: int = 5
     """An ended binding is still routed by for this long: clocks and the log's way to the table."""

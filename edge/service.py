@@ -40,6 +40,10 @@ HOSTS = 100
 """Addresses and ports that a lease tells."""
 RETRY = 0.3
 """Seconds between two attempts to become ready."""
+DRAIN_LOOK = 0.1
+"""Seconds between two looks at what still rings."""
+QUIET = 0.5
+"""After the last answer, its ACK or another copy of its request may come."""
 
 TRANSACTIONS = Gauge("ramal_edge_transactions", "Transactions of calls, with those that only absorb repetitions.")
 NEIGHBOURS = Gauge("ramal_edge_neighbours", "Other edges that are known to live.")
@@ -92,6 +96,8 @@ class EdgeService:
         self._reading: asyncio.Task[None] | None = None
         self._staying: asyncio.Task[None] | None = None
         self._away: dict[str, str] = {"log": "not heard yet", "database": "not heard yet"}
+        self._begun = False
+        """Whether all that it needs has been there once: from then on it can speak SIP, 503 if need be."""
 
     async def start(self) -> None:
         """Opens the sockets (OSError if an address is taken); the log and the database may still be away.
@@ -114,11 +120,35 @@ class EdgeService:
         self._reading = asyncio.create_task(self._replies.run(), name="edge replies")
         self._staying = asyncio.create_task(self._stay_ready(), name="edge lease")
 
+    async def drain(self) -> None:
+        """Takes no new connections, gives calls that begin to other edges, and waits until what rings is answered.
+
+        At most `drain_seconds`. REGISTERs are answered as ever: a phone's flow leads here as long as we are here.
+        """
+        core = self.core
+        core.drain.begun = True
+        await self.transports.refuse_new()
+        if not core.busy:
+            return
+        log.info("draining", extra={"waiting": core.busy, "at_most": self._config.drain_seconds})
+        now = time.monotonic()
+        until, quiet = now + self._config.drain_seconds, now
+        while (now := time.monotonic()) < until and now - quiet < QUIET:
+            await asyncio.sleep(DRAIN_LOOK)
+            if core.busy:
+                quiet = time.monotonic()
+        if core.busy:
+            log.warning("what still rings is left to others", extra={"waiting": core.busy})
+
     async def stop(self, deadline: float) -> None:
-        """Takes nothing new, answers what waits for the log, ends the lease and closes all."""
+        """Takes nothing new, answers what waits for the log, ends the lease and closes all.
+
+        A datagram that comes now is not refused: its copy goes to whoever is here then.
+        """
         until = time.monotonic() + deadline
         await _cancel(self._staying)
         self.core.serving = False
+        self.transports.deafen()
         await self.transports.refuse_new()
         answers = min(until - 1.0, time.monotonic() + self._config.reply_seconds)
         while self.core.transactions.pending and time.monotonic() < answers:  # noqa: ASYNC110  # the core is pure and has no event
@@ -134,16 +164,23 @@ class EdgeService:
         await self.transports.stop()
 
     def not_ready(self) -> list[str]:
-        """What it waits for, one sentence each."""
-        reasons = [f"the {what} is away: {why}" for what, why in self._away.items() if why]
-        if not self._replies.positioned or self._replies.away:
-            reasons.append(f"replies are not read: {self._replies.away or 'not positioned yet'}")
-        if self._publisher.away:
-            reasons.append("commands are not appended")
-        reasons += self._surroundings.not_ready()
-        if not reasons and not self.core.serving:
-            reasons.append("not serving yet")
-        return reasons
+        """Why it does not speak SIP: before all that it needs has been there once, and while another has its name.
+
+        Later it is ready whatever is away: phones hear 503, and when to come again.
+        """
+        if self._surroundings.replaced:
+            return ["another edge runs under the same name"]
+        if self._begun:
+            return []
+        return [why for why in self.status().values() if why] or ["not serving yet"]
+
+    def status(self) -> dict[str, str]:
+        """By what it needs, why that is away; "" while it is there."""
+        status = {what: f"the {what} is away: {why}" if why else "" for what, why in self._away.items()}
+        away = self._replies.away or ("" if self._replies.positioned else "not positioned yet")
+        status["replies"] = f"replies are not read: {away}" if away else ""
+        status["commands"] = "commands are not appended" if self._publisher.away else ""
+        return status | self._surroundings.status()
 
     def addresses(self) -> dict[str, str]:
         """By transport, the `host:port` that this edge is known by: the advertised, else the first bound one."""
@@ -196,7 +233,9 @@ class EdgeService:
             if serving and not self.core.serving:
                 self.core.serving = True
                 log.info("serving", extra={"edge": self.edge, "boot": self.boot, "addresses": self.addresses()})
-            await asyncio.sleep(RETRY if self.not_ready() else self._config.lease_seconds)
+            away = any(self.status().values())
+            self._begun = self._begun or (self.core.serving and not away)
+            await asyncio.sleep(RETRY if away or not self._begun else self._config.lease_seconds)
 
     async def _renew(self) -> str:
         """Why the log is away; empty when the lease is renewed."""

@@ -104,13 +104,17 @@ class Surroundings:
             told = {"service_name": self._service_name, "setting": "RAMAL_EDGE_SERVICE_NAME"}
             log.log(level, "the host in Path does not resolve: other proxies cannot follow it", extra=told)
 
-    def not_ready(self) -> list[str]:
-        """What it waits for, one sentence each."""
+    @property
+    def replaced(self) -> bool:
+        """Whether another edge runs under our name."""
+        return bool(self._neighbours.replaced_by)
+
+    def status(self) -> dict[str, str]:
+        """Why the other edges are not known, if they are not."""
         if self._reading is None:
-            return []
-        if self._neighbours.replaced_by:
-            return ["another edge runs under the same name"]
-        return [] if self._neighbours.ready else ["the leases of the other edges are not read yet"]
+            return {}
+        away = self._neighbours.away if self._neighbours.ready else "the leases of the other edges are not read yet"
+        return {"leases": away}
 
     def address(self) -> dict[str, str]:
         """Under `edges`, where other edges connect; nothing for an edge by itself."""
@@ -131,6 +135,8 @@ class Surroundings:
         """Another edge sends by a flow of ours."""
         if send.data.startswith(b"INVITE "):
             self._core.carried(send.data, send.flow, time.monotonic(), send.id)
+        elif self._core.drain.begun:
+            self._core.drain.carried(send.data, send.flow)
         self._transports.deliver(send)
 
     def _located(self, answers: Sequence[tuple[int, Located]]) -> None:

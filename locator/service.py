@@ -36,6 +36,11 @@ class Locator:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
+    def status(self) -> dict[str, str]:
+        """By what it needs, why that is away; "" while it is there."""
+        stopped = [f"stands still at {aor or 'a record without AOR'}" for aor in self._handler.stopped()]
+        return self._worker.status() | {"tables": "; ".join(stopped), "replies": self._handler.replies_refused}
+
     def not_ready(self) -> list[str]:
         """Why not, one sentence each; an AOR that the tables refuse holds up its partition."""
         stopped = [f"stands still at {aor or 'a record without AOR'}" for aor in self._handler.stopped()]

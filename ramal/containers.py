@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import signal
 import subprocess
 import threading
 from collections.abc import Sequence
@@ -107,14 +108,15 @@ class ContainerChild(Child):
             "still running" if self.alive() else f"its container {self._container.get_wrapped_container().name} ended"
         )
 
-    def terminate(self) -> None:
+    def terminate(self, by: signal.Signals = signal.SIGTERM) -> None:
         """Asks it to end, and wakes it if it was stopped."""
-        for number in ("SIGTERM", "SIGCONT"):
+        for number in (by, signal.SIGCONT):
             with _mapped_away():
-                self._container.get_wrapped_container().kill(signal=number)
+                self._container.get_wrapped_container().kill(signal=number.name)
 
-    def stop(self, deadline: float = 10.0) -> None:
-        """SIGTERM, and SIGKILL at the deadline; returns when the container is removed."""
+    def stop(self, deadline: float = 10.0, by: signal.Signals = signal.SIGTERM) -> None:
+        """SIGTERM, whatever it was told before, and SIGKILL at the deadline; returns when the container is removed."""
+        del by
         with _mapped_away():
             self._container.get_wrapped_container().kill(signal="SIGCONT")
         with _mapped_away():

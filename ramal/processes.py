@@ -81,15 +81,15 @@ class Child:
             return "still running"
         return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
-    def terminate(self) -> None:
+    def terminate(self, by: signal.Signals = signal.SIGTERM) -> None:
         """Asks it to end, and wakes it if it was stopped."""
-        for number in (signal.SIGTERM, signal.SIGCONT):
+        for number in (by, signal.SIGCONT):
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(number)
 
-    def stop(self, deadline: float = 10.0) -> None:
+    def stop(self, deadline: float = 10.0, by: signal.Signals = signal.SIGTERM) -> None:
         """SIGTERM, and SIGKILL to its whole session at the deadline; returns when it is gone."""
-        self.terminate()
+        self.terminate(by)
         try:
             self._process.wait(deadline)
         except subprocess.TimeoutExpired:

@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 import select
+import signal
 import time
 import urllib.error
 import urllib.request
@@ -32,10 +33,15 @@ class Part:
     http: str = ""
     """`host:port` of its health page; empty for a backend."""
     stop_seconds: float = 9.0
-    """A service ends by itself within 8."""
+    """A service that does not drain ends by itself within 8."""
     due: float | None = None
     """When it is to be started again, on the monotonic clock; None while it runs."""
     started: float = dataclasses.field(default_factory=time.monotonic)
+
+    @property
+    def ends_by(self) -> signal.Signals:
+        """A service that is told SIGINT does not drain: no other edge is left to which anything could be handed."""
+        return signal.SIGINT if self.http else signal.SIGTERM
 
     def begun(self, now: float) -> bool:
         """Whether it has run for a while."""
@@ -119,9 +125,9 @@ class Supervisor:
         for names in groups:
             parts = [self.parts[name] for name in names if name in self.parts]
             for part in parts:
-                part.child.terminate()
+                part.child.terminate(part.ends_by)
             for part in parts:
-                part.child.stop(part.stop_seconds)
+                part.child.stop(part.stop_seconds, part.ends_by)
 
 
 def _not_ready(http: str) -> list[str]:

@@ -84,6 +84,10 @@ class RegistrarService:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def status(self) -> dict[str, str]:
+        """By what it needs, why that is away; "" while it is there."""
+        return self._worker.status() | {"topics": "; ".join(self._faults)}
+
     def not_ready(self) -> list[str]:
         """Why commands are not being decided here, one sentence each."""
         return self._faults or self._worker.not_ready()

@@ -21,3 +21,11 @@ class Place:
     """Records below this offset are delivered one by one: one of them raised."""
     culprits: set[int] = dataclasses.field(default_factory=set)
     """Offsets that are dead letters already."""
+
+    def lacks(self) -> str:
+        """Why it does not serve yet, or no more; "" while it does."""
+        if self.stopped:
+            return f"is stopped: {self.stopped}"
+        if not self.running:
+            return "is being restored"
+        return "" if self.caught_up else "is catching up"

@@ -1,4 +1,9 @@
-"""Runs services in one process until SIGTERM or SIGINT: HTTP, orderly start and stop."""
+"""Runs services in one process until SIGTERM or SIGINT: HTTP, orderly start, drain and stop.
+
+SIGTERM drains first: what has begun may end by itself (`Drains`), and `/readyz` goes on saying what it said. A load
+balancer that saw it fail would forget which phone talks to whom, and the last answers would leave from another address
+than phones wrote to (kube-proxy drops its UDP entries). SIGINT, or a second signal of either kind, does not wait.
+"""
 
 import asyncio
 import contextlib
@@ -7,16 +12,16 @@ import logging
 import os
 import signal
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from runtime.config import Common
 from runtime.errors import Unavailable
-from runtime.http import HttpServer, Route
+from runtime.http import HttpServer, Route, Status
 
 log = logging.getLogger("ramal.runtime")
 
 STOP_SECONDS = 8.0
-"""All of stopping, whatever hangs; Kubernetes' default grace is 30 s."""
+"""All of stopping, whatever hangs, once what drains has drained."""
 
 
 RETRY_SECONDS = 0.5
@@ -38,7 +43,20 @@ class Service(Protocol):
         ...
 
     def not_ready(self) -> list[str]:
-        """Why it is not ready, one sentence each; empty when it is."""
+        """Why nobody should be sent here, one sentence each; empty when it is ready."""
+        ...
+
+    def status(self) -> dict[str, str]:
+        """By what it needs, why that is away; "" while it is there."""
+        ...
+
+
+@runtime_checkable
+class Drains(Protocol):
+    """A service that lets what has begun end by itself."""
+
+    async def drain(self) -> None:
+        """Returns when it has ended, or its time is over; may be cancelled."""
         ...
 
 
@@ -56,27 +74,44 @@ async def serve(
     *,
     started: Callable[[HttpServer], Awaitable[None]] | None = None,
 ) -> None:
-    """Starts everything, waits for SIGTERM or SIGINT, stops everything within STOP_SECONDS.
+    """Starts everything, waits for SIGTERM or SIGINT, drains, stops everything within STOP_SECONDS.
 
     HTTP answers from the first moment (alive, not ready), so that a probe sees a process that waits for a
     backend. `started` is called once all services have started.
     """
     wake_in_turn()
     loop = asyncio.get_running_loop()
-    stopping = asyncio.Event()
+    stopping, at_once = asyncio.Event(), asyncio.Event()
+
+    def asked_to_end(number: signal.Signals) -> None:
+        if stopping.is_set() or number is signal.SIGINT:
+            at_once.set()
+        stopping.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+        loop.add_signal_handler(number, asked_to_end, number)
 
     up = False
+    at_the_end: list[str] | None = None
 
     def not_ready() -> list[str]:
-        if stopping.is_set():
-            return ["stopping"]
         if not up:
             return ["starting"]
+        if at_the_end is not None:
+            return at_the_end
         return [f"{service.name}: {reason}" for service in services for reason in service.not_ready()]
 
-    http = HttpServer(common.http_host, common.http_port, not_ready, [r for s in services for r in s.routes])
+    def status() -> Status:
+        return {service.name: service.status() for service in services} if up else {}
+
+    http = HttpServer(
+        common.http_host,
+        common.http_port,
+        not_ready,
+        [r for s in services for r in s.routes],
+        status=status,
+        draining=stopping.is_set,
+    )
     await http.start()
     starting = asyncio.create_task(_start(services, resources), name="start")
     waiting = asyncio.create_task(stopping.wait(), name="stopping")
@@ -90,6 +125,8 @@ async def serve(
                 await started(http)
             log.info("started", extra={"services": [s.name for s in services], "http": f"{http.host}:{http.port}"})
             await waiting
+            at_the_end = not_ready()
+            await _drain(services, at_once)
     finally:
         waiting.cancel()
         starting.cancel()
@@ -117,6 +154,23 @@ async def _start_in_time(resource: Resource) -> None:
             await asyncio.sleep(RETRY_SECONDS)
         else:
             return
+
+
+async def _drain(services: Sequence[Service], at_once: asyncio.Event) -> None:
+    """Lets all that drain do so at the same time, unless it is to end at once."""
+    draining = [asyncio.create_task(s.drain(), name=f"drain {s.name}") for s in services if isinstance(s, Drains)]
+    if not draining:
+        return
+    hurry: asyncio.Task[object] = asyncio.create_task(at_once.wait(), name="end at once")
+    all_drained: asyncio.Task[object] = asyncio.create_task(asyncio.wait(draining), name="all drained")
+    await asyncio.wait([hurry, all_drained], return_when=asyncio.FIRST_COMPLETED)
+    all_drained.cancel()
+    hurry.cancel()
+    for task in draining:
+        task.cancel()
+    for service_drained in await asyncio.gather(*draining, return_exceptions=True):
+        if isinstance(service_drained, Exception):
+            log.error("draining broke; it stops as it is", exc_info=service_drained)
 
 
 async def _stop(services: Sequence[Service], resources: Sequence[Resource], http: HttpServer) -> None:

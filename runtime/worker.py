@@ -102,17 +102,18 @@ class Worker:
 
     def not_ready(self) -> list[str]:
         """Why not, one sentence each; empty when ready."""
-        reasons = [f"{self._handler.topic}: {self._away}"] if self._away else []
-        if self._subscription is None or not self._subscription.joined():
-            reasons.append(f"{self._handler.topic}: has not joined its group yet")
-        for partition, place in sorted(self._places.items()):
-            if place.stopped:
-                reasons.append(f"{self._handler.topic}: partition {partition} is stopped: {place.stopped}")
-            elif not place.running:
-                reasons.append(f"{self._handler.topic}: partition {partition} is being restored")
-            elif not place.caught_up:
-                reasons.append(f"{self._handler.topic}: partition {partition} is catching up")
-        return reasons
+        status = self._status()
+        return [f"{self._handler.topic}: {why}" for reasons in status.values() for why in reasons if why]
+
+    def status(self) -> dict[str, str]:
+        """By what it needs, why that is away; "" while it is there."""
+        return {need: "; ".join(reasons) for need, reasons in self._status().items()}
+
+    def _status(self) -> dict[str, list[str]]:
+        joined = self._subscription is not None and self._subscription.joined()
+        partitions = [f"partition {number} {why}" for number, p in sorted(self._places.items()) if (why := p.lacks())]
+        group = [] if joined else ["has not joined its group yet"]
+        return {"log": [self._away] if self._away else [], "group": group, "partitions": partitions}
 
     async def dead_letter(self, record: Record, cause: str) -> None:
         """Puts a record that nobody can handle aside for people; raises LogUnavailable."""

@@ -15,6 +15,7 @@ from edge.core.actions import Actions, Forward, Located, NextHop, Publish, Send
 from edge.core.answers import Answers, exhausted
 from edge.core.clock import LogClock
 from edge.core.deny import parsed
+from edge.core.drain import Draining
 from edge.core.flow import Flow
 from edge.core.gateways.probes import Probes
 from edge.core.proxy.forwarding import Proxy
@@ -74,6 +75,8 @@ class EdgeCore:
         self.proxy = Proxy(self._answers, self._branches, Forwarding(self._answers, dialogs), self._layer)
         self.probes = Probes(self._answers, self._branches, self._layer, self.proxy)
         self.calls = Calls(self._answers, self._branches, dialogs, tokens, self._layer, self.proxy)
+        self.drain = Draining(self._answers, self.proxy.forwarding)
+        self.calls.hands_over = self.drain.hands_over
         self.transactions = self._registering.transactions
         self._registering.refusal = self.calls.destinations.elsewhere.refusal
         self._flows: dict[Flow, dict[str, str]] = {}
@@ -98,12 +101,19 @@ class EdgeCore:
             if not isinstance(way, Way):
                 continue  # all ours are
             hop = way.hop
+            if hop.edge and not branch:
+                hop = self.proxy.forwarding.upward(hop)
             if hop.edge in ("", self._edge):
                 answers.actions.sends.append(Send(hop.flow, data, way.port, "", "", branch, way.name))
             else:
                 answers.actions.sends.append(Send(hop.flow, data, way.port, hop.edge, hop.boot, branch, way.name))
         taken, answers.actions = answers.actions, Actions()
         return taken
+
+    @property
+    def busy(self) -> int:
+        """How many requests wait for their final response, by us or by a flow of ours."""
+        return self._layer.pending + self.transactions.pending + len(self.drain)
 
     def datagram(self, data: bytes, flow: Flow, now: float) -> None:
         """A UDP datagram."""

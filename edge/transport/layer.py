@@ -129,6 +129,7 @@ class Transports:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._flushing = False
+        self._deaf = False
         self._responses: dict[int, Counter] = {}
 
     async def start(self, endpoints: Mapping[str, Iterable[tuple[str, int]]]) -> None:
@@ -152,6 +153,10 @@ class Transports:
         for listeners in self._listeners.values():
             for listener in listeners:
                 listener.close()
+
+    def deafen(self) -> None:
+        """Takes no datagrams any more: a phone repeats what nobody answers, and somebody else may hear it then."""
+        self._deaf = True
 
     async def stop(self) -> None:
         """Closes everything."""
@@ -180,7 +185,9 @@ class Transports:
 
     def _datagram(self, data: bytes, flow: Flow) -> None:
         turns, units = self._turns, cost(len(data))
-        if turns.left > 0:
+        if self._deaf:
+            dropped("stopping")
+        elif turns.left > 0:
             turns.spend(units)
             self._handle(data, flow)
         else:

@@ -85,7 +85,7 @@ class Extra:
                 stderr=out,
             )
 
-    async def leave(self, seconds: float = 15.0) -> int:
+    async def leave(self, seconds: float = 45.0) -> int:
         """SIGTERM; returns the exit code, or raises NotInTime."""
         self.process.send_signal(signal.SIGCONT)
         self.process.terminate()
@@ -164,26 +164,27 @@ class Stack:
         return self.path.exists()
 
     async def ready(self, name: str, http: str, seconds: float) -> float:
-        """Waits until /readyz says 200; returns how long it took."""
+        """Waits until it is ready, and nothing that it needs is away; returns how long it took."""
         began = time.monotonic()
         said = "nothing"
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session:
             while time.monotonic() - began < seconds:
                 try:
-                    async with session.get(f"http://{http}/readyz") as response:
-                        if response.status == 200:
+                    async with session.get(f"http://{http}/status") as response:
+                        status = await response.json()
+                        if status["ready"] and not status["reasons"]:
                             return time.monotonic() - began
-                        said = await response.text()
+                        said = str(status["reasons"])
                 except (aiohttp.ClientError, TimeoutError) as error:
                     said = repr(error)
                 await asyncio.sleep(0.05)
         raise NotInTime(f"{name} was not ready within {seconds:.0f} s: {said}")
 
     async def reasons(self, http: str) -> list[str]:
-        """Why a process says that it is not ready; none when it is."""
+        """What a process says is away, or why it is not ready; none when all is well."""
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session,
-            session.get(f"http://{http}/readyz") as response,
+            session.get(f"http://{http}/status") as response,
         ):
             said: list[str] = (await response.json())["reasons"]
             return said

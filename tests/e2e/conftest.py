@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -169,15 +168,13 @@ class Running:
 
 
 def is_ready(base: str) -> bool:
-    """Whether the health page says so."""
+    """Whether it is ready, and nothing that it needs is away."""
     try:
-        with urllib.request.urlopen(f"{base}/readyz", timeout=2):
-            return True
-    except urllib.error.HTTPError as error:
-        error.close()
+        with urllib.request.urlopen(f"{base}/status", timeout=2) as response:
+            said = json.load(response)
     except OSError:
-        pass
-    return False
+        return False
+    return bool(said["ready"] and not said["reasons"])
 
 
 def start_up(data: Path, *options: str, encrypted: bool = False, **environ: str) -> tuple[Running, System]:

@@ -250,11 +250,12 @@ async def test_r21_a_log_that_is_away_gives_503_with_retry_after(
     phone.send(register(0, nonce=nonce), "127.0.0.1", udp_port(edge))
     answer, _ = await phone.heard()
     assert (answer.status, bool(answer.first("retry-after"))) == (503, True)
-    assert "commands are not appended" in edge.not_ready()
+    assert edge.status()["commands"] == "commands are not appended"
+    assert edge.not_ready() == []  # it speaks SIP, and says 503
     log.failing = False
     phone.send(register(5, nonce=nonce), "127.0.0.1", udp_port(edge))
     assert (await phone.heard())[0].status == 200
-    assert not edge.not_ready()
+    assert not edge.status()["commands"]
 
 
 async def test_e02_without_a_reply_503_after_the_deadline(
@@ -395,9 +396,9 @@ async def test_e09_the_lease_says_where_and_ends_with_a_tombstone(log: TestLog, 
     assert (records[-1].key, records[-1].value) == (f"edge-1/{edge.boot}".encode(), None)
 
 
-async def test_e10_an_edge_without_its_database_is_not_ready(log: TestLog, tables: Tables) -> None:
+async def test_e10_an_edge_begins_with_its_database_and_later_is_ready_without_it(log: TestLog, tables: Tables) -> None:
     tables.away = True
-    edge = build(settings(), log, tables)  # type: ignore[arg-type]  # as above
+    edge = build(settings(lease_seconds="1"), log, tables)  # type: ignore[arg-type]  # as above
     await edge.start()
     assert edge.not_ready()
     async with asyncio.timeout(DEADLINE):
@@ -405,6 +406,12 @@ async def test_e10_an_edge_without_its_database_is_not_ready(log: TestLog, table
             await asyncio.sleep(0.01)
     tables.away = False
     await ready(edge)
+    tables.away = True
+    async with asyncio.timeout(DEADLINE):
+        while not edge.status()["database"]:  # noqa: ASYNC110  # there is no event for it
+            await asyncio.sleep(0.01)
+    assert edge.status()["database"] == "the database is away: gone"
+    assert edge.not_ready() == []
     await edge.stop(2.0)
 
 

@@ -325,6 +325,8 @@ class Cluster:
             return
         if owner != name and send.data.startswith(b"INVITE "):
             self.edges[owner].carried(send.data, send.flow, self.now, f"{name} {send.id}")
+        elif owner != name:
+            self.edges[owner].drain.carried(send.data, send.flow)
         message = parse_datagram(send.data)
         phone.inbox.append(message)
 

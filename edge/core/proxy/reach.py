@@ -51,6 +51,17 @@ class Forwarding:
             return None, 0.0
         return self.outward("udp", hop.flow.remote_host, hop.flow.remote_port, caller), (now + LOST_OWNER_SECONDS)
 
+    def upward(self, hop: Hop) -> Hop:
+        """The hop as a response to a caller whom another edge hears can take it.
+
+        On UDP that edge's next life will do, and if there is none, our own address.
+        """
+        if hop.flow.reliable or hop.edge == self._edge:
+            return hop
+        if any(edge == hop.edge for edge, _ in self.neighbours):
+            return Hop(hop.flow, hop.edge)
+        return self.outward("udp", hop.flow.remote_host, hop.flow.remote_port)
+
     def outward(self, transport: str, host: str, port: int, caller: Flow | None = None) -> Hop:
         """The way from this edge to an address."""
         local_host, local_port = self.addresses.get((transport, ":" in host), ("", 0))

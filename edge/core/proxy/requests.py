@@ -8,7 +8,7 @@
 A request that nothing else answers is answered here: none stays without a final response (CHECKLIST Y34).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from edge.core import response
 from edge.core.answers import ALLOW, CAPABILITIES, Answers, exhausted, unsupported
@@ -58,6 +58,8 @@ class Calls:
         self._layer = layer
         self._proxy = proxy_
         self._realms = tuple(answers.settings.algorithms)
+        self.hands_over: Callable[[Request, Hop], bool] = lambda request, caller: False
+        """Whether a new request is another edge's, which has been given it (`edge.core.drain`)."""
         self.asked = Asked(answers.settings.reply_seconds)
         self.destinations = Destinations(answers, tokens, proxy_, self.asked)
         self.failures = Failures(answers, layer, proxy_)
@@ -86,7 +88,7 @@ class Calls:
             self.cancels.cancel(request, known, server, caller, now)
         elif request.method == "ACK":
             self._ack(request, caller, now)
-        else:
+        elif not self.hands_over(request, caller):
             self._new(request, caller, now, size, serving=serving)
 
     def _new(self, request: Request, caller: Hop, now: float, size: int, *, serving: bool) -> None:
