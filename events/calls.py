@@ -9,8 +9,9 @@ came, `CallTimedOut`. An event's id is made from SIP facts (`event_id`): whoever
 often, makes the same id. No record has a body, SDP or credentials: of SDP the codecs' names are told.
 """
 
-import hashlib
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import Annotated, Literal, get_args
 
 import msgspec
 
@@ -275,11 +276,13 @@ _FACTS: dict[type[Happened], tuple[str, ...]] = {
     BranchFinal: ("branch", "to_tag"),
 }
 """What tells two events of one kind and call apart; the other kinds happen once to a call."""
-_NAMES = {kind: (kind.__name__, _FACTS.get(kind, ())) for kind in CallEvent.__args__}
+KINDS: Mapping[type[Happened], str] = {kind: f"ramal.{kind.__name__}" for kind in get_args(CallEvent)}
+"""The name of each kind, as its records have it."""
+_NAMES = {kind: (kind.__name__, _FACTS.get(kind, ())) for kind in KINDS}
 
 
 def event_id(event: CallEvent) -> str:
     """The event's id, 32 hex digits: equal for equal kinds and SIP facts, whoever saw them, and when."""
     name, facts = _NAMES[type(event)]
-    parts = [name, event.call_id, event.from_tag, str(event.cseq), *(str(getattr(event, fact)) for fact in facts)]
-    return hashlib.blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    parts = [name, event.call_id, event.from_tag, str(event.cseq), *[str(getattr(event, fact)) for fact in facts]]
+    return blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

@@ -60,20 +60,30 @@ def happened(kind: str, source: str, id_: str, subject: str, at: int) -> tuple[H
 
     `ce_dataschema` names the version of the kind's schema (docs/events): a change that breaks readers is another one.
     """
-    before, after = _attributes(kind, source)
+    version, type_, source_, content, schema = _fixed(kind, source)
     return (
-        *before,
+        version,
         ("ce_id", id_.encode()),
-        *after,
+        type_,
+        source_,
+        content,
         ("ce_subject", subject.encode("utf-8", "replace")),
-        ("ce_time", f"{_second(at // 1000)}.{at % 1000:03}Z".encode()),
-        ("ce_dataschema", f"urn:ramal:{kind.removeprefix('ramal.')}:{VERSION}".encode()),
+        ("ce_time", b"%b.%03dZ" % (_second(at // 1000), at % 1000)),
+        schema,
     )
 
 
 @lru_cache(maxsize=64)
-def _second(seconds: int) -> str:
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S")
+def _second(seconds: int) -> bytes:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S").encode()
+
+
+@cache
+def _fixed(kind: str, source: str) -> tuple[Header, ...]:
+    """What is the same for all that happened of a kind."""
+    before, after = _attributes(kind, source)
+    schema = f"urn:ramal:{kind.removeprefix('ramal.')}:{VERSION}"
+    return (*before, *after, ("ce_dataschema", schema.encode()))
 
 
 @cache
