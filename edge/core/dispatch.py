@@ -35,6 +35,7 @@ from events.commands import FlowLost, ReplyTo
 from events.replies import Authenticated, Found, Refused, Registered, Reply
 from events.wire import encode
 from sipcore import proxy
+from sipcore.address import Via
 from sipcore.errors import ParseError
 from sipcore.message import Request, Response
 from sipcore.parser import Keepalive, parse_datagram
@@ -308,23 +309,24 @@ class EdgeCore:
         except ParseError:
             answers.drop("response-without-via")
             return
+        heard, client = self._layer.response(via.branch, response, now)
+        if client is None:
+            self._unmatched(response, via, caller, handed=handed)
+        elif heard is Heard.PASS and not self.probes.heard(client.user, response, now):
+            self.proxy.response(client, response, now)
+
+    def _unmatched(self, response: Response, via: Via, caller: Hop, *, handed: bool) -> None:
+        """A response of no transaction here: nobody can guess a branch of ours, so what has one needs no other proof."""
+        answers = self._answers
         ours = self._branches.verify(via.branch)
         if ours is None:
             foreign = not answers.us.has(via.host, caller.flow, via.port)
             answers.drop("foreign-response" if foreign else "unexpected-response")
-            return
-        if ours.loop == "ping":
+        elif ours.loop == "ping":
             answers.drop("keepalive-answer")
-            return
-        if (ours.edge, ours.boot) == (self._edge, self._boot):
-            heard, client = self._layer.response(via.branch, response, now)
-            if heard is Heard.PASS and client is not None:
-                if not self.probes.heard(client.user, response, now):
-                    self.proxy.response(client, response, now)
-            elif heard is Heard.UNMATCHED:
-                answers.drop("unmatched-response")
-            return
-        if not handed and (ours.edge, ours.boot) in self.proxy.forwarding.neighbours:
+        elif (ours.edge, ours.boot) == (self._edge, self._boot):
+            answers.drop("unmatched-response")
+        elif not handed and (ours.edge, ours.boot) in self.proxy.forwarding.neighbours:
             answers.actions.forwards.append(Forward(ours.edge, ours.boot, caller.flow, response.encode()))
         elif response.status // 100 == 2 and proxy.is_of(response, "INVITE"):
             self._orphan(response)

@@ -9,11 +9,11 @@ from a spiral (RFC 5393 section 4.2); the HMAC covers all of it.
 """
 
 import hmac
-from base64 import b32decode, b32encode
-from binascii import Error as BadBase32
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
+
+from edge.core.tokens import base32
 
 COOKIE = "z9hG4bK"
 PURPOSE = b"ramal branch\x00"
@@ -36,7 +36,7 @@ class Branches:
     def __init__(self, keys: Mapping[str, bytes], edge: str, boot: str) -> None:
         """The first key signs, all verify."""
         self._keys = tuple(keys.values())
-        self._prefix = f"{COOKIE}{_base32(f'{edge}/{boot}'.encode())}."
+        self._prefix = f"{COOKIE}{base32.encode(f'{edge}/{boot}'.encode())}."
         self._number = 0
 
     def make(self, loop: str) -> str:
@@ -61,16 +61,12 @@ class Branches:
 
 
 def _mac(key: bytes, signed: str) -> str:
-    return _base32(hmac.digest(key, PURPOSE + signed.encode(), "sha256")[:MAC])
-
-
-def _base32(octets: bytes) -> str:
-    return b32encode(octets).decode().rstrip("=").lower()
+    return base32.encode(hmac.digest(key, PURPOSE + signed.encode(), "sha256")[:MAC])
 
 
 @lru_cache(maxsize=1024)
-def _text(base32: str) -> str:
+def _text(encoded: str) -> str:
     try:
-        return b32decode(base32.upper() + "=" * (-len(base32) % 8)).decode()
-    except (BadBase32, ValueError):
+        return base32.decode(encoded).decode()
+    except ValueError:
         return ""

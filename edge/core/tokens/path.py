@@ -10,8 +10,6 @@ comes back under the same address; that of a connection does not, so it names th
 """
 
 import hmac
-from base64 import b32decode, b32encode
-from binascii import Error as BadBase32
 from collections.abc import Mapping
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -19,16 +17,19 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 import msgspec
 
 from edge.core.flow import Flow, host_port
+from edge.core.tokens import base32
 from sipcore.uri import received_uri
 
 TRANSPORTS = ("udp", "tcp", "tls", "ws", "wss")
 IPV6 = 0x80
 MAC = 10
 """Octets of the HMAC: 80 bits (RFC 5626 section 5.2 asks for at least 80)."""
+LONGEST = 512
 PURPOSE = b"ramal flow token\x00"
 """One key serves several purposes; no token is ever a nonce."""
 FLOWS = 20_000
-"""Flows whose names are kept ready, so that a refresh computes no HMAC."""
+"""Flows whose names are kept ready, so that a refresh computes no HMAC; and tokens of which it is known what they name,
+for a phone's is the same in each call to it."""
 
 
 class Named(msgspec.Struct, frozen=True):
@@ -60,6 +61,7 @@ class FlowTokens:
         self._signing = next(iter(self._keys))
         self._edge, self._boot, self._service_name = edge, boot, service_name
         self.names = lru_cache(maxsize=FLOWS)(self._names)
+        self._verified = lru_cache(maxsize=FLOWS)(self._verify)
 
     def make(self, flow: Flow) -> str:
         """The token of a flow of this edge."""
@@ -78,23 +80,25 @@ class FlowTokens:
         )
         if flow.connection:
             payload += _text(self._boot) + flow.connection.to_bytes(6, "big")
-        return _base32(payload + self._mac(self._signing, payload))
+        return base32.encode(payload + self._mac(self._signing, payload))
 
     def verify(self, token: str) -> Named | None:
         """What the token names; None for one that is changed, foreign or of a forgotten key."""
-        if not token.isascii() or len(token) > 512:
+        if not token.isascii() or len(token) > LONGEST:
             return None
         try:
-            octets = b32decode(token.upper() + "=" * (-len(token) % 8))
-            if _base32(octets) != token.lower():
-                return None  # bits beyond the last octet: not as we make them
-            payload, mac = octets[:-MAC], octets[-MAC:]
-            key_id, rest = _read_text(payload)
-            if key_id not in self._keys or not hmac.compare_digest(mac, self._mac(key_id, payload)):
-                return None
-            return _named(rest)
-        except (BadBase32, IndexError, ValueError):
+            return self._verified(token.lower())
+        except (IndexError, ValueError):
             return None
+
+    def _verify(self, token: str) -> Named:
+        """Raises for what is not genuine, so that only what is genuine is remembered."""
+        octets = base32.decode(token)
+        payload, mac = octets[:-MAC], octets[-MAC:]
+        key_id, rest = _read_text(payload)
+        if key_id not in self._keys or not hmac.compare_digest(mac, self._mac(key_id, payload)):
+            raise ValueError("not ours")
+        return _named(rest)
 
     def _mac(self, key_id: str, payload: bytes) -> bytes:
         return hmac.digest(self._keys[key_id], PURPOSE + payload, "sha256")[:MAC]
@@ -105,10 +109,6 @@ class FlowTokens:
             received=received_uri(flow.transport, flow.remote_host, flow.remote_port),
             socket=f"{flow.transport}:{host_port(flow.local_host, flow.local_port)}",
         )
-
-
-def _base32(octets: bytes) -> str:
-    return b32encode(octets).decode().rstrip("=").lower()
 
 
 def _packed(host: str) -> bytes:

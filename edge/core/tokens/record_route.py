@@ -18,8 +18,6 @@ was at the hop's own address. Tokens of before there were marks, or beginnings, 
 """
 
 import hmac
-from base64 import b32decode, b32encode
-from binascii import Error as BadBase32
 from collections.abc import Mapping
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -28,6 +26,7 @@ import msgspec
 
 from edge.core.flow import Flow
 from edge.core.place import Place
+from edge.core.tokens import base32
 from edge.core.tokens.path import TRANSPORTS
 
 MAC = 10
@@ -101,7 +100,7 @@ class DialogTokens:
         payload = head + _packed(dialog.caller) + _packed(dialog.callee)
         payload += _marked(dialog.caller_marks) + _marked(dialog.callee_marks)
         payload += _beginning(dialog)
-        return _base32(payload + self._mac(self._signing, payload, call_id, caller_tag))
+        return base32.encode(payload + self._mac(self._signing, payload, call_id, caller_tag))
 
     def open(self, token: str, call_id: str, tags: tuple[str, str], at: int) -> tuple[Dialog, bool] | None:
         """The dialog of a genuine token that is not too old, and whether the request goes towards the callee.
@@ -154,9 +153,7 @@ class DialogTokens:
 
     def _open(self, token: str) -> tuple[Dialog, str, bytes, bytes] | None:
         try:
-            octets = b32decode(token.upper() + "=" * (-len(token) % 8))
-            if _base32(octets) != token:
-                return None
+            octets = base32.decode(token)
             payload, mac = octets[:-MAC], octets[-MAC:]
             key_id, rest = _read_text(payload)
             if key_id not in self._keys:
@@ -164,7 +161,7 @@ class DialogTokens:
             media, rest = rest[4], rest[5:]
             caller, rest = _unpacked(rest)
             callee, rest = _unpacked(rest)
-        except (BadBase32, IndexError, ValueError):
+        except (IndexError, ValueError):
             return None
         if not rest:
             return Dialog(caller, callee, media), key_id, payload, mac
@@ -195,19 +192,41 @@ def _packed(hop: Hop) -> bytes:
 
 
 def _unpacked(octets: bytes) -> tuple[Hop, bytes]:
+    end = _end_of_hop(octets)
+    if end > len(octets):
+        raise ValueError("cut short")
+    return _hop(octets[:end]), octets[end:]
+
+
+def _end_of_hop(octets: bytes) -> int:
+    """Where a hop that begins here ends."""
+    flags = octets[0]
+    size = (16 if flags & IPV6 else 4) + 2
+    end = 1 + size
+    if flags & OWNED:
+        end += size
+        end += 1 + octets[end]
+        if flags & CONNECTION:
+            end += 1 + octets[end] + 6
+    return end
+
+
+@lru_cache(maxsize=20_000)
+def _hop(octets: bytes) -> Hop:
+    """The hop of octets whose length is right; most calls are to phones that were called before."""
     flags = octets[0]
     size = 16 if flags & IPV6 else 4
-    remote, octets = _address(octets[1 : 3 + size], size), octets[3 + size :]
+    remote, octets = _address(octets[1 : 3 + size]), octets[3 + size :]
     transport = TRANSPORTS[flags & TRANSPORT]
     if not flags & OWNED:
-        return Hop(Flow(transport, "", 0, *remote)), octets
-    local, octets = _address(octets[: 2 + size], size), octets[2 + size :]
+        return Hop(Flow(transport, "", 0, *remote))
+    local, octets = _address(octets[: 2 + size]), octets[2 + size :]
     edge, octets = _read_text(octets)
     boot, connection = "", 0
     if flags & CONNECTION:
         boot, octets = _read_text(octets)
-        connection, octets = int.from_bytes(octets[:6], "big"), octets[6:]
-    return Hop(Flow(transport, *local, *remote, connection), edge, boot), octets
+        connection = int.from_bytes(octets, "big")
+    return Hop(Flow(transport, *local, *remote, connection), edge, boot)
 
 
 def _mark(key: bytes, call_id: str, text: str, size: int) -> bytes:
@@ -229,11 +248,9 @@ def _marks(octets: bytes) -> Marks:
     return Marks(b"" if place == bytes(PLACE) else place, party, bool(direct))
 
 
-def _address(octets: bytes, size: int) -> tuple[str, int]:
-    if len(octets) != size + 2:
-        raise ValueError("cut short")
+def _address(octets: bytes) -> tuple[str, int]:
     host, port = octets[:-2], int.from_bytes(octets[-2:], "big")
-    return str(IPv4Address(host) if size == 4 else IPv6Address(host)), port
+    return str(IPv4Address(host) if len(host) == 4 else IPv6Address(host)), port
 
 
 def _text(value: str) -> bytes:
@@ -244,7 +261,3 @@ def _text(value: str) -> bytes:
 def _read_text(octets: bytes) -> tuple[str, bytes]:
     end = 1 + octets[0]
     return octets[1:end].decode(), octets[end:]
-
-
-def _base32(octets: bytes) -> str:
-    return b32encode(octets).decode().rstrip("=").lower()
