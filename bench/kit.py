@@ -1,6 +1,9 @@
 #!/usr/bin/env python3
 """The benchmark kit, with callers who have credentials where a target has CHALLENGE_CALLS=true.
 
+Where a target's SQL has `settled_call`, the number of calls in its tables, these are waited for before the processor
+time is read: what is left to be done when the last call has ended is a part of what the calls cost.
+
     bench/kit.py ../shared/bench run kamailio:DB_MODE=3 bench/ramal.json bench/ramal.json:CHALLENGE_CALLS=true \
         --workloads register,call
 
@@ -9,9 +12,11 @@ The kit's own caller knows no 407, since its peer authenticates REGISTER only. E
 
 import importlib
 import sys
+import time
 from pathlib import Path
 
 CALLER = Path(__file__).resolve().parent / "uac_with_credentials.xml"
+WRITTEN_SECONDS = 60.0
 
 
 def main() -> None:
@@ -28,7 +33,20 @@ def main() -> None:
             words[words.index("-sf") + 1] = str(CALLER)
         return words
 
+    generate = bench.Load.generate
+
+    def until_it_is_written(load, scenario, count, *more, **named):  # type: ignore[no-untyped-def]
+        found = generate(load, scenario, count, *more, **named)
+        query = load.target.query("settled_call") if scenario == "uac" else None
+        if query:
+            sql, until = bench.Sql(load.v, load.target.database), time.monotonic() + WRITTEN_SECONDS
+            while int(sql.one(query)) < found["ok"] and time.monotonic() < until:
+                time.sleep(0.1)
+            sql.close()
+        return found
+
     bench.Load.command = with_credentials
+    bench.Load.generate = until_it_is_written
     del sys.argv[1]
     bench.main()
 

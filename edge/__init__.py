@@ -22,6 +22,7 @@ core/         PURE
     path          flow tokens
     record_route  tokens of dialogs
     branch        branches of our Vias
+    base32        how all of them are written
   registration/ RFC 3261 section 10
     register      challenged, asked of the log, answered
     contacts      what a REGISTER says, and the Contact rows of its 200

@@ -120,7 +120,7 @@ def split_first(text: str) -> tuple[str, str]:
 
 def uint(text: str, maximum: int) -> int | None:
     """A decimal number of any number of digits, up to `maximum` (below 10**18); None for any other text."""
-    if not _DIGITS.fullmatch(text):
+    if not (text.isascii() and text.isdigit()):
         return None
     significant = text.lstrip("0")
     # int() refuses more than 4,300 digits, and is quadratic below that.

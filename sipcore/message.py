@@ -54,6 +54,13 @@ class Message:
         self._contacts: list[Address] | None = None
         self._star = False
 
+    def like(self, other: "Message", via: str) -> None:
+        """Takes over what was read of another whose rows are the same but for Via; `via` is the first one here."""
+        first = other._first  # noqa: SLF001  # its own class
+        self._first = None if first is None else {**first, "via": via}
+        self._from, self._to, self._cseq = other._from, other._to, other._cseq  # noqa: SLF001
+        self._contacts, self._star = other._contacts, other._star  # noqa: SLF001
+
     def first(self, name: str) -> str | None:
         """The value of the first row of this lower-case long name."""
         if self._first is None:
@@ -329,12 +336,8 @@ def with_received(request: Request, host: str, port: int) -> Request:
         value = f"{value}, {rest}"
     rows[index] = Row("via", rows[index].original, value)
     new = Request(request.method, request.uri, rows, request.body)
-    # Everything but the top Via is as it was, and so is what was parsed of it.
-    first = request._first  # noqa: SLF001  # its own class
-    new._first = None if first is None else {**first, "via": value}  # noqa: SLF001
-    new._via = changed  # noqa: SLF001
-    new._from, new._to, new._cseq = request._from, request._to, request._cseq  # noqa: SLF001
-    new._contacts, new._star, new._uri = request._contacts, request._star, request._uri  # noqa: SLF001
+    new.like(request, value)
+    new._via, new._uri = changed, request._uri  # noqa: SLF001  # its own class
     return new
 
 

@@ -54,7 +54,8 @@ def loop_digest(request: Request) -> str:
     at every turn, has no part in it.
     """
     parts = [request.uri, request.call_id, request.from_.tag or "", request.to.tag or "", str(request.cseq.number)]
-    parts += [row.value for row in request.rows if row.name in ("route", "proxy-require")]
+    if request.first("route") is not None or request.first("proxy-require") is not None:
+        parts += [row.value for row in request.rows if row.name in ("route", "proxy-require")]
     return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:8]
 
 
@@ -126,15 +127,21 @@ def without_top_via(response: Response) -> Response | None:
         rows[index] = Row("via", rows[index].original, rest)
     else:
         del rows[index]
-        if not any(each.name == "via" and each.value for each in rows[index:]):
+        below = [each.value for each in rows[index:] if each.name == "via"]
+        if not any(below):
             return None
-    return Response(response.status, response.reason, rows, response.body)
+        rest = below[0]
+    upward = Response(response.status, response.reason, rows, response.body)
+    upward.like(response, rest)
+    return upward
 
 
 def fits(response: Response, request: Request) -> bool:
     """Whether the sender of a request can tell that this is a response to it (section 17.1.3)."""
     try:
-        return response.via.branch.lower() == request.via.branch.lower() and is_of(response, request.method)
+        same = response.first("via") == request.first("via")  # as a rule: nobody has to read it
+        same = same or response.via.branch.lower() == request.via.branch.lower()
+        return same and is_of(response, request.method)
     except ParseError:
         return False
 

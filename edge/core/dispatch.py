@@ -316,7 +316,7 @@ class EdgeCore:
             self.proxy.response(client, response, now)
 
     def _unmatched(self, response: Response, via: Via, caller: Hop, *, handed: bool) -> None:
-        """A response of no transaction here: nobody can guess a branch of ours, so what has one needs no other proof."""
+        """A response of no transaction here. (What has one needs no other proof: nobody can guess a branch of ours.)"""
         answers = self._answers
         ours = self._branches.verify(via.branch)
         if ours is None:

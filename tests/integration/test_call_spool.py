@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from edge.topics import call_spool
 from edge.topics.call_spool import CallSpool
 from events.calls import CallEvent, event_id
 from events.topics import CALLS, partition_of
@@ -77,6 +78,24 @@ async def test_c02_events_are_written_in_order_under_their_ids(flaky: Flaky) -> 
     await spool.stop(5.0)
     assert await written(flaky) == [(event, event_id(event)) for event in story.events]
     assert len(flaky.sizes) < len(story.events)
+
+
+async def test_events_wait_a_moment_for_others_but_not_once_there_are_enough(
+    flaky: Flaky, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(call_spool, "GATHER", 60.0)
+    monkeypatch.setattr(call_spool, "BATCH", 2 * len(talk().events))
+    spool = CallSpool(flaky)
+    spool.put(talk().events)
+    await asyncio.sleep(0.05)
+    assert flaky.sizes == []
+    spool.put(talk().events)
+    while len(spool):  # noqa: ASYNC110  # nobody is told
+        await asyncio.sleep(0.01)
+    assert flaky.sizes == [2 * len(talk().events)]
+    spool.put(talk().events)
+    await spool.stop(5.0)
+    assert len(await written(flaky)) == 3 * len(talk().events)
 
 
 async def test_while_the_log_is_away_events_wait_and_then_all_are_written(flaky: Flaky) -> None:

@@ -53,6 +53,8 @@ _CONTROL = re.compile("[\x00-\x1f\x7f]")
 
 def clean(text: str, width: int) -> str:
     """Text for a record: Unicode, without control characters, at most so long."""
+    if len(text) <= width and text.isascii() and text.isprintable():
+        return text  # as nearly all is
     if not text.isascii():
         text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return _CONTROL.sub("?", text[:width])
@@ -90,16 +92,17 @@ class _Teller:
         self._call_id, self._from_tag, self._cseq = clean(request.call_id, LINE), clean(from_tag, LINE), cseq
 
     def _tell(self, kind: Callable[..., CallEvent], at: int, **fields: object) -> None:
-        names = {"call_id": self._call_id, "from_tag": self._from_tag, "cseq": self._cseq}
-        self._to(kind(**names, at=at, edge=self._edge, **fields))
+        self._to(
+            kind(call_id=self._call_id, from_tag=self._from_tag, cseq=self._cseq, at=at, edge=self._edge, **fields)
+        )
 
 
 class Telling(_Teller):
     """Tells of one INVITE or MESSAGE outside a dialog."""
 
     __slots__ = (
-        "_answered", "_at", "_begun", "_branches", "_cancel", "_codes", "_ended", "_heard", "_peer", "_rang", "_source",
-        "_transport", "callee", "caller", "targets",
+        "_answered", "_at", "_begun", "_branches", "_cancel", "_codes", "_ended", "_heard", "_is_call", "_peer",
+        "_rang", "_source", "_transport", "callee", "caller", "targets",
     )  # fmt: skip
 
     def __init__(
@@ -108,6 +111,7 @@ class Telling(_Teller):
         """`source` is whence it came, `host:port`; `peer`: whether that is a listed peer."""
         super().__init__(tell, edge, request, request.from_.tag or "", request.cseq.number)
         self._at = at
+        self._is_call = request.method == "INVITE"
         self._source, self._transport, self._peer = source, transport, peer
         self._begun = self._rang = self._ended = False
         self._branches: dict[str, Whereto] = {}
@@ -124,17 +128,16 @@ class Telling(_Teller):
         self.targets: Sequence[str] = ()
         """The contacts of the target set, once known."""
 
-    @property
-    def _is_call(self) -> bool:
-        return self._request.method == "INVITE"
-
     def started(self, at: int, branch: str, whereto: Whereto) -> None:
         """The request was sent to one target."""
         self._begin()
         if self._is_call:
             self._branches[branch] = whereto
-            fields = whereto._replace(contact=clean(whereto.contact, URI))._asdict()
-            self._tell(BranchStarted, at, branch=branch, **fields)
+            contact, source, transport, owner, gateway, q = whereto
+            self._tell(
+                BranchStarted, at, branch=branch, contact=clean(contact, URI), source=source, transport=transport,
+                owner=owner, gateway=gateway, q=q,
+            )  # fmt: skip
 
     def heard(self, at: int, branch: str, response: Response, *, ours: bool = False) -> None:
         """A branch's response; `ours`: we made it, for nothing came, or nothing could be sent."""
@@ -144,19 +147,17 @@ class Telling(_Teller):
         if self._heard and self._heard[-1][0].status < 200:
             self._heard.pop()
         self._heard.append((response, branch))
-        fields = {
-            "branch": branch,
-            "code": status,
-            "phrase": clean(response.reason, PHRASE),
-            "to_tag": _to_tag(response),
-        }
+        phrase, to_tag = clean(response.reason, PHRASE), _to_tag(response)
         if status >= 200:
-            self._tell(BranchFinal, at, **fields, **_why(response), agent=_agent(response), ours=ours)
+            self._tell(
+                BranchFinal, at, branch=branch, code=status, phrase=phrase, to_tag=to_tag, agent=_agent(response),
+                ours=ours, **_why(response),
+            )  # fmt: skip
             return
         codes = self._codes.setdefault(branch, [])
         if status not in codes and len(codes) < CODES:
             codes.append(status)
-            self._tell(BranchProvisional, at, **fields)
+            self._tell(BranchProvisional, at, branch=branch, code=status, phrase=phrase, to_tag=to_tag)
 
     def cancelled(self, cancel: Request) -> None:
         """The caller's CANCEL came: the call is cancelled if a 487 goes up."""
@@ -300,6 +301,8 @@ class InDialog(_Teller):
 
 
 def _why(message: Message) -> dict[str, object]:
+    if message.first("reason") is None:
+        return {}
     text, cause = cause_of(message)
     return {"reason": clean(text, URI), "cause": cause}
 

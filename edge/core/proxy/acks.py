@@ -59,7 +59,7 @@ class Acks:
     def within(self, request: Request, caller: Hop, routed: Routed, dialog: Dialog, now: float) -> None:
         """To the other end of its dialog."""
         leg = leg_in(dialog, request, to_callee=routed.to_callee)
-        sent = self._as_it_goes_on(request, caller)
+        sent = _received(request, caller)
         if leg is None or not has_sdp(sent):
             self._lead(sent, caller, routed, dialog, now)
             return
@@ -72,17 +72,13 @@ class Acks:
 
     def by(self, request: Request, caller: Hop, target: Target, now: float) -> None:
         """To a target that its Route names."""
-        self._send(Ack(self._as_it_goes_on(request, caller), caller, target), now)
+        self._send(Ack(_received(request, caller), caller, target), now)
 
     def unsent(self, branch: str, now: float) -> None:
         """What was sent with this branch did not leave; it may have been an ACK."""
         ack = self._sent.pop(branch, None)
         if ack is not None:
             self._send(ack, now)
-
-    def _as_it_goes_on(self, request: Request, caller: Hop) -> Request:
-        sent = Request("ACK", request.uri, rows_that_go_on(request, "", self._realms), request.body)
-        return with_received(sent, caller.flow.remote_host, caller.flow.remote_port)
 
     def _lead(self, request: Request, caller: Hop, routed: Routed, dialog: Dialog, now: float) -> None:
         lead, otherwise = self._remote.lead(end_of(request, routed, dialog), routed)
@@ -131,9 +127,9 @@ class Acks:
     def _send_by(self, ack: Ack, hop: Hop, port: int) -> None:
         target = ack.target
         branch = self._branches.make(proxy.loop_digest(ack.request))
-        sent = proxy.proxied(
-            ack.request, target.uri, self._proxy.forwarding.via(hop.flow, branch), routes=target.routes
-        )
+        via = self._proxy.forwarding.via(hop.flow, branch)
+        rows = rows_that_go_on(ack.request, "", self._realms)
+        sent = proxy.proxied(ack.request, target.uri, via, routes=target.routes, rows=rows)
         edge, boot = ("", "") if hop.edge == self._answers.edge else (hop.edge, hop.boot)
         id_ = branch if hop.flow.reliable else ""
         self._answers.actions.sends.append(Send(hop.flow, sent.encode(), port, edge, boot, id_))
@@ -141,3 +137,7 @@ class Acks:
             self._sent[branch] = ack
             if len(self._sent) > SENT:
                 self._sent.popitem(last=False)
+
+
+def _received(request: Request, caller: Hop) -> Request:
+    return with_received(request, caller.flow.remote_host, caller.flow.remote_port)

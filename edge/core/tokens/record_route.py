@@ -21,6 +21,7 @@ import hmac
 from collections.abc import Mapping
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import NamedTuple
 
 import msgspec
 
@@ -47,6 +48,10 @@ PARTY = 5
 NOBODY = bytes(PARTY)
 MARKED = 2 * (PLACE + PARTY + 1)
 BEGINNING = 6 + 4
+REMEMBERED = 20_000
+"""Tokens and hops of which it is known what they say."""
+CALLS = 4096
+"""Calls of which proofs and marks are kept from one message to the next: ACK asks for those of INVITE, BYE for both."""
 
 
 class Hop(msgspec.Struct, frozen=True, gc=False):
@@ -85,6 +90,20 @@ class Dialog(msgspec.Struct, frozen=True):
     """The CSeq number of that INVITE."""
 
 
+class _Opened(NamedTuple):
+    """What a token of ours says, of whatever call."""
+
+    dialog: Dialog
+    minute: int
+    """When it was made."""
+    key_id: str
+    payload: bytes
+    mac: bytes
+
+    def __hash__(self) -> int:
+        return hash(self.mac)
+
+
 class DialogTokens:
     """Makes and verifies the tokens of all dialogs."""
 
@@ -92,7 +111,8 @@ class DialogTokens:
         """The first key signs, all verify; as with flow tokens, ids are short texts."""
         self._keys = dict(keys)
         self._signing = next(iter(self._keys))
-        self._opened = lru_cache(maxsize=20_000)(self._open)
+        self._opened = lru_cache(maxsize=REMEMBERED)(self._open)
+        self._fitting = lru_cache(maxsize=CALLS)(self._fits)
 
     def make(self, dialog: Dialog, call_id: str, caller_tag: str, at: int) -> str:
         """The token of a dialog that the caller with this tag begins; `at` in milliseconds since 1970."""
@@ -109,16 +129,19 @@ class DialogTokens:
         changed, foreign, or another call's.
         """
         opened = self._look(token)
-        if opened is None:
+        if opened is None or at // MINUTE - opened.minute > LIFETIME:
             return None
-        dialog, key_id, payload, mac = opened
-        minutes = at // MINUTE - int.from_bytes(payload[1 + payload[0] : 5 + payload[0]], "big")
-        if minutes > LIFETIME:
+        try:
+            return opened.dialog, self._fitting(opened, call_id, tags)
+        except ValueError:
             return None
+
+    def _fits(self, opened: "_Opened", call_id: str, tags: tuple[str, str]) -> bool:
+        """Whether From's tag is that of the caller, else To's is; raises where neither is, so that no proof is kept."""
         for index, tag in enumerate(tags):
-            if tag and hmac.compare_digest(mac, self._mac(key_id, payload, call_id, tag)):
-                return dialog, index == 0
-        return None
+            if tag and hmac.compare_digest(opened.mac, self._mac(opened.key_id, opened.payload, call_id, tag)):
+                return index == 0
+        raise ValueError("another call's")
 
     def marks(self, call_id: str, place: Place | None, aor: str, *, direct: bool) -> Marks:
         """The marks of an end with this remote target; `aor` is "" for who is no user of ours."""
@@ -143,7 +166,7 @@ class DialogTokens:
         """Whether a text has the form of such a token, genuine or not."""
         return self._look(token) is not None
 
-    def _look(self, token: str) -> "tuple[Dialog, str, bytes, bytes] | None":
+    def _look(self, token: str) -> "_Opened | None":
         # Checked before it is remembered: any user part of any request comes here.
         return self._opened(token.lower()) if token.isascii() and len(token) <= LONGEST else None
 
@@ -151,30 +174,30 @@ class DialogTokens:
         covered = b"\0".join((PURPOSE, payload, f"{call_id}\0{caller_tag}".encode("utf-8", "surrogateescape")))
         return hmac.digest(self._keys[key_id], covered, "sha256")[:MAC]
 
-    def _open(self, token: str) -> tuple[Dialog, str, bytes, bytes] | None:
+    def _open(self, token: str) -> "_Opened | None":
         try:
             octets = base32.decode(token)
             payload, mac = octets[:-MAC], octets[-MAC:]
             key_id, rest = _read_text(payload)
             if key_id not in self._keys:
                 return None
-            media, rest = rest[4], rest[5:]
+            minute, media, rest = int.from_bytes(rest[:4], "big"), rest[4], rest[5:]
             caller, rest = _unpacked(rest)
             callee, rest = _unpacked(rest)
         except (IndexError, ValueError):
             return None
         if not rest:
-            return Dialog(caller, callee, media), key_id, payload, mac
+            return _Opened(Dialog(caller, callee, media), minute, key_id, payload, mac)
         if len(rest) not in (MARKED, MARKED + BEGINNING):
             return None
         marks, beginning = rest[:MARKED], rest[MARKED:]
         half = MARKED // 2
         begun, cseq = int.from_bytes(beginning[:6], "big"), int.from_bytes(beginning[6:], "big")
         dialog = Dialog(caller, callee, media, _marks(marks[:half]), _marks(marks[half:]), begun, cseq)
-        return dialog, key_id, payload, mac
+        return _Opened(dialog, minute, key_id, payload, mac)
 
 
-@lru_cache(maxsize=20_000)
+@lru_cache(maxsize=REMEMBERED)
 def _packed(hop: Hop) -> bytes:
     flow = hop.flow
     remote = ip_address(flow.remote_host).packed
@@ -211,7 +234,7 @@ def _end_of_hop(octets: bytes) -> int:
     return end
 
 
-@lru_cache(maxsize=20_000)
+@lru_cache(maxsize=REMEMBERED)
 def _hop(octets: bytes) -> Hop:
     """The hop of octets whose length is right; most calls are to phones that were called before."""
     flags = octets[0]
@@ -229,6 +252,7 @@ def _hop(octets: bytes) -> Hop:
     return Hop(Flow(transport, *local, *remote, connection), edge, boot)
 
 
+@lru_cache(maxsize=CALLS)
 def _mark(key: bytes, call_id: str, text: str, size: int) -> bytes:
     """Never zeros, which mean that there is none."""
     covered = MARKS + f"{call_id}\0{text}".encode("utf-8", "surrogateescape")
