@@ -70,6 +70,8 @@ class EdgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The host in Path: the name of all edges together; the default domain by default."""
     own_addresses: bool = False
     """A phone may use an address of this host (or localhost) as its domain: it then means the default domain."""
+    gather_seconds: float = 0.03
+    """How long a registration may wait for others to go to the log with, once one has just gone; 0: not at all."""
     reply_seconds: float = 2.0
     """How long a phone waits for the log's answer before it hears 503."""
     retry_after: tuple[int, int] = (5, 15)

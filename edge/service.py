@@ -74,7 +74,7 @@ class EdgeService:
         tokens = FlowTokens(keys, self.edge, self.boot, service_name)
         settings = core_settings(config, common, self._own_hosts(), host_addresses())
         self.core = EdgeCore(settings, keys, self.edge, self.boot, tokens, self._clock, os.urandom)
-        self._publisher = Publisher(log, self._clock, self.core.awaits, self._unpublished)
+        self._publisher = Publisher(log, self._clock, self.core.awaits, self._unpublished, config.gather_seconds)
         self._call_spool = CallSpool(log)
         self.transports = Transports(
             self.core,

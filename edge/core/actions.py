@@ -120,6 +120,8 @@ class Publish(NamedTuple):
     id: str
     key: str
     value: bytes
+    patient: bool = False
+    """Whether it may wait a moment for others to go with: nobody waits for a registration, many for a call."""
 
     def __repr__(self) -> str:
         return f"Publish({self.id!r})"  # the value has the digest's response in it

@@ -233,7 +233,7 @@ class EdgeCore:
             answers.drop("flow-lost")
             id_ = f"{LOST}{answers.command_id()}"
             lost = FlowLost(id_, ReplyTo(self._edge, self._boot, deadline), user, aor, self._tokens.names(flow).path)
-            answers.actions.publishes.append(Publish(id_, user, encode(lost)))
+            answers.actions.publishes.append(Publish(id_, user, encode(lost), patient=True))
 
     def edges(self, live: Iterable[tuple[str, str]], now: float) -> None:
         """Which other edges live, each with its life."""

@@ -1,7 +1,10 @@
 """Commands on their way to `auth.commands`: what one wake-up brings goes out in one append.
 
 While appends are under way, further commands gather and go together when one has ended: so batches grow
-with the load, and at low load nobody waits (docs/kafka.md, section 1: wake-ups cost, not records).
+with the load (docs/kafka.md, section 1: wake-ups cost, not records). Registrations gather at low load, too: one goes
+at once when none has gone for `gather_seconds`, the next ones when that time is over or many wait. A batch stays whole
+through authsvc, registrar and locator, so what is gathered here is saved four times. A call goes at once and takes
+along who waits.
 """
 
 import asyncio
@@ -24,6 +27,8 @@ SLOW_SECONDS = 0.1
 """An append under way for longer waits for a partition that nobody leads just now: it holds up no other any more."""
 BATCH = 500
 """Commands in one append."""
+ENOUGH = 40
+"""Registrations that wait for no more."""
 GATHERED = 20_000
 """From so many waiting on, those that nobody awaits any more are cleared away at once."""
 KIND = "ramal.Authenticate"
@@ -37,13 +42,23 @@ class Publisher:
     """
 
     def __init__(
-        self, log: Log, clock: LogClock, awaits: Callable[[str], bool], failed: Callable[[list[str]], None]
+        self,
+        log: Log,
+        clock: LogClock,
+        awaits: Callable[[str], bool],
+        failed: Callable[[list[str]], None],
+        gather_seconds: float = 0.0,
     ) -> None:
         """`awaits(id)`: whether the answer is still of use; `failed(ids)` is told what was not appended."""
         self._log = log
         self._clock = clock
         self._awaits, self._failed = awaits, failed
+        self._gather_seconds = gather_seconds
         self._waiting: list[Publish] = []
+        self._urgent = False
+        """Whether something among them does not wait."""
+        self._gone_at = float("-inf")
+        """When the last append was begun."""
         self._tasks: dict[asyncio.Task[None], float] = {}
         """Appends under way, and when each was begun."""
         self._look_again: asyncio.TimerHandle | None = None
@@ -63,6 +78,7 @@ class Publisher:
     def publish(self, commands: list[Publish]) -> None:
         """Sends these commands, now or with the next ones."""
         self._waiting.extend(commands)
+        self._urgent = self._urgent or not all(command.patient for command in commands)
         if len(self._waiting) > GATHERED:
             self._waiting = [command for command in self._waiting if self._awaits(command.id)]
         self._go_on()
@@ -79,23 +95,28 @@ class Publisher:
     def _go_on(self) -> None:
         if not self._waiting:
             return
-        if len(self._tasks) >= APPENDS and not self._all_but_few_are_slow():
-            return
-        batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
-        loop = asyncio.get_running_loop()
-        task = loop.create_task(self._append(batch), name="append")
-        self._tasks[task] = loop.time()
-        task.add_done_callback(self._ended)
-
-    def _all_but_few_are_slow(self) -> bool:
-        """Whether fewer than APPENDS are under way that are not slow; if not, it is looked at again."""
         loop = asyncio.get_running_loop()
         now = loop.time()
-        if sum(now - begun < SLOW_SECONDS for begun in self._tasks.values()) < APPENDS:
-            return True
-        if self._look_again is None:
-            self._look_again = loop.call_later(SLOW_SECONDS, self._looked_again)
-        return False
+        if not self._urgent and len(self._waiting) < ENOUGH and now < self._gone_at + self._gather_seconds:
+            self._look_at(self._gone_at + self._gather_seconds)
+            return
+        if sum(now - begun < SLOW_SECONDS for begun in self._tasks.values()) >= APPENDS:
+            self._look_at(now + SLOW_SECONDS)
+            return
+        batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
+        self._urgent = self._urgent and bool(self._waiting)
+        self._gone_at = now
+        task = loop.create_task(self._append(batch), name="append")
+        self._tasks[task] = now
+        task.add_done_callback(self._ended)
+
+    def _look_at(self, when: float) -> None:
+        """Goes on at that time of the loop, if nothing does before."""
+        if self._look_again is not None:
+            if self._look_again.when() <= when:
+                return
+            self._look_again.cancel()
+        self._look_again = asyncio.get_running_loop().call_at(when, self._looked_again)
 
     def _looked_again(self) -> None:
         self._look_again = None

@@ -8,7 +8,7 @@ import pytest
 
 from edge.core.actions import Publish
 from edge.core.clock import LogClock
-from edge.topics.commands import APPENDS, Publisher
+from edge.topics.commands import APPENDS, ENOUGH, Publisher
 from events.topics import partition_of
 from runtime.errors import LogUnavailable
 from runtime.log.port import Append, Log, Position
@@ -84,4 +84,61 @@ async def test_what_comes_while_appends_are_under_way_goes_together(
         publisher.publish([command(KEY, number)])
     await until(lambda: len(log.values) == 100)
     assert log.most == APPENDS
+    await publisher.stop()
+
+
+class CountingLog(StuckLog):
+    """Keeps how many records each append had."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+
+    async def append(self, records: Sequence[Append]) -> list[Position]:
+        self.sizes.append(len(records))
+        return await super().append(records)
+
+
+async def gathering(seconds: float) -> tuple[Publisher, CountingLog]:
+    log, failed = CountingLog(), list[str]()
+    publisher = Publisher(cast(Log, log), LogClock(0.0, 0.0), lambda _: True, failed.extend, seconds)
+    await publisher.start()
+    return publisher, log
+
+
+def registration(number: int) -> Publish:
+    return command(KEY, number)._replace(patient=True)
+
+
+async def test_a_registration_goes_at_once_and_those_right_behind_it_go_together() -> None:
+    publisher, log = await gathering(0.05)
+    for number in range(ENOUGH - 1):
+        publisher.publish([registration(number)])
+        await asyncio.sleep(0)
+    await until(lambda: len(log.values) == ENOUGH - 1)
+    assert log.sizes == [1, ENOUGH - 2]
+    await publisher.stop()
+
+
+async def test_registrations_wait_no_longer_once_enough_are_together() -> None:
+    publisher, log = await gathering(3600)
+    for number in range(1 + ENOUGH):
+        publisher.publish([registration(number)])
+        await asyncio.sleep(0)
+    await until(lambda: len(log.values) == 1 + ENOUGH)
+    assert log.sizes == [1, ENOUGH]
+    await publisher.stop()
+
+
+async def test_a_call_goes_at_once_and_takes_along_who_waits() -> None:
+    publisher, log = await gathering(3600)
+    for number in range(3):
+        publisher.publish([registration(number)])
+        await asyncio.sleep(0)
+    publisher.publish([command(KEY, 3)])
+    await until(lambda: len(log.values) == 4)
+    assert log.sizes == [1, 3]
+    publisher.publish([registration(4)])  # the call's hurry is not its own
+    await asyncio.sleep(0.01)
+    assert log.sizes == [1, 3]
     await publisher.stop()

@@ -113,7 +113,7 @@ class Registering:
         port = response.reply_port(request, flow)
         user = f"{given.username}@{given.realm}"
         self.transactions.open(Transaction(key, flow, port, head, size, realm, id_, now, aor=to, user=user, path=path))
-        answers.actions.publishes.append(Publish(id_, user, value))
+        answers.actions.publishes.append(Publish(id_, user, value, patient=True))
 
     def _way(self, address: Address, request: Request, flow: Flow) -> tuple[str, ...] | None:
         """The Path of a Contact, where it is not the flow's; ParseError (403) where nothing may be sent (S10)."""
