@@ -46,7 +46,8 @@ def unquote(text: str) -> str:
         return inner
     # A run of backslashes is pairs from its start on; what is left behind them escapes the next character. No octets
     # give U+D800, so it can stand for a pair meanwhile.
-    return inner.replace("\\\\", "\ud800").replace("\\", "").replace("\ud800", "\\")
+    pair = chr(0xD800)
+    return inner.replace("\\\\", pair).replace("\\", "").replace(pair, "\\")
 
 
 def too_many(what: str, header: str = "") -> ParseError:

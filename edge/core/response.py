@@ -135,7 +135,7 @@ def printable(text: str) -> str:
     """The text with every control character replaced by a space."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or "\udc80" <= c <= "\udcff" else " " for c in text)
+    return "".join(c if c.isprintable() or 0xDC80 <= ord(c) <= 0xDCFF else " " for c in text)
 
 
 def http_date(seconds: int) -> str:

@@ -24,7 +24,7 @@ class Us:
         self._hosts = frozenset(map(spelled, hosts))
         self._own: tuple[Endpoint, ...] = ()
         self._others: dict[str, tuple[Endpoint, ...]] = {}
-        self._known = self._hosts | self._domains.keys()
+        self._known = self._hosts.union(self._domains)
         self._ports: frozenset[int] = frozenset()
 
     def hears_at(self, endpoints: Iterable[Endpoint]) -> None:
@@ -43,7 +43,7 @@ class Us:
 
     def _gather(self) -> None:
         endpoints = [*self._own, *(each for edge in self._others.values() for each in edge)]
-        self._known = self._hosts | self._domains.keys() | {spelled(host) for host, _ in endpoints}
+        self._known = self._hosts.union(self._domains, (spelled(host) for host, _ in endpoints))
         self._ports = frozenset(port for _, port in endpoints if port)
 
     def domain(self, host: str) -> str | None:
