@@ -1,6 +1,7 @@
 """Real Kafka, MariaDB, MySQL 9 and OpenLDAP, once a test run; each test has its own topics and database in them."""
 
 import itertools
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -24,6 +25,17 @@ from tests.kit import mysql9 as mysql9_kit
 # How long an example takes on a busy machine says nothing of the code.
 settings.register_profile("ramal", deadline=None)
 settings.load_profile("ramal")
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """A command that a test runs in this process sets up logging; the next test hears warnings all the same."""
+    root = logging.getLogger()
+    level, handlers = root.level, root.handlers[:]
+    yield
+    root.setLevel(level)
+    root.handlers[:] = handlers
+
 
 S = TypeVar("S", bound=Server)
 _numbers = itertools.count(1)

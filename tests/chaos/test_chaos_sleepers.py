@@ -17,6 +17,7 @@ from runtime.log.kafka.log import KafkaLog
 from tests.chaos.door import GROUP, TRANSACTIONS, Door, broker_behind
 from tests.chaos.rig import until
 from tests.chaos.services import Services
+from tests.kit.stopping import stop
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(150)]
 
@@ -56,7 +57,7 @@ async def test_e18_a_snapshot_of_a_sleeper_loses_nothing_that_was_acknowledged(
     if failed:
         log = tmp_path / "sleeper.log"
         await until("a snapshot fails", lambda: '"put off"' in log.read_text(), 20)
-    os.kill(sleeper.pid, signal.SIGSTOP)
+    stop(sleeper.pid)
     assert await services.snapshots() == ({}, -1)
 
     services.start("owner")

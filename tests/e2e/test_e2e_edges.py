@@ -11,6 +11,7 @@ import pytest
 from tests.e2e.caller import SDP, Call, Caller
 from tests.e2e.conftest import CALLERS, System, is_ready
 from tests.e2e.wire import Address, Silent, UdpLink
+from tests.kit.stopping import standing_still
 
 pytestmark = pytest.mark.e2e
 
@@ -44,14 +45,8 @@ class Edges:
     @contextlib.contextmanager
     def stopped(self, *names: str) -> Iterator[None]:
         """SIGSTOP to processes, and SIGCONT."""
-        pids = [self.pid(name) for name in names]
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        try:
+        with standing_still(*(self.pid(name) for name in names)):
             yield
-        finally:
-            for pid in pids:
-                os.kill(pid, signal.SIGCONT)
 
     def neighbours(self, edge: int) -> int:
         """How many others this edge knows to live."""

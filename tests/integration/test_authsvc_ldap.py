@@ -21,6 +21,7 @@ from ramal.backends import LdapServer, start_ldap
 from ramal.processes import free_port
 from runtime.config import Domain, Secret
 from runtime.errors import ConfigError
+from tests.kit.stopping import stop
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # ldap3 2.9.1 with pyasn1 0.6
@@ -198,7 +199,7 @@ async def test_y32_a_number_is_found_however_the_directory_writes_it(
 
 async def test_y32_a_search_for_numbers_that_fails_says_nothing_of_users(own: LdapServer) -> None:
     async with users_of(own, timeout=1.0) as source:
-        os.kill(own.pid, signal.SIGSTOP)
+        stop(own.pid)
         with pytest.raises(LdapUnavailable):
             await source.find_numbers([("2805", REALM)])
         os.kill(own.pid, signal.SIGCONT)
@@ -223,7 +224,7 @@ async def test_a18_a_wrong_base_or_password_is_an_absence_and_makes_nobody_unkno
 async def test_a18_a_directory_that_hangs_frees_its_threads_and_comes_back_alone(own: LdapServer) -> None:
     async with users_of(own, timeout=0.5) as source:
         await source.find([("u00001", REALM)])
-        os.kill(own.pid, signal.SIGSTOP)
+        stop(own.pid)
         with pytest.raises(LdapUnavailable):
             await source.find([("u00002", REALM)])
         # Known to be away now: nobody waits for it.
@@ -255,7 +256,7 @@ async def test_a18_remembered_users_go_on_at_once_while_the_directory_hangs(own:
         users.found = lambda _: ended.set()
         users.ask_user(("u00001", REALM))
         await ended.wait()
-        os.kill(own.pid, signal.SIGSTOP)
+        stop(own.pid)
         ended.clear()
         users.ask_user(("u00002", REALM))
         users.tick()

@@ -40,6 +40,7 @@ from runtime.log.kafka.log import KafkaLog
 from runtime.log.port import Append, Log
 from runtime.store import EmbeddedStore
 from sipcore import digest, nonce
+from tests.kit.stopping import stop
 
 pytestmark = pytest.mark.integration
 
@@ -279,7 +280,7 @@ async def test_y32_callees_are_found_in_the_tables_and_in_ldap(
         reply = await running.find(name)
         assert isinstance(reply, Found)
         assert reply.aor == (user and f"{user}@{REALM}")
-    os.kill(own.pid, signal.SIGSTOP)
+    stop(own.pid)
     for name in ("alice", "desk", "u00001"):
         assert isinstance(await running.find(name), Found)
     refused = await running.find("carol")
@@ -312,7 +313,7 @@ async def test_a18_while_ldap_hangs_known_users_go_on_others_get_503_and_it_come
     await subscriber.add_user(database, "alice", REALM, "secret")
     running = await start(own)
     assert await running.status(await running.ask("u00001", "secret-u00001")) == 200
-    os.kill(own.pid, signal.SIGSTOP)
+    stop(own.pid)
     waiting = await running.ask("u00002", "secret-u00002")
     known = [await running.ask("u00001", "secret-u00001", salt=b"2222"), await running.ask("alice", "secret")]
     assert [await running.status(id_) for id_ in known] == [200, 200]
@@ -328,7 +329,7 @@ async def test_a18_while_ldap_hangs_known_users_go_on_others_get_503_and_it_come
 
 
 async def test_a18_in_thesis_mode_a_directory_that_is_away_is_500(start: Start, own: LdapServer) -> None:
-    os.kill(own.pid, signal.SIGSTOP)
+    stop(own.pid)
     running = await start(own, RAMAL_DOMAINS=json.dumps({REALM: {"thesis_mode": True}}))
     assert await running.status(await running.ask("u00002", "secret-u00002")) == 500
     os.kill(own.pid, signal.SIGCONT)

@@ -1,10 +1,6 @@
 """MySQL stops, dies, fills up and comes back: every wait ends, nothing is answered falsely, nothing is doubled."""
 
 import asyncio
-import contextlib
-import os
-import signal
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -27,6 +23,7 @@ from runtime.log.embedded.log import EmbeddedLog
 from runtime.store import EmbeddedStore
 from runtime.worker import Lost
 from tests.kit.locator import Scribe, claim, mysql_settings
+from tests.kit.stopping import standing_still
 
 pytestmark = pytest.mark.integration
 PATIENCE = 10.0
@@ -39,19 +36,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MySQLServer]:
     running = start_mysql(tmp_path_factory.mktemp("stopped"))
     yield running
     running.stop()
-
-
-@contextlib.contextmanager
-def standing_still(server: MySQLServer) -> Iterator[None]:
-    """The server stopped: every thread of it, which takes a moment after the signal."""
-    os.kill(server.pid, signal.SIGSTOP)
-    try:
-        threads = list(Path(f"/proc/{server.pid}/task").iterdir())
-        while any(thread.joinpath("stat").read_text().rpartition(")")[2].split()[0] != "T" for thread in threads):
-            time.sleep(0.001)
-        yield
-    finally:
-        os.kill(server.pid, signal.SIGCONT)
 
 
 @pytest.fixture
@@ -69,7 +53,7 @@ async def test_e02_while_the_server_stands_still_every_call_ends_and_afterwards_
     server: MySQLServer, database: MySQLDatabase
 ) -> None:
     await database.transact([begin_at(database, LIVE.projection, 0, Position(0, -1))])
-    with standing_still(server):
+    with standing_still(server.pid):
         async with asyncio.timeout(PATIENCE):
             calls = [database.query("SELECT 1") for _ in range(8)]
             calls += [database.transact([], Advance("location", 0, 0, 1, 0))]  # type: ignore[list-item]
@@ -192,7 +176,7 @@ async def test_e02_e13_a_locator_answers_nobody_while_mysql_stands_still_and_eve
     try:
         await register(5)
         await until(5)
-        with standing_still(server):
+        with standing_still(server.pid):
             await register(5)
             async with asyncio.timeout(PATIENCE):
                 while not service.not_ready():  # noqa: ASYNC110  # readiness is asked for, not told
@@ -221,7 +205,7 @@ async def test_e02_a_transaction_that_timed_out_is_not_answered_by_this_attempt(
     await handler.restore(0)
     await log.append([scribe.append(scribe.register("a@x", "sip:a", reply=ReplyTo("edge-1", "boot", 2**53)))])
     records = [r async for batch in log.read(REGISTRATIONS, 0, 0, 2) for r in batch]
-    with standing_still(server), pytest.raises(Lost):
+    with standing_still(server.pid), pytest.raises(Lost):
         await handler.handle({0: records})
     assert (await log.bounds(EDGE_REPLIES, 0)).end == 0
     await log.stop()
