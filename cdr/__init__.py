@@ -8,6 +8,13 @@ tables      the changes as SQL
 projection  several partitions' batches as one transaction
 handler     batches in, rows and positions written, then the records of calls that have ended
 closing     ends calls of which nothing is heard any more, through the log
+statistics/ PURE; figures by minute and hour
+  delay     a histogram that can be added up
+  calls     the calls of one partition
+  online    its registrations
+  logins    its failed log-ins
+  share     the three of one partition number, and where it is
+  board     all partitions added up, with their rates
 rebuild     the tables made anew from the log, while it serves
 audit       do the tables have what the edges told?
 config      settings

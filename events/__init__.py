@@ -9,6 +9,7 @@ replies        `edge.replies`: what an edge is told
 calls          `calls`: what happened to a call, as the edges saw it
 cdrs           `cdrs`: one record a call, once it has ended
 audit          `audit`: who failed to be whom
+stats          `stats`: figures by minute and hour
 leases         `edge.leases`: which edges are alive
 truths         is a record of `registrations` a truth, and under which claim?
 wire           octets and CloudEvents headers of them all

@@ -9,6 +9,7 @@ from events.commands import AuthCommand, RegistrarCommand
 from events.leases import EdgeLease
 from events.registrations import AorState, RegistrationEvent, Watermark
 from events.replies import Reply
+from events.stats import Statistics
 from events.topics import (
     AUDIT,
     AUTH_COMMANDS,
@@ -19,6 +20,7 @@ from events.topics import (
     EDGE_REPLIES,
     REGISTRAR_COMMANDS,
     REGISTRATIONS,
+    STATS,
 )
 
 
@@ -33,13 +35,14 @@ class Channel(NamedTuple):
 CHANNELS: dict[str, Channel] = {
     AUTH_COMMANDS: Channel(("edge",), ("authsvc",), get_args(AuthCommand)),
     REGISTRAR_COMMANDS: Channel(("authsvc", "registrar", "ramal"), ("registrar",), get_args(RegistrarCommand)),
-    REGISTRATIONS: Channel(("registrar",), ("locator", "analysts"), get_args(RegistrationEvent)),
+    REGISTRATIONS: Channel(("registrar",), ("locator", "analytics", "analysts"), get_args(RegistrationEvent)),
     BINDINGS: Channel(("registrar",), ("registrar",), (AorState, Watermark)),
     EDGE_REPLIES: Channel(("authsvc", "registrar", "locator"), ("edge",), get_args(Reply)),
     EDGE_LEASES: Channel(("edge",), ("edge",), (EdgeLease,)),
-    CALLS: Channel(("edge", "cdr"), ("cdr", "analysts"), get_args(CallEvent)),
+    CALLS: Channel(("edge", "cdr"), ("cdr", "analytics", "analysts"), get_args(CallEvent)),
     CDRS: Channel(("cdr",), ("analysts",), (CallRecord,)),
-    AUDIT: Channel(("authsvc", "ramal"), ("analysts",), (AuthenticationFailed, ContactsRemoved)),
+    AUDIT: Channel(("authsvc", "ramal"), ("analytics", "analysts"), (AuthenticationFailed, ContactsRemoved)),
+    STATS: Channel(("analytics",), ("analytics", "console", "analysts"), get_args(Statistics)),
 }
 """All but `dead`, whose values are whatever they were."""
 

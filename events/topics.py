@@ -17,6 +17,7 @@ EDGE_LEASES = "edge.leases"
 CALLS = "calls"
 CDRS = "cdrs"
 AUDIT = "audit"
+STATS = "stats"
 DEAD = "dead"
 
 
@@ -44,6 +45,7 @@ TOPICS: tuple[Topic, ...] = (
     Topic(CALLS, "Call-ID", 7 * DAY),
     Topic(CDRS, "Call-ID", 30 * DAY),
     Topic(AUDIT, "user", 30 * DAY),
+    Topic(STATS, "domain", 30 * DAY),
     Topic(DEAD, "as received", 30 * DAY, partitions=1),
 )
 
