@@ -114,12 +114,16 @@ class Board:
                 del keys[key]
 
     def calls(self, seconds: int, since: int, until: int, *, by_gateway: bool = False) -> list[CallFigures]:
-        """The calls of the windows that begin in [since, until), by domain, and by gateway if so asked."""
-        found: dict[tuple[int, str, str | None], list[CallStatistics]] = {}
+        """The calls of the windows that begin in [since, until) and have any, by domain, by gateway if so asked."""
+        found: dict[tuple[int, str, str], list[CallStatistics]] = {}
         for each in self._of(CallStatistics, seconds, since, until):
-            key = (each.start, each.domain, each.gateway if by_gateway else None)
+            key = (each.start, each.domain, each.gateway if by_gateway else "")
             found.setdefault(key, []).append(each)
-        return [added(key[0], seconds, key[1], key[2], shares) for key, shares in sorted(found.items())]
+        figures = (
+            added(key[0], seconds, key[1], key[2] if by_gateway else None, shares)
+            for key, shares in sorted(found.items())
+        )
+        return [each for each in figures if any(getattr(each, name) for name in _SUMS)]
 
     def registrations(self, seconds: int, since: int, until: int) -> list[RegistrationFigures]:
         """What was registered at the end of these windows, by domain."""

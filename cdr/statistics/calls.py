@@ -221,8 +221,11 @@ class Calls:
 
     def _seal(self, minute: int) -> None:
         """Closes the minute behind the last closed one."""
-        for key in {*self.cells.get(minute, ()), *self._alive}:
-            self._cell(minute, key).concurrent = self.concurrent(minute, key)
+        keys = {key for each, cells in self.cells.items() if each >= minute for key in cells}
+        for key in keys.union(self._alive):
+            concurrent = self.concurrent(minute, key)
+            if concurrent or key in self.cells.get(minute, ()):
+                self._cell(minute, key).concurrent = concurrent
         if minute in self.cells:
             self._sealed.add(minute)
         self.closed = minute

@@ -15,9 +15,13 @@ AGENTS = 50
 """User agents that are told by name."""
 OTHER = "other"
 UNKNOWN = "unknown"
+NAME = 40
+"""Characters of a product's name."""
+WIDTH = 80
+"""Characters that are looked at."""
 TRANSPORTS = frozenset({"udp", "tcp", "tls", "ws", "wss"})
 _PRODUCT = re.compile(r"[^/(\t]+")
-_VERSION = re.compile(r"[\s_-]*[vV]?\d[\w.+-]*$")
+_VERSION = re.compile(r"[\s_-]+[vV]?\d+\.\d.*")
 
 
 class Phone(NamedTuple):
@@ -38,9 +42,8 @@ class Online(NamedTuple):
 def product(agent: str) -> str:
     """The product that a User-Agent names, without its version: `Linphone` of `Linphone/4.5 (belle-sip/4.5)`,
     `Yealink SIP-T46S` of `Yealink SIP-T46S 66.86.0.15`."""
-    found = _PRODUCT.match(agent.strip())
-    name = _VERSION.sub("", found.group().strip()).strip() if found else ""
-    return (name or (found.group().strip() if found else ""))[:40] or UNKNOWN
+    found = _PRODUCT.match(agent.strip()[:WIDTH])
+    return _VERSION.sub("", found.group()).strip()[:NAME] if found else UNKNOWN
 
 
 class Registrations:
