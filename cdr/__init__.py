@@ -15,6 +15,8 @@ statistics/ PURE; figures by minute and hour
   logins    its failed log-ins
   share     the three of one partition number, and where it is
   board     all partitions added up, with their rates
+figures     figures go out on `stats` and come back on a page; how `ramal up` reckons them
+analytics   the Faust application: how Kafka has them reckoned
 rebuild     the tables made anew from the log, while it serves
 audit       do the tables have what the edges told?
 config      settings

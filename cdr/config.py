@@ -2,6 +2,8 @@
 
 import msgspec
 
+from runtime.config import Seconds, WholeSeconds
+
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Section `cdr`."""
@@ -17,3 +19,20 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Seconds between two looks for such calls."""
     remembered: int = 20_000
     """Calls of which the events are kept in memory (about 3 kB each); of others the tables are asked."""
+
+
+class Analytics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Section `analytics`: figures by minute and hour."""
+
+    enabled: bool = True
+    """Whether `ramal up` and `ramal stack` reckon them."""
+    grace: WholeSeconds = 600
+    """Seconds after the end of a minute until it is closed; what comes later counts as late and nothing else."""
+    publish_every: Seconds = 5.0
+    """Seconds between two looks for figures that have changed."""
+    store_every: Seconds = 30.0
+    """Seconds between two writes of what has changed into the tables of Faust; what is behind is read again."""
+    horizon: WholeSeconds = 7200
+    """Seconds back in the log at which figures begin where nothing is stored: longer than registrations last."""
+    directory: str = ""
+    """Of Faust's tables (RocksDB); without it a temporary one, filled from the log at each start."""

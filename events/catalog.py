@@ -44,7 +44,7 @@ CHANNELS: dict[str, Channel] = {
     AUDIT: Channel(("authsvc", "ramal"), ("analytics", "analysts"), (AuthenticationFailed, ContactsRemoved)),
     STATS: Channel(("analytics",), ("analytics", "console", "analysts"), get_args(Statistics)),
 }
-"""All but `dead`, whose values are whatever they were."""
+"""All but `dead`, whose values are whatever they were, and Faust's changelog."""
 
 
 def name_of(kind: type[Any]) -> str:

@@ -18,6 +18,8 @@ CALLS = "calls"
 CDRS = "cdrs"
 AUDIT = "audit"
 STATS = "stats"
+ANALYTICS_CHANGELOG = "analytics-figures-changelog"
+"""Faust's own: the contents of its table; nobody else reads it."""
 DEAD = "dead"
 
 
@@ -46,6 +48,7 @@ TOPICS: tuple[Topic, ...] = (
     Topic(CDRS, "Call-ID", 30 * DAY),
     Topic(AUDIT, "user", 30 * DAY),
     Topic(STATS, "domain", 30 * DAY),
+    Topic(ANALYTICS_CHANGELOG, "partition and name", 0, compacted=True),
     Topic(DEAD, "as received", 30 * DAY, partitions=1),
 )
 

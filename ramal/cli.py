@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import sys
 from datetime import datetime
 from importlib.metadata import version
@@ -117,6 +118,8 @@ def _serve(names: list[str]) -> None:
     logs.configure(system.common.log_level)
     sections(sources)
     services, resources = system.services([name for name in SERVICES if name in names])
+    if names == ["analytics"]:
+        os.nice(10)  # figures wait for phones
     _run(serve(services, resources, system.common))
 
 
@@ -150,6 +153,12 @@ def cdr_command() -> None:
     _serve(["cdr"])
 
 
+@app.command("analytics", epilog=_example("RAMAL_ANALYTICS_DIRECTORY=/var/lib/ramal/analytics ramal analytics"))
+def analytics_command() -> None:
+    """analytics: figures of calls, registrations and log-ins by minute and hour, by Faust."""
+    _serve(["analytics"])
+
+
 @app.command("console", epilog=_example("RAMAL_CONSOLE_WEBSOCKET=wss://sip.example.test/sip ramal console"))
 def console_command() -> None:
     """The console: a telephone in the browser."""
@@ -163,6 +172,7 @@ def stack_command(
     registrars: Annotated[int, typer.Option(min=1, max=20, envvar="REGISTRARS")] = 1,
     locators: Annotated[int, typer.Option(min=1, max=20, envvar="LOCATORS")] = 1,
     cdrs: Annotated[int, typer.Option(min=1, max=20, envvar="CDRS")] = 1,
+    analytics: Annotated[int, typer.Option(min=0, max=20, envvar="ANALYTICS", help="0: no statistics.")] = 1,
     user_count: Annotated[
         int, typer.Option("--users", min=1, max=100_000, envvar="USERS", help="In OpenLDAP: u00000, …")
     ] = 1000,
@@ -180,6 +190,7 @@ def stack_command(
     from ramal.stack import Options, run_stack
 
     counts = {"edge": edges, "authsvc": authsvcs, "registrar": registrars, "locator": locators, "cdr": cdrs}
+    counts["analytics"] = analytics
     logs.configure("CRITICAL")
     run_stack(Options(run_dir, counts, user_count, sip_port, domain, warm_up), Sources.read(), console)
 

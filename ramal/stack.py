@@ -9,6 +9,7 @@ import signal
 import sys
 import urllib.parse
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
+from cdr.config import Analytics
 from ramal import backends, operations
 from ramal.backends import Server
 from ramal.certificate import self_signed
@@ -108,10 +110,11 @@ class Stack:
                 self._start_service(service, f"{service}-{number}")
         self._warm_up()
         for name, addresses in self._edges.items():
-            self._start_service("edge", name, addresses)
+            self._start_service("edge", name, _listening(addresses))
         self._configure({"RAMAL_CONSOLE_WEBSOCKET": f"ws://{self._edges['edge-1']['ws']}/sip"})
         self._start_service("console", "console")
         self.supervisor.wait_ready()
+        self._start_analytics()
         self._write()
         self._write_environment()
         self._tell()
@@ -187,20 +190,32 @@ class Stack:
         path.write_text(text)
         return str(path)
 
-    def _start_service(self, service: str, name: str, addresses: Mapping[str, str] | None = None) -> None:
+    def _start_service(self, service: str, name: str, settings: Mapping[str, str] | None = None) -> None:
         http = f"127.0.0.1:{free_port()}"
         environ = {**self._sources.environ, "RAMAL_NAME": name, "RAMAL_HTTP_PORT": http.rpartition(":")[2]}
-        environ |= {f"RAMAL_EDGE_{transport.upper()}": address for transport, address in (addresses or {}).items()}
+        environ |= settings or {}
         command = [sys.executable, "-m", "ramal", service]
         log = self._directory / "logs" / f"{name}.log"
         self.supervisor.add(
             Part(name, lambda: spawn(name, command, log, environ), spawn(name, command, log, environ), http)
         )
 
+    def _start_analytics(self) -> None:
+        """Last, and not waited for: nothing needs them."""
+        count = self._options.counts["analytics"]
+        if not count or not self._sources.section(Analytics, "analytics").enabled:
+            return
+        if find_spec("faust") is None:
+            self._say("No statistics: Faust is not installed (pip install 'ramal[analytics]').")
+            return
+        for number in range(1, count + 1):
+            name = f"analytics-{number}"
+            self._start_service("analytics", name, {"RAMAL_ANALYTICS_DIRECTORY": str(self._directory / name)})
+
     def _warm_up(self) -> None:
         self._say("Starting the services, and warming the JVM up …")
         host, port = "127.0.0.1", free_port()
-        self._start_service("edge", _WARM, {"udp": f"{host}:{port}", "tcp": f"{host}:{port}"})
+        self._start_service("edge", _WARM, _listening({"udp": f"{host}:{port}", "tcp": f"{host}:{port}"}))
         self.supervisor.wait_ready()
         system = distributed(self._sources)
 
@@ -284,3 +299,8 @@ class Stack:
         self._say(f"A phone in the browser: http://{described['processes']['console']['http']}/")
         self._say(f"Ask it: . {os.path.relpath(self._directory / 'env')}; ramal show")
         self._say(f"All is ready; {os.path.relpath(self._path)} describes it. Ctrl-C ends it.")
+
+
+def _listening(addresses: Mapping[str, str]) -> dict[str, str]:
+    """An edge's settings: where it listens, by transport."""
+    return {f"RAMAL_EDGE_{transport.upper()}": address for transport, address in addresses.items()}

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
-import importlib
+import importlib.util
 import logging
 import shlex
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -22,11 +22,11 @@ from runtime.store import EmbeddedStore
 
 log = logging.getLogger("ramal")
 
-SERVICES = ("edge", "authsvc", "registrar", "locator", "cdr", "console")
+SERVICES = ("edge", "authsvc", "registrar", "locator", "cdr", "analytics", "console")
 """In the order in which they stop: an edge first, then those that answer it."""
 OPEN_SECONDS = 10.0
 NEED_TABLES = frozenset({"edge", "authsvc", "locator", "cdr"})
-NEED_LOG = frozenset({"edge", "authsvc", "registrar", "locator", "cdr"})
+NEED_LOG = frozenset({"edge", "authsvc", "registrar", "locator", "cdr", "analytics"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,9 +54,19 @@ class System:
             if name in NEED_LOG:
                 resources.append(log)
             # Imported here: an edge's process has no use for an LDAP client.
-            build: Callable[[Sources, Log, Database], Service] = importlib.import_module(f"{name}.service").build
+            build: Callable[[Sources, Log, Database], Service] = importlib.import_module(self._module(name)).build
             services.append(build(self.sources, log, self.database))
         return services, resources
+
+    def _module(self, name: str) -> str:
+        """Where a service is built. Raises ConfigError where a package that it needs is not installed."""
+        if name != "analytics":
+            return f"{name}.service"
+        if self.store is not None:
+            return "cdr.figures"
+        if importlib.util.find_spec("faust") is None:
+            raise ConfigError("analytics needs Faust, which is not installed: pip install 'ramal[analytics]'")
+        return "cdr.analytics"
 
     @contextlib.asynccontextmanager
     async def tables(self) -> AsyncIterator[Database]:
@@ -178,6 +188,7 @@ def sections(sources: Sources) -> dict[str, msgspec.Struct]:
 def section_kinds() -> dict[str, type[msgspec.Struct]]:
     """The type of every section of the configuration, by name."""
     from authsvc.config import AuthSettings, LdapSettings
+    from cdr.config import Analytics
     from cdr.config import Settings as CdrSettings
     from console.config import ConsoleConfig
     from edge.config import EdgeConfig
@@ -194,5 +205,6 @@ def section_kinds() -> dict[str, type[msgspec.Struct]]:
         "registrar": Policy,
         "locator": LocatorSettings,
         "cdr": CdrSettings,
+        "analytics": Analytics,
         "console": ConsoleConfig,
     }

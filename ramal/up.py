@@ -11,6 +11,7 @@ from rich.console import Console
 
 from authsvc.config import LdapSettings
 from authsvc.users.file import add_user, list_users
+from cdr.config import Analytics
 from edge.config import EdgeConfig, endpoint
 from edge.core.flow import host_port
 from locator.history import history
@@ -121,7 +122,8 @@ async def up(directory: Path, sources: Sources, console: Console) -> None:
     if not sources.section(Common).keys:
         sources = Sources(sources.environ, {**sources.file, "keys": generated_keys(directory / KEYS)}, sources.path)
     system = embedded(directory, sources)
-    services, resources = system.services(SERVICES)
+    reckons = system.sources.section(Analytics, "analytics").enabled
+    services, resources = system.services([name for name in SERVICES if reckons or name != "analytics"])
     _first_users(directory, system)
     remember_settings(directory, {name: masked(section) for name, section in sections(sources).items()})
     async with system.tables() as tables:

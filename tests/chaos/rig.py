@@ -116,7 +116,7 @@ class Stack:
                     *("--edges", str(edges), "--users", str(users)),
                 ],
                 cwd=directory,
-                env={**os.environ, **environ},
+                env={**os.environ, "ANALYTICS": "0", **environ},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,

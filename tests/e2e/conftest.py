@@ -197,10 +197,10 @@ def start_up(data: Path, *options: str, encrypted: bool = False, **environ: str)
 
 
 def start_stack(directory: Path, **environ: str) -> tuple[Running, System]:
-    """`ramal stack` on a free SIP port, its files below this directory; ready."""
+    """`ramal stack` on a free SIP port, its files below this directory; ready. Without statistics, unless asked."""
     run_dir = directory / "run"
     words = ["stack", "--run-dir", str(run_dir), "--sip-port", str(free_port()), "--domain", DOMAIN]
-    running = Running(words, directory / "stack.log", environ)
+    running = Running(words, directory / "stack.log", {"ANALYTICS": "0"} | environ)
     described = run_dir / "stack.json"
     running.wait_for(described.exists, 120)
     running.wait_for(lambda: "All is ready" in running.output())

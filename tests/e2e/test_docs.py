@@ -48,6 +48,7 @@ ELSEWHERE = {
     "ramal registrar": "tests/e2e/test_e2e_stack.py",
     "ramal locator": "tests/e2e/test_e2e_stack.py",
     "ramal cdr": "tests/e2e/test_e2e_stack.py",
+    "ramal analytics": "tests/integration/test_analytics.py",
     "ramal run": "tests/e2e/test_docs.py",
 }
 """What runs for long, and the file that runs it."""
@@ -58,6 +59,7 @@ VARIABLES = {
     "REGISTRARS",
     "LOCATORS",
     "CDRS",
+    "ANALYTICS",
     "USERS",
     "SIP_PORT",
     "BENCH",

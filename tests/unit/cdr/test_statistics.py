@@ -19,11 +19,12 @@ from cdr.statistics.online import OTHER, most, product
 from cdr.statistics.share import Share
 from events.audit import AuthenticationFailed
 from events.calls import CallEvent, event_id
-from events.registrations import AorState, Binding, BindingsRecorded, Claimed
+from events.registrations import Claimed
 from events.stats import CallStatistics, LoginStatistics, RegistrationStatistics, Statistics
 from events.topics import AUDIT, CALLS, REGISTRATIONS
 from events.wire import CLAIM, cloud_event, encode
 from tests.kit.call_stories import START, Story, missed, talk
+from tests.kit.statistics import registered
 
 GRACE = 10 * MINUTE
 KEPT = {60: 10 * 3_600_000, 3600: 100 * 3_600_000}
@@ -305,25 +306,6 @@ def test_a_bucket_of_another_version_counts_for_nothing() -> None:
 
 
 # --- registrations ---------------------------------------------------------------------------------------------------
-
-
-def registered(aor: str, *phones: tuple[str, str]) -> bytes:
-    bindings = tuple(
-        Binding(
-            id=number,
-            contact=f"sip:{number}@192.0.2.1",
-            call_id="c",
-            cseq=1,
-            expires=0,
-            granted=300,
-            created=0,
-            updated=0,
-            socket=f"{transport}:192.0.2.2:5060" if transport else "",
-            user_agent=agent,
-        )
-        for number, (transport, agent) in enumerate(phones)
-    )
-    return encode(BindingsRecorded("id", aor, aor, (), AorState(0, bindings)))
 
 
 def truth(feed: Feed, timestamp: int, value: bytes, claim: int = 0) -> None:
