@@ -13,6 +13,12 @@ from runtime.http import Route
 from runtime.log.port import Log
 from runtime.worker import Worker
 
+GATHER = 0.25
+"""Seconds from one look at the log to the next: nobody waits for the tables, and one transaction for many calls costs a
+fraction of many for few. A call that begins and ends within one is written once."""
+TOGETHER = 2000
+"""Events of one transaction at most."""
+
 
 class Cdr:
     """`runtime.service.Service` of the calls' projection."""
@@ -22,7 +28,7 @@ class Cdr:
 
     def __init__(self, log: Log, database: Database, settings: Settings) -> None:
         handler = CdrHandler(log, database, settings)
-        self._worker = Worker(log, handler)
+        self._worker = Worker(log, handler, gather=GATHER, most=TOGETHER)
         self._closing = Closing(log, database, handler, settings)
         self._tasks: list[asyncio.Task[None]] = []
 

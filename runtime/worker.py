@@ -39,11 +39,24 @@ _STOPPED = Gauge("ramal_partitions_stopped", "Partitions that wait for a person 
 
 
 class Worker:
-    """One member of a handler's consumer group. `jitter` gives numbers from 0 to 1."""
+    """One member of a handler's consumer group."""
 
-    def __init__(self, log: Log, handler: Handler, *, jitter: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self,
+        log: Log,
+        handler: Handler,
+        *,
+        gather: float = 0.0,
+        most: int = MAX_RECORDS,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        """`gather`: the least seconds from one batch to the next, where nobody waits for what the handler does.
+
+        `most`: records of one batch; one that is full is followed at once. `jitter` gives numbers from 0 to 1.
+        """
         self._log = log
         self._handler = handler
+        self._gather, self._most = gather, most
         self._jitter = jitter
         self._places: dict[int, Place] = {}
         self._in_hand: frozenset[int] = frozenset()
@@ -132,12 +145,15 @@ class Worker:
         while not self._stopping:
             try:
                 subscription = self._subscription or self._subscribe()
-                batch = await subscription.poll(POLL_SECONDS, MAX_RECORDS)
+                batch = await subscription.poll(POLL_SECONDS, self._most)
+                came = asyncio.get_running_loop().time()
                 if batch:
                     await self._deliver(batch)
                 await self._commit_when_due()
                 failures = 0
                 self._log_is_back()
+                if self._gather and batch and sum(map(len, batch.values())) < self._most:
+                    await asyncio.sleep(came + self._gather - asyncio.get_running_loop().time())
             except Unavailable as error:
                 self._log_is_away(error)
                 failures += 1

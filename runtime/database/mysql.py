@@ -99,6 +99,14 @@ def literal(value: object) -> str:
     raise DatabaseRefused(f"a {type(value).__name__} is no value for a column")
 
 
+def _list(values: Sequence[Any]) -> str:
+    """Literals with commas between them. Most of what a projection costs is here: no call more than there must be."""
+    try:
+        return ",".join([_LITERALS[type(value)](value) for value in values])
+    except KeyError:
+        return ",".join(map(literal, values))
+
+
 def _text(value: str) -> str:
     # Most values have nothing to escape; a few replacements are several times cheaper than a translation.
     if _special(value):
@@ -188,7 +196,7 @@ class MySQLDatabase:
         """
         # A row that is there is assigned its own key when nothing else is to be overwritten.
         rest = [f"{c} = VALUES({c})" for c in columns if c not in key] or [f"{key[0]} = {key[0]}"]
-        body = ",".join(["(" + ",".join(map(literal, row)) + ")" for row in rows])
+        body = ",".join([f"({_list(row)})" for row in rows])
         head = f"INSERT INTO {table} ({', '.join(columns)}) VALUES "  # noqa: S608  # names are ours
         return Statement(f"{head}{body} ON DUPLICATE KEY UPDATE {', '.join(rest)}")
 

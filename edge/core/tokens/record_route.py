@@ -21,7 +21,6 @@ import hmac
 from collections.abc import Mapping
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import NamedTuple
 
 import msgspec
 
@@ -90,18 +89,17 @@ class Dialog(msgspec.Struct, frozen=True):
     """The CSeq number of that INVITE."""
 
 
-class _Opened(NamedTuple):
+class _Opened:
     """What a token of ours says, of whatever call."""
 
-    dialog: Dialog
-    minute: int
-    """When it was made."""
-    key_id: str
-    payload: bytes
-    mac: bytes
+    __slots__ = ("dialog", "key_id", "mac", "minute", "payload")
 
-    def __hash__(self) -> int:
-        return hash(self.mac)
+    def __init__(self, dialog: Dialog, minute: int, key_id: str, payload: bytes, mac: bytes) -> None:
+        self.dialog = dialog
+        self.minute = minute
+        """When it was made."""
+        self.key_id = key_id
+        self.payload, self.mac = payload, mac
 
 
 class DialogTokens:

@@ -143,6 +143,26 @@ async def test_commits_are_rare_and_the_last_one_comes_at_stop() -> None:
     assert log.stopped
 
 
+async def test_who_gathers_is_given_the_next_batch_after_a_while_and_at_once_behind_a_full_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        await REAL_SLEEP(0)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    full = {0: [*batch(8)[0], *batch(9)[0]]}
+    log = ScriptedLog(batch(7), full, batch(10))
+    worker = Worker(cast(Log, log), Counting(), gather=60.0, most=2)
+    running = asyncio.create_task(worker.run())
+    await asyncio.wait_for(log.done.wait(), 20)
+    assert [seconds for seconds in slept if seconds > 50] == pytest.approx([60.0, 60.0], abs=5)
+    await worker.stop(1.0)
+    await running
+
+
 async def test_a_commit_that_failed_is_made_up_for() -> None:
     log = ScriptedLog(batch(7))
     log.commit_faults.append(LogUnavailable("away"))
