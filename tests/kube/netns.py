@@ -5,8 +5,7 @@ import ctypes
 import os
 import socket
 from collections.abc import Iterator
-
-from tests.e2e.wire import Address, Link, Message, TcpLink, UdpLink, parse
+from pathlib import Path
 
 PHONES = "kube-phone"
 PHONE = "10.77.0.100"
@@ -17,7 +16,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 @contextlib.contextmanager
 def inside(name: str) -> Iterator[None]:
     """This thread is in a namespace of `ip netns`; needs root."""
-    with open("/proc/thread-self/ns/net") as before, open(f"/run/netns/{name}") as there:
+    with Path("/proc/thread-self/ns/net").open() as before, Path("/run/netns", name).open() as there:
         _enter(there.fileno())
         try:
             yield

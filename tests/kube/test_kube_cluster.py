@@ -1,0 +1,385 @@
+"""What must hold on a real Kubernetes; the numbers are those of docs/kubernetes.md. `make kube` runs it."""
+
+import contextlib
+import ipaddress
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.caller import SDP, Call, Caller
+from tests.e2e.wire import Silent
+from tests.kube.kube import SERVICE, USERS, WORKERS, Balancer, Kube, is_ready, until
+from tests.kube.phones import Report, Seen, caller, refreshing
+
+pytestmark = [pytest.mark.kube, pytest.mark.timeout(600)]
+
+Figure = Callable[[int, str], None]
+POD_NETWORKS = [ipaddress.ip_network(text) for text in ("10.244.0.0/16", "10.96.0.0/16")]
+ADDRESS = re.compile(r"\d+\.\d+\.\d+\.\d+")
+REFRESHING = USERS[40:64]
+"""24 phones, each of its own user."""
+
+
+@pytest.fixture
+def phones() -> Iterator[Callable[..., Caller]]:
+    """Makes registered phones, and closes them."""
+    with contextlib.ExitStack() as stack:
+
+        def make(user: str, transport: str = "udp", seen: Seen | None = None) -> Caller:
+            phone = stack.enter_context(caller(user, SERVICE, transport, seen))
+            phone.register()
+            return phone
+
+        yield make
+
+
+def internal(values: set[str]) -> set[str]:
+    """Those that name an address of a pod or of a Service's network."""
+    return {
+        value
+        for value in values
+        for text in ADDRESS.findall(value)
+        if any(ipaddress.ip_address(text) in network for network in POD_NETWORKS)
+    }
+
+
+def rings(alice: Caller, bob: Caller) -> tuple[Call, Call]:
+    """A call that rings: both sides."""
+    call = alice.invite(bob.aor)
+    incoming = bob.incoming()
+    incoming.respond(180)
+    call.hears(180)
+    return call, incoming
+
+
+def answered(call: Call, incoming: Call, seconds: float = 20.0) -> None:
+    """The callee answers, again and again until it has the ACK, as its transaction user does (RFC 3261 13.3.1.4)."""
+    end = time.monotonic() + seconds
+    while True:
+        incoming.respond(200, body=SDP)
+        try:
+            call.hears(200, 1.0)
+            call.ack()
+            incoming.gets("ACK", 1.0)
+        except Silent:
+            assert time.monotonic() < end, f"{incoming.phone.user}'s answer does not arrive"
+        else:
+            return
+
+
+def hangs_up(sender: Call, receiver: Call) -> None:
+    """BYE and its 200; again until it is answered."""
+    for _ in range(6):
+        sender.request("BYE")
+        try:
+            receiver.gets("BYE", 2.0)
+        except Silent:
+            continue
+        receiver.respond(200)
+        sender.hears(200)
+        return
+    pytest.fail(f"{sender.phone.user}'s BYE does not arrive")
+
+
+def whole(report: Report) -> None:
+    """Every refresh was answered 200, and nothing came from elsewhere than the Service's address."""
+    assert report.failed == [], str(report)
+    assert report.sources == {SERVICE}
+
+
+# --- 2, 3, 7, 20 ------------------------------------------------------------------------------------------------------
+
+
+def test_03_pod_security_restricted_has_no_warning_for_any_pod(kube: Kube, overlay: Path) -> None:
+    said = kube.script("kubectl", "apply", "-k", str(overlay), "--dry-run=client", "-o", "name")
+    assert "statefulset.apps/edge" in said
+    kube.script("kubectl", "apply", "-f", str(overlay.parents[1] / "base" / "namespace.yaml"))
+    done = kube.script("kubectl", "apply", "-k", str(overlay), "--dry-run=server", "--validate=strict", check=False)
+    assert "statefulset.apps/edge created (server dry run)" in done
+    assert "Warning" not in done
+
+
+def test_07_all_pods_are_ready_within_60_s_though_the_backends_come_last(kube: Kube, applied: float) -> None:
+    assert applied < 60
+    restarts = {
+        pod["metadata"]["name"]: pod["status"]["containerStatuses"][0]["restartCount"]
+        for name in ("edge", *WORKERS)
+        for pod in kube.pods(name)
+    }
+    assert set(restarts.values()) == {0}, restarts  # nobody ended because something was not there yet
+
+
+def test_20_a_service_called_ramal_mysql_does_no_harm(site: Kube) -> None:
+    assert site.get("service", "ramal-mysql")["metadata"]["name"] == "ramal-mysql"
+    environ = site.kubectl("exec", "edge-0", "--", "python3", "-c", "import os; print(sorted(os.environ))")
+    assert "RAMAL_MYSQL_PORT" not in environ
+    assert "RAMAL_MYSQL_HOST" in environ
+
+
+# --- 8, 9, 10: what phones see ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_08_10_a_phone_sees_no_address_but_the_services(
+    site: Kube, phones: Callable[..., Caller], figure: Figure, transport: str
+) -> None:
+    seen = Seen()
+    began = time.monotonic()
+    alice = phones("u00", transport, seen)
+    took = time.monotonic() - began
+    bob = phones("u01", transport, seen)
+    began = time.monotonic()
+    call, incoming = rings(alice, bob)
+    rang = time.monotonic() - began
+    answered(call, incoming)
+    hangs_up(call, incoming)
+    values = seen.rows("via", "record-route", "path", "route", "contact", "www-authenticate", "proxy-authenticate")
+    assert values
+    assert internal(values) == set()
+    assert seen.sources == {SERVICE}
+    ours = {value for value in seen.rows("via") if f" {SERVICE[0]}" in value}
+    assert ours  # the edges are known by the Service's address
+    figure(
+        8,
+        f"{transport}: challenge and REGISTER {took * 1000:.0f} ms, INVITE to 180 (challenge in between) "
+        f"{rang * 1000:.0f} ms; {len(seen.messages)} messages, none with an address of a pod",
+    )
+
+
+@pytest.mark.parametrize("by", ["caller", "callee"])
+def test_09_a_phone_at_one_edge_calls_one_at_another_and_either_hangs_up(
+    site: Kube, balancer: Balancer, phones: Callable[..., Caller], by: str
+) -> None:
+    nodes = [site.node_of(f"edge-{number}").removeprefix("n") for number in (0, 1)]
+    assert nodes[0] != nodes[1]
+    seen = Seen()
+    with balancer.only(nodes[0]):
+        alice = phones("u02", "udp", seen)
+    with balancer.only(nodes[1]):
+        bob = phones("u03", "tcp", seen)
+    with balancer.only(nodes[0]):
+        call, incoming = rings(alice, bob)
+        answered(call, incoming)
+        if by == "caller":
+            hangs_up(call, incoming)
+        else:
+            hangs_up(incoming, call)
+    assert seen.sources == {SERVICE}
+    assert internal(seen.rows("via", "record-route", "contact")) == set()
+
+
+# --- 11, 12, 16: pods that end in order -------------------------------------------------------------------------------
+
+
+def test_11_a_rolling_restart_of_the_edges_loses_no_refresh(site: Kube, figure: Figure) -> None:
+    with refreshing(REFRESHING, SERVICE) as report:
+        time.sleep(3)
+        took = site.rolled_out("statefulset", "edge")
+        time.sleep(3)
+    figure(11, f"rolling restart of both edges in {took:.0f} s: {report}")
+    whole(report)
+
+
+def test_12_16_a_rolling_restart_under_ringing_calls_fails_none_and_answers_leave_from_the_services_address(
+    site: Kube, phones: Callable[..., Caller], figure: Figure
+) -> None:
+    seen = Seen()
+    calls = [rings(phones(USERS[2 * n], "udp", seen), phones(USERS[2 * n + 1], "udp", seen)) for n in range(20)]
+    rolling = threading.Thread(target=site.rolled_out, args=("statefulset", "edge"))
+    began = time.monotonic()
+    rolling.start()
+    late = 0
+    for number, (call, incoming) in enumerate(calls):
+        time.sleep(max(0.0, began + 3.0 + number - time.monotonic()))
+        late += number > 4  # both preStop and the drain of the first edge have begun
+        answered(call, incoming)
+    took = time.monotonic() - began
+    assert seen.sources == {SERVICE}
+    rolling.join()
+    for call, incoming in calls:
+        hangs_up(incoming, call)
+    figure(12, f"20 ringing calls, answered 3 to {took:.0f} s after the restart was asked for: 20 of 20, 20 of 20 BYEs")
+    figure(16, f"{len(seen.messages)} packets meanwhile, all from {SERVICE[0]}:{SERVICE[1]}")
+
+
+# --- 13: kill -9 ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["edge", *WORKERS])
+def test_13_kill_9_of_a_pod_loses_nothing(site: Kube, figure: Figure, name: str) -> None:
+    pod = site.pods(name)[0]["metadata"]["name"]
+    with refreshing(REFRESHING, SERVICE) as report:
+        time.sleep(3)
+        site.kill(pod)
+        time.sleep(15)
+    figure(13, f"kill -9 of {name}: {report}")
+    whole(report)
+    site.wait_ready(name, 2)
+
+
+# --- 14: more and fewer -----------------------------------------------------------------------------------------------
+
+
+def test_14_edges_1_3_1_under_load(site: Kube, figure: Figure) -> None:
+    site.kubectl("scale", "statefulset/edge", "--replicas=1")
+    site.wait_ready("edge", 1)
+    try:
+        with refreshing(REFRESHING, SERVICE) as report:
+            site.kubectl("scale", "statefulset/edge", "--replicas=3")
+            up = site.wait_ready("edge", 3)
+            time.sleep(3)
+            site.kubectl("scale", "statefulset/edge", "--replicas=1")
+            down = site.wait_ready("edge", 1)
+            time.sleep(3)
+    finally:
+        site.kubectl("scale", "statefulset/edge", "--replicas=2")
+    figure(14, f"edges 1-3-1 in {up:.0f} and {down:.0f} s: {report}")
+    whole(report)
+
+
+def test_14_registrars_2_4_2_under_load(site: Kube, figure: Figure) -> None:
+    with refreshing(REFRESHING, SERVICE) as report:
+        site.kubectl("scale", "deployment/registrar", "--replicas=4")
+        up = site.wait_ready("registrar", 4)
+        time.sleep(3)
+        site.kubectl("scale", "deployment/registrar", "--replicas=2")
+        down = site.wait_ready("registrar", 2)
+        time.sleep(3)
+    figure(14, f"registrars 2-4-2 in {up:.0f} and {down:.0f} s: {report}")
+    whole(report)
+
+
+# --- 17, 18: what stands below ----------------------------------------------------------------------------------------
+
+
+def test_17_kube_proxy_restarted_leaves_phones_registered(
+    site: Kube, phones: Callable[..., Caller], figure: Figure
+) -> None:
+    alice, bob = phones("u04"), phones("u05")
+    with refreshing(REFRESHING, SERVICE) as report:
+        time.sleep(2)
+        for node in ("1", "2"):
+            site.script("proxy", node)
+            time.sleep(4)
+    figure(17, f"kube-proxy of both nodes restarted: {report}")
+    whole(report)
+    alice.register()
+    call, incoming = rings(alice, bob)
+    answered(call, incoming)
+    hangs_up(call, incoming)
+
+
+def test_18_while_mysql_is_away_phones_hear_503_through_the_service_and_edges_stay_ready(
+    site: Kube, figure: Figure
+) -> None:
+    process = str(site.process("mysql-0"))
+    with refreshing(REFRESHING, SERVICE, gap=3.0) as report:
+        time.sleep(4)
+        site.signal(process, "STOP")
+        away = time.time()
+        try:
+            time.sleep(15)
+            assert [is_ready(pod) for pod in site.pods("edge")] == [True, True]
+            status = json.loads(site.http("edge-0", "/status")[1])
+            assert status["ready"]
+            assert any("the database is away" in reason for reason in status["reasons"])
+            time.sleep(15)
+        finally:
+            site.signal(process, "CONT")
+        back = time.time()
+        until(lambda: time.time() - report.last_bad > 10, "refreshes are answered 200 again", 60)
+    figure(
+        18, f"MySQL away for {back - away:.0f} s: {report}; 503 until {report.last_bad - back:+.1f} s after it was back"
+    )
+    assert report.statuses["503"] > 24
+    assert set(report.statuses) <= {"200", "503"}  # nobody heard nothing
+    assert all(5 <= int(seconds) <= 15 for seconds in report.retry_after)
+    assert report.sources == {SERVICE}
+
+
+# --- 19, 21: what operators rely on -----------------------------------------------------------------------------------
+
+
+def evict(kube: Kube, pod: str) -> str:
+    """Asks for an eviction as `kubectl drain` does; what the API server says."""
+    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": "ramal"}}
+    path = f"/api/v1/namespaces/ramal/pods/{pod}/eviction"
+    return kube.script("kubectl", "create", "--raw", path, "-f", "-", given=json.dumps(body), check=False)
+
+
+def test_19_the_disruption_budget_blocks_the_eviction_that_would_take_the_last_edge(site: Kube) -> None:
+    assert "Success" in evict(site, "edge-0")
+    assert "disruption budget" in evict(site, "edge-1")
+    assert "deletionTimestamp" not in site.get("pod", "edge-1")["metadata"]
+    site.wait_ready("edge", 2)
+
+
+def test_21_the_lag_of_each_group_is_what_kafkas_tools_say_and_0_at_rest(site: Kube, figure: Figure) -> None:
+    tool = "java -cp '/opt/kafka/libs/*' org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
+    asked = f"{tool} --bootstrap-server localhost:9092 --describe --all-groups"
+    groups = ("ramal.authsvc", "ramal.registrar", "ramal.locator")
+
+    def lags() -> dict[str, int]:
+        found = dict.fromkeys(groups, 0)
+        for line in site.kubectl("exec", "kafka-0", "--", "sh", "-c", asked).splitlines():
+            words = line.split()
+            if len(words) > 5 and words[0] in found and words[3].isdecimal():
+                found[words[0]] += int(words[5])
+        return found
+
+    def seen_by_scaler() -> dict[str, int]:
+        """As KEDA's Kafka scaler reads it: end offsets less committed ones."""
+        code = (
+            "import asyncio, json, sys\n"
+            "from aiokafka import AIOKafkaConsumer\n"
+            "from aiokafka.admin import AIOKafkaAdminClient\n"
+            "async def main():\n"
+            "    admin = AIOKafkaAdminClient(bootstrap_servers='kafka:9092'); await admin.start()\n"
+            "    consumer = AIOKafkaConsumer(bootstrap_servers='kafka:9092'); await consumer.start()\n"
+            "    found = {}\n"
+            "    for group in sys.argv[1:]:\n"
+            "        committed = await admin.list_consumer_group_offsets(group)\n"
+            "        ends = await consumer.end_offsets(list(committed))\n"
+            "        found[group] = sum(ends[p] - committed[p].offset for p in committed)\n"
+            "    await consumer.stop(); await admin.close(); print(json.dumps(found))\n"
+            "asyncio.run(main())\n"
+        )
+        pod = site.pods("authsvc")[0]["metadata"]["name"]
+        said: dict[str, int] = json.loads(site.kubectl("exec", pod, "--", "python3", "-c", code, *groups))
+        return said
+
+    until(lambda: set(lags().values()) == {0}, "no group lags at rest", 60)
+    assert seen_by_scaler() == lags()
+    figure(21, f"lag at rest by Kafka's tool and as KEDA reads it: {lags()}")
+
+
+# --- 15: a machine is lost --------------------------------------------------------------------------------------------
+
+
+def test_15_when_a_node_goes_its_phones_reach_another_edge(site: Kube, balancer: Balancer, figure: Figure) -> None:
+    assert balancer.nodes == ["1", "2"]
+    with refreshing(REFRESHING, SERVICE) as report:
+        time.sleep(3)
+        site.script("link", "2", "down")
+        gone = time.time()
+        try:
+            until(lambda: balancer.nodes == ["1"], "the balancer leaves the node out")
+            routed = time.time() - gone
+            time.sleep(30)
+        finally:
+            site.script("link", "2", "up")
+    last = max(0.0, report.last_bad - gone)
+    figure(
+        15,
+        f"a node's cable pulled: the balancer left it out after {routed:.1f} s; {report}; "
+        f"the last refused refresh was sent {last:.1f} s after",
+    )
+    assert "0" not in report.statuses  # everybody was answered in the end
+    assert report.sources == {SERVICE}
+    assert last < 15  # the session time-out of what ran there, and a restore
+    until(lambda: balancer.nodes == ["1", "2"], "the node is back", 120)
