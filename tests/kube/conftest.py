@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,16 +11,30 @@ import pytest
 from tests.kube.kube import IMAGES, PROJECT, SERVICE, WORKERS, Balancer, Kube, manifests, until
 
 CACHE = Path(os.environ.get("KUBE_CACHE", Path.home() / ".cache" / "ramal-kube"))
+KUSTOMIZE = "v5.7.1"
 FIGURES = PROJECT / ".run" / "kube" / "figures.txt"
 
 
 @pytest.fixture(scope="session")
-def kubectl() -> str:
-    """The program; tests without a cluster use it to render."""
-    for found in (CACHE / "bin" / "kubectl", shutil.which("kubectl")):
-        if found and Path(found).exists():
-            return str(found)
-    pytest.skip(f"no kubectl: neither in {CACHE}/bin (make kube-programs, with Go 1.26) nor on the path")
+def kustomize() -> list[str]:
+    """The command that renders a directory: of the cluster's programs, of the path, or built once where Go is there."""
+    kubectl = CACHE / "bin" / "kubectl"
+    if kubectl.exists():
+        return [str(kubectl), "kustomize"]
+    if found := shutil.which("kubectl"):
+        return [found, "kustomize"]
+    program = CACHE / "bin" / "kustomize"
+    if not program.exists():
+        if not shutil.which("go"):
+            pytest.skip("nothing renders the manifests here: no kubectl, and no Go to build kustomize with")
+        environ = {**os.environ, "GOBIN": str(program.parent), "CGO_ENABLED": "0", "GOFLAGS": "-mod=mod"}
+        done = subprocess.run(
+            ["go", "install", f"sigs.k8s.io/kustomize/kustomize/v5@{KUSTOMIZE}"],
+            env=environ, capture_output=True, text=True, timeout=280, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            pytest.skip(f"nothing renders the manifests here: kustomize cannot be built: {done.stderr.strip()[-300:]}")
+    return [str(program), "build"]
 
 
 @pytest.fixture(scope="session")
