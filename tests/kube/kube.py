@@ -46,6 +46,13 @@ class Kube:
         )
         return done.stdout if done.returncode == 0 else done.stderr
 
+    def warnings(self, *words: str) -> str:
+        """What kubectl says beside its answer."""
+        done = subprocess.run(
+            [HERE / "cluster", "kubectl", *words], capture_output=True, text=True, timeout=120, check=True
+        )
+        return done.stderr
+
     def kubectl(self, *words: str, check: bool = True, given: str = "") -> str:
         """What kubectl says, in our namespace."""
         return self.script("kubectl", "-n", NAMESPACE, *words, check=check, given=given)
