@@ -10,6 +10,7 @@ uvloop, ends its watch for good: the loop therefore watches an epoll of ours tha
 
 import asyncio
 import contextlib
+import errno
 import logging
 import select
 import socket
@@ -30,6 +31,9 @@ DRAIN = 512
 dropped, by its source and not together with everybody else in the kernel's buffer."""
 RECEIVE_BUFFER = 4 * 1024 * 1024
 """Asked for; the kernel may give less (net.core.rmem_max)."""
+NOT_OURS = frozenset({errno.EINVAL, errno.EADDRNOTAVAIL, errno.ENETUNREACH})
+"""Said of a source that is no address of this host. A flow of an earlier life may have one, since a pod that comes back
+has another address: the one that the route has is the best that is left."""
 UNSENT = 1000
 """Datagrams held while the kernel takes no more."""
 
@@ -126,7 +130,7 @@ class UdpSocket:
     def send(self, data: bytes, host: str, port: int, local_host: str, id_: str = "") -> None:
         """Sends a datagram; a failure is a named drop, and told if there is an id.
 
-        It leaves from `local_host`, an address of ours; where that is "", from the one that the route has.
+        It leaves from `local_host`; where that is "", or no address of ours any more, from the one that the route has.
         """
         if self._unsent:
             self._keep(data, host, port, local_host, id_)
@@ -155,9 +159,18 @@ class UdpSocket:
                 self._sent.append((host, port, id_, data))
 
     def _send(self, data: bytes, host: str, port: int, local_host: str) -> None:
-        if not self.wildcard or not local_host:
-            self._socket.sendto(data, (host, port))
-        elif self.ipv6:
+        if self.wildcard and local_host:
+            try:
+                self._send_from(local_host, data, host, port)
+            except OSError as error:
+                if error.errno not in NOT_OURS:
+                    raise
+            else:
+                return
+        self._socket.sendto(data, (host, port))
+
+    def _send_from(self, local_host: str, data: bytes, host: str, port: int) -> None:
+        if self.ipv6:
             source = IN6_PKTINFO.pack(socket.inet_pton(socket.AF_INET6, local_host), 0)
             self._socket.sendmsg([data], [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, source)], 0, (host, port))
         else:

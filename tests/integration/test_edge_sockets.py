@@ -12,6 +12,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from edge.core.actions import Send
+from edge.core.flow import Flow
 from edge.outside.location import look_up
 from edge.service import EdgeService, build
 from events.commands import Authenticate
@@ -394,6 +396,23 @@ async def test_e09_the_lease_says_where_and_ends_with_a_tombstone(log: TestLog, 
     lease = decode_lease(records[0].value)
     assert (lease.edge, lease.boot, lease.addresses["udp"]) == ("edge-1", edge.boot, f"sip.example.net:{port}")
     assert (records[-1].key, records[-1].value) == (f"edge-1/{edge.boot}".encode(), None)
+
+
+@pytest.mark.parametrize(
+    ("bound", "there", "gone"), [("0.0.0.0", "127.0.0.1", "192.0.2.77"), ("::", "::1", "2001:db8::7")]
+)  # noqa: S104
+async def test_e11_a_flow_whose_address_of_ours_is_gone_is_still_sent_by(
+    log: TestLog, tables: Tables, phones: Callable[..., Phone], bound: str, there: str, gone: str
+) -> None:
+    """An edge that comes back in another pod has its name and its phones' flows, but another address."""
+    edge = build(settings(udp=f"{f'[{bound}]' if ':' in bound else bound}:0"), log, tables)  # type: ignore[arg-type]  # as below
+    await edge.start()
+    phone = phones(there)
+    flow = Flow("udp", gone, udp_port(edge), there, phone.port)
+    edge.transports.deliver(Send(flow, b"SIP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n", phone.port))
+    answer, source = await phone.heard()
+    assert (answer.status, source[1]) == (200, udp_port(edge))
+    await edge.stop(2.0)
 
 
 async def test_e10_an_edge_begins_with_its_database_and_later_is_ready_without_it(log: TestLog, tables: Tables) -> None:
