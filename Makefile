@@ -110,3 +110,11 @@ kube-secrets: ## fills the placeholders in k8s/overlays/*/secrets; changes nothi
 	@k8s/make-secrets
 
 .PHONY: kube kube-secrets
+
+secrets: ## .env and secrets/ for `docker compose up`; changes nothing that is there
+	@deploy/make-secrets
+
+test-containers: $(VENV)/.dev ## the image, compose.yaml and testcontainers on a real engine (installs podman, as root)
+	tests/containers/run
+
+.PHONY: secrets test-containers

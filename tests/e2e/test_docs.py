@@ -29,6 +29,7 @@ DOCUMENTS = [*ENGLISH, *PORTUGUESE]
 TRANSLATED = {
     ROOT / "README.md": ROOT / "docs" / "pt" / "README.md",
     ROOT / "docs" / "operating.md": ROOT / "docs" / "pt" / "operacao.md",
+    ROOT / "docs" / "containers.md": ROOT / "docs" / "pt" / "conteineres.md",
 }
 OPERATING = list(TRANSLATED.items())[1]
 
@@ -41,6 +42,10 @@ ELSEWHERE = {
     "make fuzz": "tests/fuzz/test_fuzz_parser.py",
     "make bench": "bench/ramal.json",
     "make bench-restore": "bench/restore.py",
+    "make image": "tests/containers/test_image.py",
+    "make secrets": "tests/unit/ramal/test_compose_file.py",
+    "make test-containers": "tests/containers/run",
+    "docker compose": "tests/containers/test_compose.py",
     "ramal up": "tests/e2e/test_e2e_up.py",
     "ramal stack": "tests/e2e/test_e2e_stack.py",
     "ramal edge": "tests/e2e/test_e2e_stack.py",
@@ -149,6 +154,8 @@ def test_what_runs_for_long_exists_with_these_options_and_is_run_by_another_test
     if program == "make":
         assert re.search(rf"^{what}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
         assert given <= VARIABLES
+    elif program == "docker":
+        assert words[0] == "up", "another command of compose's needs a test of its own"
     else:
         # Raises on an option or a value that there is not.
         subcommand(what).make_context(what, list(words)).close()

@@ -111,10 +111,10 @@ class Link:
 class UdpLink(Link):
     """A socket that hears from anybody, and remembers from whom."""
 
-    def __init__(self, edge: Address) -> None:
+    def __init__(self, edge: Address, own: str = "127.0.0.1") -> None:
         super().__init__("udp", edge)
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind(("127.0.0.1", 0))
+        self._socket.bind((own, 0))
         self.local = self._socket.getsockname()
 
     def through(self, edge: Address) -> "UdpLink":
