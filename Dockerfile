@@ -14,8 +14,7 @@ COPY pyproject.toml ./
 # The dependencies first, from pyproject.toml alone: a change of the code does not fetch them again. Wheels only: what
 # would have to be compiled fails here, and nothing that is fetched runs.
 RUN python3 -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
-        print(*project["dependencies"], *project["optional-dependencies"]["analytics"], sep="\n")' \
-        >/opt/requirements.txt \
+print(*project["dependencies"], *project["optional-dependencies"]["analytics"], sep="\n")' >/opt/requirements.txt \
     && /opt/inventory/bin/pip --python /opt/ramal/bin/python install --quiet --only-binary :all: -r /opt/requirements.txt
 COPY . ./
 RUN /opt/inventory/bin/pip --python /opt/ramal/bin/python install --quiet --no-deps . \
