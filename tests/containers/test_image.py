@@ -17,7 +17,7 @@ from tests.containers.conftest import CANARY
 from tests.containers.podman import BASE, ROOT, podman
 
 LOCKED = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--tmpfs", "/tmp")
-MOST = 110_000_000
+MOST = 130_000_000
 """Octets on top of the base."""
 SECRETS = re.compile(
     rb"-----BEGIN (?:RSA |EC |OPENSSH )?PRIVATE KEY-----\n[A-Za-z0-9+/]"
