@@ -400,7 +400,7 @@ async def test_e09_the_lease_says_where_and_ends_with_a_tombstone(log: TestLog, 
 
 @pytest.mark.parametrize(
     ("bound", "there", "gone"), [("0.0.0.0", "127.0.0.1", "192.0.2.77"), ("::", "::1", "2001:db8::7")]
-)  # noqa: S104
+)
 async def test_e11_a_flow_whose_address_of_ours_is_gone_is_still_sent_by(
     log: TestLog, tables: Tables, phones: Callable[..., Phone], bound: str, there: str, gone: str
 ) -> None:
