@@ -102,9 +102,10 @@ def balancer(kube: Kube, applied: float) -> Iterator[Balancer]:
 
 
 @pytest.fixture
-def site(kube: Kube, balancer: Balancer) -> Kube:
-    """Ramal, whole: every pod ready, both nodes reached."""
+def site(kube: Kube, balancer: Balancer, request: pytest.FixtureRequest) -> Iterator[Kube]:
+    """Ramal, whole: every pod ready, both nodes reached. The pods' logs are in .run/kube, by test."""
     del balancer
     for name in ("edge", *WORKERS):
         kube.wait_ready(name, 2, 120)
-    return kube
+    yield kube
+    kube.save_logs(FIGURES.parent / request.node.name)

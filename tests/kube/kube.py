@@ -7,7 +7,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -115,9 +115,14 @@ class Kube:
         found = self.get("pod", pod)
         return _get(f"kube-{found['spec']['nodeName']}", (found["status"]["podIP"], 8080), path, 3.0)
 
-    def log(self, pod: str) -> str:
-        """What a pod has written."""
-        return self.kubectl("logs", pod, check=False)
+    def save_logs(self, directory: Path) -> None:
+        """What all pods have written, and what the cluster says of them."""
+        directory.mkdir(parents=True, exist_ok=True)
+        for pod in self.get("pods")["items"]:
+            name = pod["metadata"]["name"]
+            (directory / f"{name}.log").write_text(self.kubectl("logs", name, check=False))
+            (directory / f"{name}.before.log").write_text(self.kubectl("logs", name, "--previous", check=False))
+        (directory / "events.txt").write_text(self.kubectl("get", "events", "--sort-by=.lastTimestamp", check=False))
 
 
 def is_ready(pod: dict[str, Any]) -> bool:
@@ -149,8 +154,6 @@ class Balancer:
         self._kube, self._address = kube, address
         self._port = kube.get("service", service)["spec"]["healthCheckNodePort"]
         self.nodes: list[str] = []
-        self.fixed: list[str] = []
-        """Nodes to which all goes, whatever they say; none: those that are well."""
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="balancer", daemon=True)
         self._thread.start()
@@ -162,7 +165,7 @@ class Balancer:
 
     def look(self) -> None:
         """Routes anew where that is needed."""
-        nodes = self.fixed or [n for n in self._all() if self._well(n)]
+        nodes = [n for n in self._all() if self._well(n)]
         if nodes and nodes != self.nodes:
             with contextlib.suppress(AssertionError):  # the cluster is being stopped
                 self._kube.script("lb", self._address, *nodes)
@@ -181,16 +184,6 @@ class Balancer:
         """Routes no more."""
         self._ended.set()
         self._thread.join()
-
-    @contextlib.contextmanager
-    def only(self, *nodes: str) -> Iterator[None]:
-        """All flows go to these nodes meanwhile."""
-        self.fixed = list(nodes)
-        until(lambda: self.nodes == self.fixed, f"the balancer sends to {nodes}")
-        try:
-            yield
-        finally:
-            self.fixed = []
 
 
 def manifests(directory: Path) -> Path:
