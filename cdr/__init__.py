@@ -3,10 +3,13 @@
 events      records of `calls`, read and written
 state       PURE; what is known of a call by its events, in any order, however often
 decider     PURE; what became of it, and what a batch of events changes
+forgetting  PURE; a call without somebody who was in it
 rows        PURE; what the tables `acc`, `missed_calls`, `cdrs` and `open_calls` have of it
 tables      the changes as SQL
 projection  several partitions' batches as one transaction
 handler     batches in, rows and positions written, then the records of calls that have ended
+keys        those of the analysts' pseudonyms
+view        `calls`, `cdrs` and `registrations` under pseudonyms, on topics of their own
 closing     ends calls of which nothing is heard any more, through the log
 statistics/ PURE; figures by minute and hour
   delay     a histogram that can be added up

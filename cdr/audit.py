@@ -3,18 +3,20 @@
 Only events that the tables should have count: those below their positions. 0 differences are expected, always.
 """
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 
 from cdr.config import Settings
-from cdr.decider import Known, decide
-from cdr.events import decode
+from cdr.decider import Known, decide, forget
+from cdr.events import read
 from cdr.handler import limits
 from cdr.rows import Rows, rows
 from cdr.state import NO_CALLS, Call
 from cdr.tables import COLUMNS, LIVE
 from events.calls import CallEvent
+from events.people import PersonForgotten
+from events.pseudonyms import person_of
 from events.topics import CALLS
 from events.wire import Poisoned
 from runtime.database.port import Database, Row
@@ -56,7 +58,7 @@ async def audit(log: Log, database: Database, settings: Settings, begin: int, en
         start = await log.offset_at(CALLS, number, begin - SKEW)
         if start < upto:
             async for records in _reading(log, number, start, upto):
-                known.update(decide(_readable(records, found), known).changed)
+                _fold(records, known, found)
         wanted = {
             call: shown
             for call, each in known.items()
@@ -73,15 +75,22 @@ async def _reading(log: Log, number: int, start: int, end: int) -> AsyncIterator
         yield records
 
 
-def _readable(records: Sequence[Record], found: Audit) -> Iterator[tuple[int, CallEvent]]:
+def _fold(records: Sequence[Record], known: dict[Call, Known], found: Audit) -> None:
+    """Adds what these records say to what is known."""
+    events: list[tuple[int, CallEvent]] = []
     for record in records:
         try:
-            event = decode(record.value)
+            event = read(record.value)
         except Poisoned:
             continue  # in the dead letters
-        if not isinstance(event, NO_CALLS):
+        if isinstance(event, PersonForgotten):
+            known.update(decide(events, known).changed)
+            events.clear()
+            known.update(forget(person_of(event.person), record.offset, known).changed)
+        elif not isinstance(event, NO_CALLS):
             found.events += 1
-            yield record.offset, event
+            events.append((record.offset, event))
+    known.update(decide(events, known).changed)
 
 
 async def _compare(

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from cdr.forgetting import hidden_sides, hide, is_hidden, sides_of
 from cdr.state import NEVER, Answer, Call, End, State, call_of, evolve
 from events.calls import CallEvent, CallTimedOut
 from events.cdrs import CallRecord
@@ -61,6 +62,9 @@ def decide(events: Iterable[tuple[int, CallEvent]], known: Mapping[Call, Known])
         before = changed.get(call) or known.get(call)
         state = State() if before is None else before.state
         after = evolve(state, event)
+        if after is not state and before is not None and is_hidden(state):
+            after = hide(after, hidden_sides(state))
+            after = state if after == state else after
         if after is state:
             continue
         if before is None:
@@ -69,6 +73,17 @@ def decide(events: Iterable[tuple[int, CallEvent]], known: Mapping[Call, Known])
             changed[call] = Known(after, before.began, offset)
             if call in known:
                 decision.before[call] = known[call]
+    return decision
+
+
+def forget(person: str, offset: int, known: Mapping[Call, Known]) -> Decision:
+    """Of these calls, those that somebody was in, without him; `offset` is that of the record that says so."""
+    decision = Decision()
+    for call, before in known.items():
+        after = hide(before.state, sides_of(before.state, person))
+        if after is not before.state:
+            decision.changed[call] = Known(after, before.began, offset)
+            decision.before[call] = before
     return decision
 
 

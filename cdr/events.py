@@ -4,11 +4,14 @@ import hashlib
 
 from events.calls import CallEvent, CallTimedOut, event_id
 from events.cdrs import CallRecord
+from events.people import PersonForgotten
 from events.topics import CALLS, CDRS, partition_of
 from events.wire import Decoder, encode, happened
 from runtime.log.port import Append
 
 decode: Decoder[CallEvent] = Decoder(CallEvent)
+read: Decoder[CallEvent | PersonForgotten] = Decoder(CallEvent | PersonForgotten)
+"""Whatever may stand on `calls`."""
 SOURCE = "cdr"
 
 

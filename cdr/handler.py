@@ -17,11 +17,12 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from cdr.config import Settings
 from cdr.decider import Limits, record
-from cdr.events import call_record, decode
+from cdr.events import call_record, read
 from cdr.projection import Part, Partition, Projection
 from cdr.state import NO_CALLS
 from cdr.tables import LIVE, Finished, published, unpublished
 from events.calls import CallEvent
+from events.people import PersonForgotten
 from events.topics import CALLS, CDRS
 from events.wire import Poisoned
 from runtime.database.port import Advance, Database
@@ -64,7 +65,7 @@ class _Work:
     """The offset behind the share."""
     newest: int
     """When its last record was written, in the log's time."""
-    events: list[tuple[int, CallEvent]] = dataclasses.field(default_factory=list)
+    events: list[tuple[int, CallEvent | PersonForgotten]] = dataclasses.field(default_factory=list)
     finished: list[Finished] = dataclasses.field(default_factory=list)
     """Committed; not published yet."""
     dead: list[Append] = dataclasses.field(default_factory=list)
@@ -147,7 +148,7 @@ class CdrHandler:
             if each.offset < partition.at.next:
                 continue
             try:
-                event = decode(each.value)
+                event = read(each.value)
             except Poisoned as error:
                 dropped("poisoned_call_event")
                 work.dead.append(dead_letter(CALLS, each, str(error)))

@@ -7,14 +7,22 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from cdr.decider import Known, Limits, decide
+from cdr.decider import Decision, Known, Limits, decide, forget
+from cdr.forgetting import names_in
+from cdr.keys import deleted
 from cdr.state import Call, call_of
-from cdr.tables import Change, Finished, Tables, known, statements
+from cdr.tables import Change, Finished, Tables, known, statements, with_person
 from events.calls import CallEvent
+from events.people import PersonForgotten
+from events.pseudonyms import person_of
 from runtime.database.port import Advance, Database
 from runtime.database.positions import Position
+from runtime.database.rebuild import id_ranges
 
-Events = Sequence[tuple[int, CallEvent]]
+TOGETHER = 2000
+"""Rows that are looked through in one query for somebody who is to be forgotten."""
+
+Events = Sequence[tuple[int, CallEvent | PersonForgotten]]
 """Events, each with its offset."""
 
 
@@ -60,26 +68,80 @@ class Projection:
     async def write(self, parts: Sequence[Part]) -> list[Finished]:
         """Commits events and positions of all parts in one transaction; what is to be published of them.
 
-        Raises PositionConflict, DatabaseRefused or DatabaseUnavailable; then nothing has changed here either.
+        Raises PositionConflict, DatabaseRefused or DatabaseUnavailable; then nothing has changed here either. Where
+        somebody is forgotten a part is written in several steps, of which those that were committed stay.
         """
-        await self._look_up(parts)
-        changes = [Change(partition.number, decide(events, partition.known)) for partition, events, _ in parts]
-        made, finished = statements(self._database, self._tables, changes, self._limits)
-        advances = [
-            Advance(self._tables.projection, partition.number, partition.at.next, end, partition.at.claim)
-            for partition, _, end in parts
+        finished: list[Finished] = []
+        rest = []
+        for part in parts:
+            finished += await self._forgetting(part)
+            tail = [(offset, event) for offset, event in part.events if offset >= part.partition.at.next]
+            rest.append(Part(part.partition, tail, part.end))
+        finished += await self._write(rest)
+        # Of a call that has changed twice the last record counts, and the one before may name who is forgotten.
+        return list({each.id: each for each in finished}.values())
+
+    async def _write(self, parts: Sequence[Part]) -> list[Finished]:
+        events = [[(o, e) for o, e in part.events if not isinstance(e, PersonForgotten)] for part in parts]
+        await self._look_up(parts, events)
+        changes = [
+            Change(part.partition.number, decide(some, part.partition.known))
+            for part, some in zip(parts, events, strict=True)
         ]
-        await self._database.transact(made, *advances)
+        made, finished = statements(self._database, self._tables, changes, self._limits)
+        await self._database.transact(made, *(self._advance(partition, end) for partition, _, end in parts))
         for (partition, _, end), change in zip(parts, changes, strict=True):
             partition.at = Position(end, partition.at.claim)
-            partition.learn(change.decision.changed)
-            if self._seen is not None:
-                self._seen.update(map(hash, change.decision.changed))
+            self._learn(partition, change.decision)
         return finished
 
-    async def _look_up(self, parts: Sequence[Part]) -> None:
+    def _advance(self, partition: Partition, end: int) -> Advance:
+        at = partition.at
+        return Advance(self._tables.projection, partition.number, at.next, end, at.claim)
+
+    def _learn(self, partition: Partition, decision: Decision) -> None:
+        partition.learn(decision.changed)
+        if self._seen is not None:
+            self._seen.update(map(hash, decision.changed))
+
+    async def _forgetting(self, part: Part) -> list[Finished]:
+        """Writes a part up to behind its last record that says to forget somebody; mostly there is none."""
+        finished: list[Finished] = []
+        partition = part.partition
+        for offset, event in part.events:
+            if isinstance(event, PersonForgotten) and offset >= partition.at.next:
+                before = [(o, e) for o, e in part.events if partition.at.next <= o < offset]
+                finished += await self._write([Part(partition, before, offset)])
+                finished += await self._forget(partition, person_of(event.person), offset)
+        return finished
+
+    async def _forget(self, partition: Partition, person: str, offset: int) -> list[Finished]:
+        """Takes somebody out of the calls that the tables have, a few thousand at a time; then moves on."""
+        finished: list[Finished] = []
+        names = {person}
+        for table in (self._tables.open, self._tables.cdrs):
+            async for low, high in id_ranges(self._database, table, "id", partition.number, TOGETHER):
+                found = await with_person(self._database, table, partition.number, (low, high), person)
+                names.update(name for known in found.values() for name in names_in(known.state, person))
+                decision = forget(person, offset, found)
+                if decision.changed:
+                    made, ended = statements(
+                        self._database, self._tables, [Change(partition.number, decision)], self._limits
+                    )
+                    await self._database.transact(made, self._advance(partition, partition.at.next))
+                    self._learn(partition, decision)
+                    finished += ended
+        gone = deleted(sorted(names)) if person else []
+        await self._database.transact(gone, self._advance(partition, offset + 1))
+        partition.at = Position(offset + 1, partition.at.claim)
+        return finished
+
+    async def _look_up(self, parts: Sequence[Part], events: Sequence[Sequence[tuple[int, CallEvent]]]) -> None:
         """Asks the tables, once, what must be known before these events can be decided."""
-        asked = [{call_of(event) for _, event in part.events}.difference(part.partition.known) for part in parts]
+        asked = [
+            {call_of(event) for _, event in some}.difference(part.partition.known)
+            for part, some in zip(parts, events, strict=True)
+        ]
         if self._seen is not None:
             asked = [{call for call in calls if hash(call) in self._seen} for calls in asked]
         found = await known(self._database, self._tables, (call for calls in asked for call in calls))

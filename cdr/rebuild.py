@@ -11,13 +11,14 @@ import msgspec
 
 from cdr.config import Settings
 from cdr.decider import is_open
-from cdr.events import decode
+from cdr.events import read
 from cdr.handler import CLAIM, limits
 from cdr.projection import Part, Partition, Projection
 from cdr.rows import number
 from cdr.state import NO_CALLS, Call
 from cdr.tables import COLUMNS, LIVE, PUBLISHED, SHADOW
 from events.calls import CallEvent
+from events.people import PersonForgotten
 from events.topics import CALLS
 from events.wire import Poisoned
 from runtime.database.port import Database, Statement
@@ -148,10 +149,10 @@ class _Shadows:
         return tuple(int(value) for value in rows[0])
 
 
-def _readable(records: Sequence[Record]) -> Iterator[tuple[int, CallEvent]]:
+def _readable(records: Sequence[Record]) -> Iterator[tuple[int, CallEvent | PersonForgotten]]:
     for record in records:
         try:
-            event = decode(record.value)
+            event = read(record.value)
         except Poisoned:
             dropped("poisoned_call_event")
         else:

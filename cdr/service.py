@@ -2,13 +2,16 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from cdr.closing import Closing
 from cdr.config import Settings
 from cdr.handler import CdrHandler
-from runtime.config import Sources
+from cdr.view import SOURCES, ViewHandler
+from events.topics import VIEW
+from runtime.config import Common, Sources
 from runtime.database.port import Database
+from runtime.errors import LogUnavailable
 from runtime.http import Route
 from runtime.log.port import Log
 from runtime.worker import Worker
@@ -26,9 +29,13 @@ class Cdr:
     name = "cdr"
     routes: Sequence[Route] = ()
 
-    def __init__(self, log: Log, database: Database, settings: Settings) -> None:
+    def __init__(self, log: Log, database: Database, settings: Settings, served: Collection[str] = ()) -> None:
+        """`served`: the domains that stay in the analysts' view."""
         handler = CdrHandler(log, database, settings)
+        self._log = log
         self._worker = Worker(log, handler, gather=GATHER, most=TOGETHER)
+        self._views = [Worker(log, ViewHandler(topic, log, database, served)) for topic in SOURCES]
+        self._look_every = settings.close_every
         self._closing = Closing(log, database, handler, settings)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -37,11 +44,24 @@ class Cdr:
         self._tasks = [
             asyncio.create_task(self._worker.run(), name="cdr"),
             asyncio.create_task(self._closing.run(), name="cdr closing"),
+            asyncio.create_task(self._show(), name="cdr view"),
         ]
+
+    async def _show(self) -> None:
+        """Keeps the analysts' view, from when somebody has made its topics (`ramal topics --analysts`)."""
+        while not await self._has_view():  # noqa: ASYNC110  # topics tell nobody that they were made
+            await asyncio.sleep(self._look_every)
+        await asyncio.gather(*(worker.run() for worker in self._views))
+
+    async def _has_view(self) -> bool:
+        try:
+            return all([await self._log.partitions(topic.name) for topic in VIEW])
+        except (KeyError, LogUnavailable):
+            return False
 
     async def stop(self, deadline: float) -> None:
         """Finishes the batch in hand and leaves the group, within `deadline` seconds."""
-        await self._worker.stop(deadline)
+        await asyncio.gather(*(worker.stop(deadline) for worker in (self._worker, *self._views)))
         for task in self._tasks:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -58,4 +78,4 @@ class Cdr:
 
 def build(sources: Sources, log: Log, database: Database) -> Cdr:
     """The service with its settings from these sources."""
-    return Cdr(log, database, sources.section(Settings, "cdr"))
+    return Cdr(log, database, sources.section(Settings, "cdr"), sources.section(Common).served())

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from cdr.decider import Decision, Known, Limits
 from cdr.rows import Acc, Cdr, Missed, Open, Rows, number, rows
 from cdr.state import Call, from_text
@@ -61,6 +63,19 @@ async def known(database: Database, tables: Tables, calls: Iterable[Call]) -> di
         if call in wanted:
             calls_found[call] = Known(from_text(state), int(id_) >> 10, int(last))
     return calls_found
+
+
+async def with_person(
+    database: Database, table: str, partition: int, ids: tuple[int, int], person: str
+) -> dict[Call, Known]:
+    """The calls of a table, by a range of ids (above, up to), whose events may name somebody."""
+    written = msgspec.json.encode(person)[1:-1].decode().lower()
+    found = await database.query(
+        f"SELECT id, call_id, from_tag, cseq, last_offset, state FROM {table}"  # noqa: S608  # ours
+        " WHERE id > %s AND id <= %s AND partition_no = %s AND INSTR(LOWER(state), %s) > 0",
+        (*ids, partition, written),
+    )
+    return {call: known_ for _, call, known_ in map(_known, found)}
 
 
 def statements(

@@ -10,11 +10,13 @@ calls          `calls`: what happened to a call, as the edges saw it
 cdrs           `cdrs`: one record a call, once it has ended
 audit          `audit`: who failed to be whom
 stats          `stats`: figures by minute and hour
+people         `calls`, `cdrs`, `audit`: somebody is to be forgotten
 leases         `edge.leases`: which edges are alive
 truths         is a record of `registrations` a truth, and under which claim?
 wire           octets and CloudEvents headers of them all
 limits         the widths that the tables have and the deciders enforce
 personal       marks of fields that tell of a person
+pseudonyms     a record as analysts see it
 catalog        every record type by topic
 compatibility  may a record type change so?
 """

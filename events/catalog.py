@@ -7,7 +7,8 @@ from events.calls import CallEvent
 from events.cdrs import CallRecord
 from events.commands import AuthCommand, RegistrarCommand
 from events.leases import EdgeLease
-from events.registrations import AorState, RegistrationEvent, Watermark
+from events.people import PersonForgotten
+from events.registrations import AorState, BindingsRecorded, RegistrationEvent, Watermark
 from events.replies import Reply
 from events.stats import Statistics
 from events.topics import (
@@ -21,6 +22,7 @@ from events.topics import (
     REGISTRAR_COMMANDS,
     REGISTRATIONS,
     STATS,
+    VIEW_PREFIX,
 )
 
 
@@ -35,16 +37,20 @@ class Channel(NamedTuple):
 CHANNELS: dict[str, Channel] = {
     AUTH_COMMANDS: Channel(("edge",), ("authsvc",), get_args(AuthCommand)),
     REGISTRAR_COMMANDS: Channel(("authsvc", "registrar", "ramal"), ("registrar",), get_args(RegistrarCommand)),
-    REGISTRATIONS: Channel(("registrar",), ("locator", "analytics", "analysts"), get_args(RegistrationEvent)),
+    REGISTRATIONS: Channel(("registrar",), ("locator", "cdr", "analytics"), get_args(RegistrationEvent)),
     BINDINGS: Channel(("registrar",), ("registrar",), (AorState, Watermark)),
     EDGE_REPLIES: Channel(("authsvc", "registrar", "locator"), ("edge",), get_args(Reply)),
     EDGE_LEASES: Channel(("edge",), ("edge",), (EdgeLease,)),
-    CALLS: Channel(("edge", "cdr"), ("cdr", "analytics", "analysts"), get_args(CallEvent)),
-    CDRS: Channel(("cdr",), ("analysts",), (CallRecord,)),
-    AUDIT: Channel(("authsvc", "ramal"), ("analytics", "analysts"), (AuthenticationFailed, ContactsRemoved)),
+    CALLS: Channel(("edge", "cdr", "ramal"), ("cdr", "analytics"), (*get_args(CallEvent), PersonForgotten)),
+    CDRS: Channel(("cdr", "ramal"), ("cdr",), (CallRecord, PersonForgotten)),
+    AUDIT: Channel(("authsvc", "ramal"), ("analytics",), (AuthenticationFailed, ContactsRemoved, PersonForgotten)),
     STATS: Channel(("analytics",), ("analytics", "console", "analysts"), get_args(Statistics)),
+    VIEW_PREFIX + CALLS: Channel(("cdr",), ("analysts",), get_args(CallEvent)),
+    VIEW_PREFIX + CDRS: Channel(("cdr",), ("analysts",), (CallRecord,)),
+    VIEW_PREFIX + REGISTRATIONS: Channel(("cdr",), ("analysts",), (BindingsRecorded,)),
 }
-"""All but `dead`, whose values are whatever they were, and Faust's changelog."""
+"""All but `dead`, whose values are whatever they were, and Faust's changelog. In the view, personal fields are
+pseudonyms or empty."""
 
 
 def name_of(kind: type[Any]) -> str:

@@ -40,7 +40,7 @@ class Contact(msgspec.Struct, frozen=True, omit_defaults=True):
 
     uri: Place
     """As sent, without `<>`."""
-    params: str = ""
+    params: Place = ""
     """All header parameters but `expires`, as sent, each with its `;`. Includes q and +sip.instance."""
     q: float | None = None
     expires: int | None = None
@@ -140,13 +140,15 @@ class ExpireContacts(msgspec.Struct, frozen=True, tag="ramal.ExpireContacts", ta
     aor: Person
 
 
-class RemoveContacts(msgspec.Struct, frozen=True, tag="ramal.RemoveContacts", tag_field="type"):
+class RemoveContacts(msgspec.Struct, frozen=True, omit_defaults=True, tag="ramal.RemoveContacts", tag_field="type"):
     """An operator's removal of one binding (by its contact URI) or of all."""
 
     id: str
     aor: Person
     operator: Person
     contact: Place | None = None
+    forget: bool = False
+    """Whether the person is to be forgotten, too; then without `contact`."""
 
 
 class RemoveFlow(msgspec.Struct, frozen=True, tag="ramal.RemoveFlow", tag_field="type"):

@@ -13,6 +13,6 @@ MARK = "x-personal"
 Person = Annotated[str, Meta(extra_json_schema={MARK: "person"})]
 """An AOR, a URI of a user, a number: becomes that person's pseudonym."""
 Name = Annotated[str, Meta(extra_json_schema={MARK: "name"})]
-"""Something of a person's own that joins records, such as a Call-ID: becomes a pseudonym of its own."""
+"""Something of a person's own that joins records, such as a Call-ID: becomes a pseudonym, too."""
 Place = Annotated[str, Meta(extra_json_schema={MARK: "place"})]
 """An IP address, or a URI that has one: left out."""

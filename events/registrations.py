@@ -42,7 +42,8 @@ class Binding(msgspec.Struct, frozen=True, omit_defaults=True):
     """When it was made, milliseconds."""
     updated: int
     """When it was last refreshed, milliseconds."""
-    params: str = ""
+    params: Place = ""
+    """As sent; they may name the phone."""
     q: float | None = None
     instance: Name | None = None
     reg_id: int | None = None
@@ -101,6 +102,8 @@ class BindingsRecorded(msgspec.Struct, frozen=True, omit_defaults=True, tag="ram
     changes: tuple[Change, ...]
     state: AorState
     reply: ReplyTo | None = None
+    forgotten: bool = False
+    """Whether the person is to be forgotten: history of the AOR up to here goes, too."""
 
 
 class Claimed(msgspec.Struct, frozen=True, tag="ramal.Claimed", tag_field="type"):

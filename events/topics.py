@@ -21,6 +21,8 @@ STATS = "stats"
 ANALYTICS_CHANGELOG = "analytics-figures-changelog"
 """Faust's own: the contents of its table; nobody else reads it."""
 DEAD = "dead"
+VIEW_PREFIX = "analysts."
+"""Of the topics of the pseudonymised view; its read-only user sees these alone."""
 
 
 class Topic(msgspec.Struct, frozen=True):
@@ -51,6 +53,12 @@ TOPICS: tuple[Topic, ...] = (
     Topic(ANALYTICS_CHANGELOG, "partition and name", 0, compacted=True),
     Topic(DEAD, "as received", 30 * DAY, partitions=1),
 )
+VIEW: tuple[Topic, ...] = (
+    Topic(VIEW_PREFIX + CALLS, "Call-ID's pseudonym", 90 * DAY),
+    Topic(VIEW_PREFIX + CDRS, "Call-ID's pseudonym", 90 * DAY),
+    Topic(VIEW_PREFIX + REGISTRATIONS, "AOR's pseudonym", 90 * DAY),
+)
+"""The pseudonymised view of what happened (`events.pseudonyms`): there where somebody has made it."""
 
 
 def murmur2(key: bytes) -> int:

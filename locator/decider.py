@@ -125,6 +125,8 @@ class Decision(msgspec.Struct):
     """In order; those whose commands want a reply."""
     told: dict[Told, None] = {}
     """What was applied and changed something, in order."""
+    forgotten: dict[str, int] = {}
+    """By AOR whose history goes: the offset of the truth that says so."""
     void: int = 0
     """Records of an older claim."""
     repeated: int = 0
@@ -200,6 +202,8 @@ class _Batch:
                 self._keep(binding, truth.offset, event, change.kind)
         if event.reply is not None:
             decision.answered.append(event)
+        if event.forgotten:
+            decision.forgotten[event.aor] = truth.offset
 
     def _keep(self, binding: Binding, offset: int, event: BindingsRecorded, kind: Kind) -> None:
         row = location(binding, event.aor, self._partition)

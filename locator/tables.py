@@ -59,7 +59,20 @@ def statements(database: Database, tables: Tables, decisions: Sequence[Decision]
     rows: list[Row] = [msgspec.structs.astuple(interval) for decision in decisions for interval in decision.began]
     if rows:
         changes.append(database.upsert(tables.history, HISTORY_COLUMNS, ("contact_id", "began_offset"), rows))
+    changes += [
+        Statement(
+            f"DELETE FROM {tables.history} WHERE username = %s AND domain = %s AND began_offset <= %s",  # noqa: S608  # ours
+            (*_user(aor), offset),
+        )
+        for decision in decisions
+        for aor, offset in decision.forgotten.items()
+    ]
     return changes
+
+
+def _user(aor: str) -> tuple[str, str]:
+    user, _, domain = aor.rpartition("@")
+    return user, domain
 
 
 def _endings(tables: Tables, ended: dict[int, Ending]) -> Iterator[Statement]:

@@ -2,6 +2,7 @@
 
 cli          what can be typed, and how errors are said
 cli_calls    the same, of calls
+cli_people   the same, of what is kept of persons
 asking       what commands that ask something share
 system       what the services of a process stand on: settings, log, database
 directory    of an embedded system: who holds it, its keys
@@ -14,6 +15,7 @@ processes    children that never outlive us
 backends     Kafka, MariaDB, OpenLDAP on loopback
 containers   the same from images
 operations   topics, the schema, a removal, reading a topic
+forgetting   `forget`: a person taken out, and a search for him
 rebuilding   `rebuild`
 users        `user`, `alias`
 questions    who is registered, who was

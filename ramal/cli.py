@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
-from ramal import cli_calls, operations, output, questions, users, wording
+from ramal import cli_calls, cli_people, operations, output, questions, users, wording
 from ramal.asking import HERE, Aor, AsJson, Data, Domain, OptionalAor, console, moment
 from ramal.asking import aor as _aor
 from ramal.asking import data as _data
@@ -43,6 +43,7 @@ app = typer.Typer(
 )
 user_app = typer.Typer(help="Users: who may register.", no_args_is_help=True)
 app.add_typer(cli_calls.app)
+app.add_typer(cli_people.app)
 app.add_typer(user_app, name="user")
 alias_app = typer.Typer(help="Aliases: other names by which a user is called.", no_args_is_help=True)
 app.add_typer(alias_app, name="alias")
@@ -198,10 +199,15 @@ def stack_command(
 # --- the system ----------------------------------------------------------------
 
 
-@app.command("topics", epilog=_example("ramal topics"))
-def topics_command(data: Data = None) -> None:
+@app.command("topics", epilog=_example("ramal topics --analysts"))
+def topics_command(
+    analysts: Annotated[
+        bool, typer.Option("--analysts", help="Those of the analysts' pseudonymised view, too; cdr then keeps it.")
+    ] = False,
+    data: Data = None,
+) -> None:
     """Makes the topics that are missing and checks the others; run it as often as you like."""
-    made, wrong = _run(operations.make_topics(_system(_data(data))))
+    made, wrong = _run(operations.make_topics(_system(_data(data)), view=analysts))
     for name in made:
         console.print(f"made {name}")
     for problem in wrong:

@@ -12,11 +12,12 @@ from typing import Any
 
 import msgspec
 
+from cdr.view import SOURCES, group_of
 from events.audit import ContactsRemoved
 from events.commands import RemoveContacts
 from events.limits import CONTACT
 from events.registrations import BindingsRecorded, RegistrationEvent
-from events.topics import AUDIT, REGISTRAR_COMMANDS, REGISTRATIONS, TOPICS, partition_of
+from events.topics import AUDIT, REGISTRAR_COMMANDS, REGISTRATIONS, TOPICS, VIEW, partition_of
 from events.wire import Decoder, Poisoned, cloud_event, encode, header
 from locator.tables import LIVE
 from ramal.directory import only_one
@@ -29,8 +30,8 @@ from runtime.log.port import Append, Log, Record
 
 SETTLING_SECONDS = 5.0
 """A topic that was just made may be unknown to a broker for a moment."""
-GROUPS = ("authsvc", "registrar", "locator", "cdr")
-"""Services that are members of a consumer group of their name."""
+GROUPS = ("authsvc", "registrar", "locator", "cdr", *map(group_of, SOURCES))
+"""Of which services are members."""
 REMOVAL_SECONDS = 15.0
 """A registrar that has just taken a partition over restores it first."""
 _decode: Decoder[RegistrationEvent] = Decoder(RegistrationEvent)
@@ -38,13 +39,17 @@ _SECRET = frozenset({"response", "nonce", "cnonce"})
 """Fields of a digest: with a user's response and nonce, a password can be guessed at leisure."""
 
 
-async def make_topics(system: System) -> tuple[list[str], list[str]]:
-    """Makes the topics that are missing; returns their names, and what is wrong with those that were there."""
+async def make_topics(system: System, *, view: bool = False) -> tuple[list[str], list[str]]:
+    """Makes the topics that are missing; returns their names, and what is wrong with those that were there.
+
+    `view`: those of the analysts' view, too.
+    """
+    topics = (*TOPICS, *VIEW) if view else TOPICS
     async with system.log() as log:
-        made = await log.create_topics(system.common.partitions)
+        made = await log.create_topics(system.common.partitions, topics)
         until = asyncio.get_running_loop().time() + SETTLING_SECONDS
         while True:
-            wrong = await log.check_topics(system.common.partitions)
+            wrong = await log.check_topics(system.common.partitions, topics)
             if not (made and wrong) or asyncio.get_running_loop().time() > until:
                 return made, wrong
             await asyncio.sleep(0.1)
@@ -68,21 +73,28 @@ async def remove(system: System, data: Path | None, aor: str, contact: str | Non
     """
     if contact is not None and len(contact) > CONTACT:
         raise ConfigError(f"CONTACT: longer than {CONTACT} characters")
-    async with system.log() as log, system.tables() as tables, _somebody_decides(system, data):
-        count = await log.partitions(REGISTRAR_COMMANDS)
-        partition = partition_of(aor, count)
-        end = (await log.bounds(REGISTRATIONS, partition)).end
-        command = RemoveContacts(secrets.token_hex(10), aor, operator(), contact)
-        await log.append(await _removal(log, command, partition))
-        try:
-            async with asyncio.timeout(REMOVAL_SECONDS):
-                offset, recorded = await _outcome(log, partition, end, command.id)
-                await _projected(tables, partition, offset)
-                return recorded
-        except TimeoutError:
-            raise LogUnavailable(
-                f"no registrar answered within {REMOVAL_SECONDS:.0f} s; the removal is in the log and will be done"
-            ) from None
+    async with system.log() as log, system.tables() as tables, running(system, data, ("registrar", "locator")):
+        return await removed(log, tables, aor, contact)
+
+
+async def removed(
+    log: Log, tables: Database, aor: str, contact: str | None, *, forget: bool = False
+) -> BindingsRecorded:
+    """What the registrar recorded of a removal, once it is in the tables. Raises LogUnavailable."""
+    count = await log.partitions(REGISTRAR_COMMANDS)
+    partition = partition_of(aor, count)
+    end = (await log.bounds(REGISTRATIONS, partition)).end
+    command = RemoveContacts(secrets.token_hex(10), aor, operator(), contact, forget)
+    await log.append(await _removal(log, command, partition))
+    try:
+        async with asyncio.timeout(REMOVAL_SECONDS):
+            offset, recorded = await _outcome(log, partition, end, command.id)
+            await _projected(tables, partition, offset)
+            return recorded
+    except TimeoutError:
+        raise LogUnavailable(
+            f"no registrar answered within {REMOVAL_SECONDS:.0f} s; the removal is in the log and will be done"
+        ) from None
 
 
 async def leave(system: System, name: str) -> list[str]:
@@ -139,8 +151,8 @@ async def _projected(tables: Database, partition: int, offset: int) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _somebody_decides(system: System, data: Path | None) -> AsyncIterator[None]:
-    """Runs registrar and locator here if this is an embedded system that nobody runs."""
+async def running(system: System, data: Path | None, names: Sequence[str]) -> AsyncIterator[None]:
+    """Runs these services here if this is an embedded system that nobody runs."""
     with contextlib.ExitStack() as held:
         if data is None:
             yield
@@ -150,7 +162,7 @@ async def _somebody_decides(system: System, data: Path | None) -> AsyncIterator[
         except StartFailed:
             yield
             return
-        services, resources = system.services(("registrar", "locator"))
+        services, resources = system.services(names)
         # Store and tables are open already.
         logs = [resource for resource in resources if resource not in (system.store, system.database)]
         for log in logs:
@@ -174,8 +186,10 @@ async def tail(
     `key`: only those with this key.
     """
     name = topic.removeprefix(system.common.topic_prefix)
-    if name not in {known.name for known in TOPICS}:
-        raise ConfigError(f"TOPIC: there is no {topic}; there are {', '.join(known.name for known in TOPICS)}")
+    if name not in {known.name for known in (*TOPICS, *VIEW)}:
+        raise ConfigError(
+            f"TOPIC: there is no {topic}; there are {', '.join(known.name for known in (*TOPICS, *VIEW))}"
+        )
     lines: asyncio.Queue[str] = asyncio.Queue(1000)
     async with system.log() as log:
         begins: dict[int, int] = {}

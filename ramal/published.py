@@ -21,7 +21,7 @@ from msgspec import inspect as types
 from events.catalog import CHANNELS, name_of
 from events.compatibility import incompatibilities
 from events.personal import MARK
-from events.topics import TOPICS
+from events.topics import TOPICS, VIEW
 from events.wire import VERSION, encode
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -90,7 +90,7 @@ def _told(struct: type[Any]) -> dict[str, str]:
 def asyncapi() -> dict[str, Any]:
     """The AsyncAPI 3.0 document of all topics."""
     channels, operations, messages = {}, {}, {}
-    topics = {topic.name: topic for topic in TOPICS}
+    topics = {topic.name: topic for topic in (*TOPICS, *VIEW)}
     for topic, channel in CHANNELS.items():
         named = {name_of(kind): {"$ref": f"#/components/messages/{name_of(kind)}"} for kind in channel.kinds}
         kept = topics[topic]
@@ -168,7 +168,7 @@ def table() -> str:
         _MARKED,
     ]
     for topic, channel in CHANNELS.items():
-        key = next(known.key for known in TOPICS if known.name == topic)
+        key = next(known.key for known in (*TOPICS, *VIEW) if known.name == topic)
         lines += ["", f"## {topic}", "", f"Key: {key}. Written by {', '.join(channel.writers)}.", ""]
         lines += ["| type | what happened | fields |", "|---|---|---|"]
         for kind in channel.kinds:

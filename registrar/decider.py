@@ -355,7 +355,8 @@ def _remove(draft: _Draft, command: RemoveContacts) -> BindingsRecorded:
     for binding in list(draft.bindings.values()):
         if command.contact is None or draft.same(command.contact, binding.contact):
             draft.end(binding, Kind.UNREGISTERED)
-    return draft.recorded(command.id, command.aor, f"operator:{command.operator}")
+    recorded = draft.recorded(command.id, command.aor, f"operator:{command.operator}")
+    return msgspec.structs.replace(recorded, forgotten=True) if command.forget else recorded
 
 
 def _remove_flow(draft: _Draft, command: RemoveFlow) -> BindingsRecorded | None:

@@ -34,6 +34,7 @@ class _Recorded(msgspec.Struct, frozen=True, omit_defaults=True, tag=RECORDED, t
     changes: tuple[Change, ...]
     state: msgspec.Raw
     reply: ReplyTo | None = None
+    forgotten: bool = False
 
 
 class _ReplayedChange(msgspec.Struct, frozen=True):
@@ -59,7 +60,9 @@ def truth(event: BindingsRecorded, state: bytes, partition: int, command: int, c
         REGISTRATIONS,
         partition,
         event.aor.encode(),
-        encode(_Recorded(event.id, event.aor, event.by, event.changes, msgspec.Raw(state), event.reply)),
+        encode(
+            _Recorded(event.id, event.aor, event.by, event.changes, msgspec.Raw(state), event.reply, event.forgotten)
+        ),
         (
             _VERSION,
             ("ce_id", event.id.encode()),

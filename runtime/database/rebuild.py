@@ -213,14 +213,16 @@ async def _all(works: Iterable[Coroutine[Any, Any, None]]) -> None:
             raise result
 
 
-async def id_ranges(database: Database, table: str, column: str, number: int) -> AsyncIterator[tuple[int, int]]:
-    """The ids of a partition's rows as ranges (above, up to) of about TOGETHER rows."""
+async def id_ranges(
+    database: Database, table: str, column: str, number: int, together: int = TOGETHER
+) -> AsyncIterator[tuple[int, int]]:
+    """The ids of a partition's rows as ranges (above, up to) of about so many rows."""
     low = -1
     while True:
         rows = await database.query(
             f"SELECT MAX({column}) FROM (SELECT {column} FROM {table}"  # noqa: S608  # ours
             f" WHERE {column} > %s AND partition_no = %s ORDER BY {column} LIMIT %s) few",
-            (low, number, TOGETHER),
+            (low, number, together),
         )
         if rows[0][0] is None:
             return

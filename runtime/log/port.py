@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from typing import NamedTuple, Protocol
 
 from events.limits import RECORD_BYTES
-from events.topics import TOPICS
+from events.topics import TOPICS, VIEW, Topic
 from runtime.errors import LogRefused
 
-_TOPICS = frozenset(topic.name for topic in TOPICS)
+_TOPICS = frozenset(topic.name for topic in (*TOPICS, *VIEW))
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -243,12 +243,16 @@ class Log(Protocol):
         """How many partitions a topic has; raises KeyError when there is no such topic."""
         ...
 
-    async def create_topics(self, partitions: int) -> list[str]:
-        """Makes what is missing of `events.topics.TOPICS`; returns their names. Idempotent."""
+    async def create_topics(self, partitions: int, topics: Sequence[Topic] = TOPICS) -> list[str]:
+        """Makes those of these topics that are missing; returns their names. Idempotent."""
         ...
 
-    async def check_topics(self, partitions: int) -> list[str]:
-        """What is wrong with the topics, one sentence each; empty when all is well."""
+    async def check_topics(self, partitions: int, topics: Sequence[Topic] = TOPICS) -> list[str]:
+        """What is wrong with these topics, one sentence each; empty when all is well."""
+        ...
+
+    async def kept(self, topic: Topic) -> int | None:
+        """How long a record (of a compacted topic: one that was replaced) may stay, milliseconds; None: for ever."""
         ...
 
     async def committed(self, topic: str, group: str) -> dict[int, int]:

@@ -12,7 +12,7 @@ import sqlite3
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence, Set
 
-from events.topics import TOPICS
+from events.topics import TOPICS, VIEW, Topic
 from runtime.errors import LogRefused, LogUnavailable
 from runtime.log.embedded import sql
 from runtime.log.embedded.groups import Member, groups_of
@@ -133,24 +133,31 @@ class EmbeddedLog:
 
     async def partitions(self, topic: str) -> int:
         """See the port."""
+        if topic not in self._parts:  # another process may have made it
+            with _mapped():
+                self._parts = await self._store.read(sql.parts)
         return len(self._topic(topic))
 
-    async def create_topics(self, partitions: int) -> list[str]:
+    async def create_topics(self, partitions: int, topics: Sequence[Topic] = TOPICS) -> list[str]:
         """See the port."""
-        wanted = {topic.name: topic.partitions or partitions for topic in TOPICS}
+        wanted = {topic.name: topic.partitions or partitions for topic in topics}
         with _mapped():
             made = await self._store.write(lambda connection: sql.create(connection, wanted))
             self._parts = await self._store.read(sql.parts)
         return made
 
-    async def check_topics(self, partitions: int) -> list[str]:
+    async def check_topics(self, partitions: int, topics: Sequence[Topic] = TOPICS) -> list[str]:
         """See the port."""
         wrong = []
-        for topic in TOPICS:
+        for topic in topics:
             wanted, there = topic.partitions or partitions, len(self._parts.get(topic.name, ()))
             if wanted != there:
                 wrong.append(f"topic {topic.name} has {there} partitions, but {wanted} are configured")
         return wrong
+
+    async def kept(self, topic: Topic) -> int | None:
+        """See the port."""
+        return sql.TOMBSTONE_MS if topic.compacted else topic.retention_ms + int(CLEAN_SECONDS * 1000)
 
     async def committed(self, topic: str, group: str) -> dict[int, int]:
         """See the port."""
@@ -160,7 +167,7 @@ class EmbeddedLog:
     async def clean(self) -> None:
         """Deletes what the topics need not keep, in small steps between other writes."""
         now_ms = int(self._now() * 1000)
-        for topic in TOPICS:
+        for topic in (*TOPICS, *VIEW):
             for part in self._parts.get(topic.name, ()):
 
                 def step(connection: sqlite3.Connection, topic=topic, part=part) -> bool:  # type: ignore[no-untyped-def]  # bound now

@@ -13,6 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.structs import TopicPartition
 
+from events.topics import TOPICS, Topic
 from runtime.config import Kafka
 from runtime.errors import LogUnavailable
 from runtime.log.kafka.append import Appender
@@ -22,7 +23,7 @@ from runtime.log.kafka.fetch import Fetcher, NoSuchOffset
 from runtime.log.kafka.group import KafkaSubscription
 from runtime.log.kafka.membership import expel
 from runtime.log.kafka.session import PROTOCOL, Client, Refused, security
-from runtime.log.kafka.topics import create_topics, topic_faults
+from runtime.log.kafka.topics import create_topics, kept, topic_faults
 from runtime.log.kafka.transactions import Transactions
 from runtime.log.port import (
     END_SECONDS,
@@ -261,9 +262,9 @@ class KafkaLog:
                 raise LogUnavailable("the log does not say what topics it has")
         return len(client.cluster.partitions_for_topic(self._prefix + topic) or ())
 
-    async def create_topics(self, partitions: int) -> list[str]:
+    async def create_topics(self, partitions: int, topics: Sequence[Topic] = TOPICS) -> list[str]:
         async with self._admin() as admin:
-            made = await create_topics(admin, self._kafka, self._prefix, partitions)
+            made = await create_topics(admin, self._kafka, self._prefix, partitions, topics)
         try:
             async with asyncio.timeout(ASK_SECONDS):
                 # The brokers hear of new topics one after the other.
@@ -274,9 +275,13 @@ class KafkaLog:
             raise LogUnavailable("the new topics did not appear in time") from error
         return made
 
-    async def check_topics(self, partitions: int) -> list[str]:
+    async def check_topics(self, partitions: int, topics: Sequence[Topic] = TOPICS) -> list[str]:
         async with self._admin() as admin:
-            return await topic_faults(admin, self._kafka, self._prefix, partitions)
+            return await topic_faults(admin, self._kafka, self._prefix, partitions, topics)
+
+    async def kept(self, topic: Topic) -> int | None:
+        async with self._admin() as admin:
+            return await kept(admin, topic, self._prefix + topic.name)
 
     async def committed(self, topic: str, group: str) -> dict[int, int]:
         async with self._admin() as admin:

@@ -8,10 +8,12 @@ from aiokafka import errors
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from events.topics import DAY, MINUTE, TOPICS, Topic
+from events.topics import DAY, MINUTE, Topic
 from runtime.config import Kafka
 
 MIB = 1024 * 1024
+_LOOKS_MS = 5 * MINUTE
+"""log.retention.check.interval.ms, by default."""
 
 
 class _Setting(NamedTuple):
@@ -76,10 +78,12 @@ def topic_settings(topic: Topic, min_insync_replicas: int) -> dict[str, str]:
     return {"compression.type": "producer", **wanted}
 
 
-async def create_topics(admin: AIOKafkaAdminClient, kafka: Kafka, prefix: str, partitions: int) -> list[str]:
+async def create_topics(
+    admin: AIOKafkaAdminClient, kafka: Kafka, prefix: str, partitions: int, topics: Sequence[Topic]
+) -> list[str]:
     """Makes what is missing; returns the names without prefix."""
     there = set(await admin.list_topics())
-    missing = [topic for topic in TOPICS if prefix + topic.name not in there]
+    missing = [topic for topic in topics if prefix + topic.name not in there]
     made = []
     for topic in missing:
         new = NewTopic(
@@ -96,14 +100,16 @@ async def create_topics(admin: AIOKafkaAdminClient, kafka: Kafka, prefix: str, p
     return made
 
 
-async def topic_faults(admin: AIOKafkaAdminClient, kafka: Kafka, prefix: str, partitions: int) -> list[str]:
+async def topic_faults(
+    admin: AIOKafkaAdminClient, kafka: Kafka, prefix: str, partitions: int, topics: Sequence[Topic]
+) -> list[str]:
     """One sentence for each thing that must not be so."""
     faults: list[str] = []
     # All topics: to ask for one that is missing makes it on many brokers, with their defaults.
     described = {entry["topic"]: entry for entry in await admin.describe_topics()}
-    there = [topic for topic in TOPICS if not described.get(prefix + topic.name, {"error_code": 1})["error_code"]]
+    there = [topic for topic in topics if not described.get(prefix + topic.name, {"error_code": 1})["error_code"]]
     settings = await _described(admin, [prefix + topic.name for topic in there])
-    for topic in TOPICS:
+    for topic in topics:
         name = prefix + topic.name
         if topic not in there:
             faults.append(f"topic {name} is missing, or hidden by an ACL: run `ramal topics`")
@@ -120,6 +126,19 @@ async def topic_faults(admin: AIOKafkaAdminClient, kafka: Kafka, prefix: str, pa
         if _number(have.get("min.insync.replicas", "")) > copies:
             faults.append(f"topic {name} has min.insync.replicas above its {copies} copies: nothing can be written")
     return faults
+
+
+async def kept(admin: AIOKafkaAdminClient, topic: Topic, name: str) -> int | None:
+    """How long a record may stay in a topic, as it is set now; None: for ever. Raises KafkaError.
+
+    The broker deletes closed segments only, and looks for them every few minutes.
+    """
+    have = (await _described(admin, [name]))[name]
+    if isinstance(have, str):
+        raise errors.KafkaError(have)
+    parts = ("max.compaction.lag.ms", "delete.retention.ms") if topic.compacted else ("retention.ms", "segment.ms")
+    total = sum(_number(have.get(part, "")) for part in parts) + _LOOKS_MS
+    return int(total) if math.isfinite(total) else None
 
 
 def _layout_faults(name: str, parts: Sequence[Mapping[str, Any]], wanted: int, kafka: Kafka) -> list[str]:
