@@ -27,6 +27,8 @@ class Tables(NamedTuple):
 LIVE = Tables(PROJECTION, "acc", "missed_calls", "cdrs", "open_calls")
 SHADOW = Tables(*(f"{name}_shadow" for name in LIVE))
 PUBLISHED = "published"
+NAMES = "(INSTR(LOWER(state), %s) > 0 OR INSTR(LOWER(state), %s) > 0)"
+"""Of rows that may name somebody (`naming`)."""
 COLUMNS = {"acc": Acc._fields, "missed_calls": Missed._fields, "cdrs": Cdr._fields, "open_calls": Open._fields}
 """Of each live table, what is made of the log."""
 
@@ -65,15 +67,20 @@ async def known(database: Database, tables: Tables, calls: Iterable[Call]) -> di
     return calls_found
 
 
+def naming(person: str) -> tuple[str, str]:
+    """The values of NAMES: somebody as he stands in the JSON of a state, as an AOR or in a URI."""
+    written = msgspec.json.encode(person)[1:-1].decode().lower()
+    return f'"{written}', f":{written}"
+
+
 async def with_person(
     database: Database, table: str, partition: int, ids: tuple[int, int], person: str
 ) -> dict[Call, Known]:
     """The calls of a table, by a range of ids (above, up to), whose events may name somebody."""
-    written = msgspec.json.encode(person)[1:-1].decode().lower()
     found = await database.query(
         f"SELECT id, call_id, from_tag, cseq, last_offset, state FROM {table}"  # noqa: S608  # ours
-        " WHERE id > %s AND id <= %s AND partition_no = %s AND INSTR(LOWER(state), %s) > 0",
-        (*ids, partition, written),
+        f" WHERE id > %s AND id <= %s AND partition_no = %s AND {NAMES}",
+        (*ids, partition, *naming(person)),
     )
     return {call: known_ for _, call, known_ in map(_known, found)}
 

@@ -148,7 +148,7 @@ class RemoveContacts(msgspec.Struct, frozen=True, omit_defaults=True, tag="ramal
     operator: Person
     contact: Place | None = None
     forget: bool = False
-    """Whether the person is to be forgotten, too; then without `contact`."""
+    """Whether the person is to be forgotten: all bindings, and the history of them."""
 
 
 class RemoveFlow(msgspec.Struct, frozen=True, tag="ramal.RemoveFlow", tag_field="type"):

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from cdr.keys import deleted
-from cdr.tables import LIVE
+from cdr.tables import LIVE, NAMES, naming
 from events.people import PersonForgotten
 from events.pseudonyms import person_of
 from events.topics import AUDIT, CALLS, CDRS, TOPICS, VIEW, Topic, partition_of
@@ -158,7 +158,7 @@ async def _rows(tables: Database, table: str, columns: Sequence[str], aor: str) 
     user, _, domain = aor.rpartition("@")
     values: Row
     if columns == ("state",):
-        where, values = "INSTR(LOWER(state), %s) > 0", (f"{aor.lower()}",)
+        where, values = NAMES, naming(aor)
     elif columns == ("person",):
         where, values = "person = %s", (person_of(aor),)
     else:

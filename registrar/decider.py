@@ -353,10 +353,13 @@ def _make_room(draft: _Draft, policy: Policy) -> Refusal | None:
 
 def _remove(draft: _Draft, command: RemoveContacts) -> BindingsRecorded:
     for binding in list(draft.bindings.values()):
-        if command.contact is None or draft.same(command.contact, binding.contact):
+        if command.forget or command.contact is None or draft.same(command.contact, binding.contact):
             draft.end(binding, Kind.UNREGISTERED)
     recorded = draft.recorded(command.id, command.aor, f"operator:{command.operator}")
-    return msgspec.structs.replace(recorded, forgotten=True) if command.forget else recorded
+    if command.forget:
+        # Nor what a late copy of a REGISTER would be known by: so the snapshot goes at once.
+        return msgspec.structs.replace(recorded, forgotten=True, state=AorState(at=draft.at))
+    return recorded
 
 
 def _remove_flow(draft: _Draft, command: RemoveFlow) -> BindingsRecorded | None:

@@ -41,6 +41,7 @@ class Story:
     now: int = START
     edge: str = "edge-1"
     events: list[CallEvent] = dataclasses.field(default_factory=list)
+    parties: tuple[str, str] = ("alice", "bob")
 
     def __post_init__(self) -> None:
         self.call_id = self.call_id or f"call-{next(_numbers)}@192.0.2.4"
@@ -56,6 +57,7 @@ class Story:
         return self
 
     def attempted(self, caller: str = "alice", callee: str = "bob", **more: Any) -> "Story":
+        self.parties = caller, callee
         fields: dict[str, Any] = {
             "from_uri": f"sip:{caller}@{DOMAIN}",
             "to_uri": f"sip:{callee}@{DOMAIN}",
@@ -88,7 +90,8 @@ class Story:
         return self._add(CallRefreshed, to_tag="tt", by="caller", refresh=refresh, session_expires=session_expires)
 
     def ended(self, by: str = "caller", to_tag: str = "tt", **more: Any) -> "Story":
-        fields = {"caller_uri": f"sip:alice@{DOMAIN}", "callee_uri": f"sip:bob@{DOMAIN}"} | more
+        caller, callee = self.parties
+        fields = {"caller_uri": f"sip:{caller}@{DOMAIN}", "callee_uri": f"sip:{callee}@{DOMAIN}"} | more
         return self._add(CallEnded, to_tag=to_tag, by=by, **fields)
 
     def failed(self, code: int, phrase: str = "", **more: Any) -> "Story":
