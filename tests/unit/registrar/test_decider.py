@@ -673,3 +673,44 @@ def test_events_survive_encoding():
     decision = Aor().given(Contact(DESK, q=0.5, instance="<i>")).register(Contact(DESK, expires=0))
     assert msgspec.json.decode(msgspec.json.encode(decision), type=BindingsRecorded) == decision
     assert decision.changes[0].kind is Kind.UNREGISTERED
+
+
+def test_c16_each_kind_of_change_is_told_with_all_that_is_known_of_the_binding():
+    phone = Contact(DESK, expires=300, instance="<urn:uuid:1>", reg_id=1)
+    sent = {"received": "sip:192.0.2.4:5062;transport=udp", "socket": "udp:192.0.2.1:5060", "user_agent": "Desk 1"}
+    aor, told = Aor(), {}
+
+    def tell(decision: BindingsRecorded) -> None:
+        told.update((change.kind, (change.contact, decision)) for change in decision.changes)
+
+    tell(aor.register(phone, **sent))
+    tell(aor.register(phone, **sent))
+    tell(aor.register(msgspec.structs.replace(phone, expires=200), **sent))
+    tell(aor.register(msgspec.structs.replace(phone, expires=0), **sent))
+    tell(aor.register(Contact(MOBILE, expires=60, path=("<sip:edge;lr>",))))
+    tell(aor.lose("<sip:edge;lr>"))
+    tell(aor.register(Contact(MOBILE, expires=60)))
+    aor.now += 1000 * SECOND
+    tell(aor.expire())
+
+    assert set(told) == set(Kind)
+    for kind in (Kind.REFRESHED, Kind.SHORTENED):  # as it was created, and ends
+        contact, decision = told[kind]
+        [binding] = decision.state.bindings
+        assert (decision.aor, contact, binding.instance, binding.reg_id) == (AOR, DESK, "<urn:uuid:1>", 1)
+        assert binding.granted in (200, 300)
+        assert (binding.received, binding.socket, binding.user_agent) == tuple(sent.values())
+    assert told[Kind.UNREGISTERED][1].by == AOR
+    assert told[Kind.DEACTIVATED][1].by == "flow-lost"
+    assert told[Kind.EXPIRED][1].by == "expiry"
+
+
+def test_c20_who_is_forgotten_has_no_binding_and_nothing_is_remembered_of_former_ones():
+    aor = Aor().given(DESK, MOBILE)
+
+    decision = aor.when(RemoveContacts("r", AOR, "olga", None, forget=True))
+
+    assert decision.forgotten
+    assert [change.kind for change in decision.changes] == [Kind.UNREGISTERED] * 2
+    assert decision.state == AorState(at=aor.now)
+    assert is_over(decision.state, aor.now + 1)
