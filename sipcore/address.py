@@ -1,10 +1,11 @@
 """What stands in From, To, Contact, Route, Record-Route and Path: `Address`; and in Via: `Via`."""
 
 import re
+from functools import lru_cache
 
 from sipcore.errors import ParseError
 from sipcore.grammar import LWS, QUOTED_STRING, Params, parse_params, split_list, split_params, uint, unquote
-from sipcore.uri import HOST, Uri, ipv6, parse_uri
+from sipcore.uri import HOST, REMEMBERED, SHORT, Uri, ipv6, parse_uri
 
 # name-addr = [ display-name ] LAQUOT addr-spec RAQUOT; display-name = *(token LWS) / quoted-string.
 # Wider: octets above 127 in an unquoted display name.
@@ -114,7 +115,11 @@ class Via:
 
 
 def parse_address(text: str) -> Address:
-    """One Address, its URI checked for form only by its characters; ParseError otherwise."""
+    """One Address, its URI checked for form only by its characters; ParseError otherwise. Short ones are remembered."""
+    return _remembered(text) if len(text) <= SHORT else _parsed(text)
+
+
+def _parsed(text: str) -> Address:
     match = _NAME_ADDR.fullmatch(text)
     if match is not None:
         quoted, tokens, uri, raw_params = match.groups()
@@ -141,6 +146,9 @@ def uri_of(text: str) -> str:
 def parse_addresses(values: list[str]) -> list[Address]:
     """The Addresses of rows of one name, in order."""
     return [parse_address(element) for value in values for element in split_list(value)]
+
+
+_remembered = lru_cache(maxsize=REMEMBERED)(_parsed)
 
 
 def parse_via(text: str) -> Via:

@@ -123,11 +123,12 @@ def uint(text: str, maximum: int) -> int | None:
     """A decimal number of any number of digits, up to `maximum` (below 10**18); None for any other text."""
     if not (text.isascii() and text.isdigit()):
         return None
-    significant = text.lstrip("0")
-    # int() refuses more than 4,300 digits, and is quadratic below that.
-    if len(significant) > 18:
-        return None
-    number = int(significant or "0")
+    if len(text) > 18:
+        text = text.lstrip("0") or "0"
+        # int() refuses more than 4,300 digits, and is quadratic below that.
+        if len(text) > 18:
+            return None
+    number = int(text)
     return number if number <= maximum else None
 
 

@@ -132,9 +132,9 @@ class Message:
     def vias(self) -> list[Via]:
         """The Via values that can be read, in order: those below the top one are for others to read."""
         found: list[Via] = []
-        for value in self.values("via"):
+        for number, value in enumerate(self.values("via")):
             try:
-                found.append(parse_via(value))
+                found.append(parse_via(value) if number else self.via)
             except ParseError:
                 continue
         return found

@@ -4,6 +4,7 @@ URIs of other schemes are kept whole in `Uri.opaque` (a proxy answers 416, a reg
 """
 
 import re
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv6Address
 from typing import Final
 
@@ -34,6 +35,9 @@ _ODD = re.compile(
 _SPELLED: Final = tuple(bytes((octet,)) if octet in _UNRESERVED else b"%%%02X" % octet for octet in range(256))
 ESCAPES: Final = 100
 """Escapes in the name of a URI parameter."""
+SHORT: Final = 256
+"""Characters of a text whose parts are remembered: the messages of a call repeat its URIs several times."""
+REMEMBERED: Final = 8192
 
 NEVER_IGNORED: Final = frozenset({"user", "ttl", "method", "maddr", "transport"})
 """URI parameters that, in one URI only, make two URIs unequal."""
@@ -94,7 +98,11 @@ class Uri:
 
 
 def parse_uri(text: str) -> Uri:
-    """The parts of a URI; ParseError (400) for text that is none."""
+    """The parts of a URI; ParseError (400) for text that is none. Those of short ones are remembered."""
+    return _remembered(text) if len(text) <= SHORT else _parsed(text)
+
+
+def _parsed(text: str) -> Uri:
     scheme, colon, rest = text.partition(":")
     scheme = scheme.lower()
     if not colon or scheme not in ("sip", "sips"):
@@ -119,6 +127,9 @@ def parse_uri(text: str) -> Uri:
         ipv6(host)
     params = _params(raw_params) if raw_params else ()
     return Uri(scheme, user, password, host, port, params, headers or "")
+
+
+_remembered = lru_cache(maxsize=REMEMBERED)(_parsed)
 
 
 def _other(scheme: str, colon: str, rest: str) -> Uri:

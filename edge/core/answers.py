@@ -4,7 +4,6 @@ A stateless response on UDP is never much larger than what it answers (CHECKLIST
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
 
 from edge.core import credentials, response
 from edge.core.actions import Actions, Send
@@ -19,14 +18,12 @@ from sipcore import nonce
 from sipcore.errors import ParseError
 from sipcore.message import Request
 from sipcore.proxy import hops_left
-from sipcore.uri import Uri, aor, parse_uri
+from sipcore.uri import Uri, aor
 
 AMPLIFICATION = 2
 """A UDP response to an unauthenticated request is at most this many times as large (CHECKLIST S02)."""
 CHALLENGES = (401, 407)
 SALT = 6
-SHORT = 256
-"""Octets of a URI that is remembered."""
 
 METHODS = "REGISTER, INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, MESSAGE, REFER, NOTIFY"
 """What is taken or routed; SUBSCRIBE and PUBLISH to our users are 489."""
@@ -59,14 +56,9 @@ class Answers:
         self.us = Us(settings.algorithms, settings.own_hosts)
         self.rate = SourceRate(settings.challenges_per_second)
         self.actions = Actions()
-        self._remembered = lru_cache(maxsize=4096)(parse_uri)
         self._commands = 0
         self._questions = 0
         self._date = (0, "")
-
-    def parse_uri(self, text: str) -> Uri:
-        """The parts of a URI; those of short ones are remembered."""
-        return self._remembered(text) if len(text) <= SHORT else parse_uri(text)
 
     def command_id(self) -> str:
         """The id of a new command of this boot."""

@@ -22,7 +22,7 @@ from sipcore import proxy as steps
 from sipcore.digest import Credentials
 from sipcore.message import Request
 from sipcore.transactions import Transactions
-from sipcore.uri import Uri, canonical_escapes
+from sipcore.uri import Uri, canonical_escapes, parse_uri
 
 
 class Admission:
@@ -136,7 +136,7 @@ class Admission:
         """
         if text == request.uri:
             return True
-        given, asked = self._answers.parse_uri(text), request.parsed_uri
+        given, asked = parse_uri(text), request.parsed_uri
         if not given.is_sip or not asked.is_sip:
             return False
         same = canonical_escapes(given.user or "") == canonical_escapes(asked.user or "")

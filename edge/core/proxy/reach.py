@@ -94,7 +94,7 @@ class Forwarding:
 
     def _marks(self, call_id: str, target: str, aor: str, hop: Hop) -> Marks:
         """Those of an end with this remote target; "" if there is none to be read."""
-        uri = self._answers.parse_uri(target) if target else None
+        uri = parse_uri(target) if target else None
         place = None if uri is None or not uri.is_sip else place_of(uri)
         direct = not hop.edge or (place is not None and place.host == spelled(hop.flow.remote_host))
         return self._dialogs.marks(call_id, place, aor, direct=direct)

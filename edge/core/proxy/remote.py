@@ -34,6 +34,7 @@ from edge.core.tokens.record_route import NOBODY, Dialog, DialogTokens, Hop, Mar
 from sipcore.address import uri_of
 from sipcore.errors import ParseError
 from sipcore.message import Request
+from sipcore.uri import parse_uri
 
 REFRESHES = frozenset({"INVITE", "UPDATE", "SUBSCRIBE", "NOTIFY", "REFER"})
 """Requests whose Contact is the sender's new remote target (RFC 3261 section 12.2, RFC 3311, RFC 6665)."""
@@ -85,7 +86,7 @@ class Remote:
         hop = dialog.caller if routed.to_callee else dialog.callee
         if request.method not in REFRESHES or not hop.edge or not (contact := contact_of(request)):
             return
-        uri, key = self._answers.parse_uri(contact), (request.call_id, request.from_.tag or "")
+        uri, key = parse_uri(contact), (request.call_id, request.from_.tag or "")
         flow = reached_by(request, caller.flow)
         self._came.pop(key, None)
         if uri.is_sip and _far(flow) != _far(hop.flow):
@@ -114,7 +115,7 @@ class Remote:
     def _place(self, routed: Routed) -> Place | None:
         """What the top Route or, without one, the Request-URI names; None for what cannot be read."""
         try:
-            uri = self._answers.parse_uri(uri_of(routed.routes[0]) if routed.routes else routed.uri)
+            uri = parse_uri(uri_of(routed.routes[0]) if routed.routes else routed.uri)
         except ParseError:
             return None
         return place_of(uri) if uri.is_sip else None

@@ -30,7 +30,7 @@ from events.replies import Authenticated, Found, Refused
 from sipcore import proxy
 from sipcore.message import Request
 from sipcore.transactions import Known, Transactions
-from sipcore.uri import Uri
+from sipcore.uri import Uri, parse_uri
 
 NOT_SERVED = frozenset({"SUBSCRIBE", "PUBLISH"})
 """Event packages at a user's AOR are the server's to serve, and we serve none (CHECKLIST Y37)."""
@@ -95,7 +95,7 @@ class Calls:
         """Validation (section 16.3), and what needs no target."""
         answers, flow = self._answers, caller.flow
         routed = self._routes.taken_off(request, flow, now)
-        target = answers.parse_uri(routed.uri)
+        target = parse_uri(routed.uri)
         to_us = target.user is None and answers.us.named_by(target, flow) and not routed.routes
         if exhausted(request) and not (to_us and request.method == "OPTIONS"):
             answers.stateless_to(request, caller, size, 483)

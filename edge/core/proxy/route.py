@@ -10,7 +10,7 @@ from sipcore import proxy
 from sipcore.address import uri_of
 from sipcore.errors import ParseError
 from sipcore.message import Request
-from sipcore.uri import Uri
+from sipcore.uri import Uri, parse_uri
 
 TOKEN = re.compile(r"[A-Za-z2-7]{14,}")
 """What may have been a token of ours: base32. A shorter user part, or another, before our host is a name."""
@@ -52,7 +52,7 @@ class Routes:
         routed = Routed(request.uri, proxy.route_values(request))
         routes = routed.routes
         token = ""
-        if routes and self._dialogs.is_ours(user := self._answers.parse_uri(request.uri).user or ""):
+        if routes and self._dialogs.is_ours(user := parse_uri(request.uri).user or ""):
             # A strict router put the next hop into the Request-URI, and the target behind the routes (Y06).
             token = user.lower()
             routed.uri = uri_of(routes.pop())
@@ -78,7 +78,7 @@ class Routes:
     def _ours(self, text: str, flow: Flow) -> str | None:
         """The token in a URI that leads to us, "" without one; None if it leads to somebody else."""
         try:
-            uri = self._answers.parse_uri(text)
+            uri = parse_uri(text)
         except ParseError:
             return None  # a lower Route value is for the next to read
         user = uri.user or ""
@@ -95,7 +95,7 @@ class Routes:
         """The URI as if it had not been said that it comes here."""
         if "maddr" not in text.lower():
             return text
-        uri = self._answers.parse_uri(text)
+        uri = parse_uri(text)
         maddr = uri.param("maddr") if uri.is_sip else None
         if not maddr or not self._answers.us.has(maddr, flow, uri.port):
             return text

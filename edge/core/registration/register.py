@@ -22,7 +22,7 @@ from sipcore.digest import Credentials
 from sipcore.errors import ParseError
 from sipcore.message import Request
 from sipcore.transaction import transaction_key
-from sipcore.uri import Uri, aor
+from sipcore.uri import Uri, aor, parse_uri
 
 
 class Registering:
@@ -61,7 +61,7 @@ class Registering:
             answers.stateless(request, flow, size, 401, rows="".join(rows), least=rows[0])
             return
         # SIPp and phones behind a balancer write the address they send to: only another domain of ours is refused.
-        if given.uri != request.uri and answers.served(answers.parse_uri(given.uri).host, flow) not in (None, realm):
+        if given.uri != request.uri and answers.served(parse_uri(given.uri).host, flow) not in (None, realm):
             answers.stateless(request, flow, size, 400, "Digest URI of Another Resource")
             return
         if not serving or self.transactions.pending >= settings.max_pending:
@@ -73,7 +73,7 @@ class Registering:
     def _domain(self, request: Request, flow: Flow, size: int) -> str | None:
         """The served domain that the Request-URI names; None once the request is refused (RFC 3261 section 10.3)."""
         answers = self._answers
-        target = answers.parse_uri(request.uri)
+        target = parse_uri(request.uri)
         if not target.is_sip:
             answers.stateless(request, flow, size, 416)
             return None

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sipcore.errors import ParseError
-from sipcore.uri import aor, canonical_escapes, equal, parse_uri, received_uri
+from sipcore.uri import SHORT, aor, canonical_escapes, equal, parse_uri, received_uri
 
 EQUAL = [
     ("sip:%61lice@atlanta.com;transport=TCP", "sip:alice@AtLanTa.CoM;Transport=tcp"),
@@ -191,3 +191,12 @@ def test_parameters_are_found_without_case() -> None:
 def test_n04_a_received_uri_names_transport_and_brackets_ipv6() -> None:
     assert received_uri("UDP", "192.0.2.4", 5062) == "sip:192.0.2.4:5062;transport=udp"
     assert received_uri("tcp", "2001:db8::1", 5060) == "sip:[2001:db8::1]:5060;transport=tcp"
+
+
+def test_what_is_remembered_of_a_text_is_what_was_read_of_it_and_faults_are_told_each_time() -> None:
+    assert parse_uri("sip:alice@example.test") is parse_uri("sip:alice@example.test")
+    long = f"sip:{'a' * SHORT}@example.test"
+    assert parse_uri(long) is not parse_uri(long)
+    for _ in range(2):
+        with pytest.raises(ParseError):
+            parse_uri("sip:alice@")
