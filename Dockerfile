@@ -5,7 +5,7 @@
 ARG PYTHON=docker.io/library/python:3.13-slim
 
 FROM ${PYTHON} AS build
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 # The base's pip installs from outside: the environment that is copied never had one.
 RUN python3 -m venv --without-pip /opt/ramal && python3 -m venv /opt/inventory \
     && /opt/inventory/bin/pip install --quiet 'cyclonedx-bom>=7'
@@ -23,13 +23,13 @@ RUN /opt/inventory/bin/pip --python /opt/ramal/bin/python install --quiet --no-d
 
 FROM ${PYTHON}
 # Nothing may gain a privilege or install anything: no setuid bit, no pip, not even the copy within the standard library.
-RUN find / -xdev -type f -perm /6000 -exec chmod a-s {} + \
+RUN echo 'ramal:x:10001:10001:Ramal:/var/lib/ramal:/usr/sbin/nologin' >>/etc/passwd \
+    && echo 'ramal:x:10001:' >>/etc/group \
+    && install -d -o 10001 -g 10001 -m 0700 /var/lib/ramal \
+    && find / -xdev -type f -perm /6000 -exec chmod a-s {} + \
     && find / -xdev \( -path '*/python3*/ensurepip' -o -path '*-packages/pip' -o -path '*-packages/pip-*' \
         -o -path '*-packages/setuptools*' -o -path '*-packages/wheel*' -o -path '*/share/python-wheels' \
-        -o -path '*/bin/pip*' \) -prune -exec rm -rf {} + \
-    && echo 'ramal:x:10001:10001:Ramal:/var/lib/ramal:/usr/sbin/nologin' >>/etc/passwd \
-    && echo 'ramal:x:10001:' >>/etc/group \
-    && install -d -o 10001 -g 10001 -m 0700 /var/lib/ramal
+        -o -path '*/bin/pip*' \) -prune -exec rm -rf {} +
 COPY --from=build /opt/ramal /opt/ramal
 ENV PATH=/opt/ramal/bin:/usr/local/bin:/usr/bin:/bin PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
     HOME=/var/lib/ramal RAMAL_HTTP_HOST=0.0.0.0 RAMAL_HTTP_PORT=8080

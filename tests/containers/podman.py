@@ -12,7 +12,8 @@ BASE = "docker.io/library/python:3.13-slim"
 IMAGE = "localhost/ramal:tested"
 FULL = os.environ.get("RAMAL_CONTAINERS") == "full"
 """Whether `make test-containers` runs: it has made what is missing."""
-_CERTIFICATES = Path("/etc/ssl/certs")
+_OF_THIS_MACHINE = ("/etc/ssl/certs", "/etc/pip.conf")
+"""By which pip finds its way out."""
 
 
 def podman(*arguments: str, seconds: float = 60, check: bool = True) -> str:
@@ -38,8 +39,8 @@ def why_not() -> str:
 
 def build(context: Path, name: str = IMAGE) -> None:
     """Builds the image of a tree; packages are fetched by way of this machine."""
-    # This machine's certificates are there while it is built only: pip believes whom the system believes.
-    mount = ["--volume", f"{_CERTIFICATES}:{_CERTIFICATES}:ro"] if _CERTIFICATES.exists() else []
+    # Mounted while it is built: as a variable it would stand in the image.
+    mount = [f"--volume={path}:{path}:ro" for path in _OF_THIS_MACHINE if Path(path).exists()]
     podman(
         "build", "--quiet", "--format", "docker", "--network", "host", *mount, "--tag", name, str(context), seconds=600
     )
