@@ -1,7 +1,8 @@
 """compose.yaml on a real engine: from nothing to a call, the phones' addresses, more processes, killed processes.
 
-Kafka, MySQL and Prometheus are stand-ins of the same names (no registry is reached from here), OpenLDAP is built as
-anybody builds it; Grafana has no stand-in and is left out by its profile.
+Kafka and Prometheus are stand-ins of the same names (no registry is reached from here), OpenLDAP is built as anybody
+builds it; MySQL is a real one, 9.x of Debian sid, where that can be had, else MariaDB by its name. Grafana has no
+stand-in and is left out by its profile.
 """
 
 import contextlib
@@ -33,6 +34,16 @@ NAMESPACE, OUTSIDE, PHONES = "ramal-phones", "10.231.77.1", "10.231.77.2"
 PORTS = ("SIP_PORT", "SIP_PORT_2", "WS_PORT", "WS_PORT_2", "CONSOLE_PORT", "PROMETHEUS_PORT")
 DOMAIN = "example.test"
 CROWD = [f"u{number:02d}" for number in range(20)]
+VARIABLES = {"HOST_ADDRESS", "COMPOSE_PROFILES"}
+"""Of .env, that are others here."""
+REAL_MYSQL = "localhost/mysql-of-sid:9"
+OVERRIDE = f"""\
+services:
+  mysql:
+    image: {REAL_MYSQL}
+    healthcheck: {{test: [CMD, bash, -c, "exec 3<>/dev/tcp/127.0.0.1/3306"]}}
+"""
+"""It has no client in it."""
 AT_ONCE = 300.0
 """Seconds that `up --wait` may take on a machine that does other work, too."""
 
@@ -104,6 +115,8 @@ def running(image: str, namespace: None, tmp_path_factory: pytest.TempPathFactor
     lines += [f"HOST_ADDRESS={OUTSIDE}", f"IMAGE={image}", *(f"{name}={port}" for name, port in system.ports.items())]
     lines += ["HOST_NETWORK=172.31.254.0/24", "CONTAINER_NETWORK=172.31.254.128/25"]
     (directory / ".env").write_text("\n".join(lines) + "\n")
+    if podman("images", "--quiet", REAL_MYSQL):
+        (directory / "compose.override.yaml").write_text(OVERRIDE)
     system.compose("down", "--volumes", "--remove-orphans", "--timeout", "1")
     try:
         begun = time.monotonic()
@@ -113,9 +126,6 @@ def running(image: str, namespace: None, tmp_path_factory: pytest.TempPathFactor
     finally:
         (directory / "logs.txt").write_text(system.compose("logs", "--no-color"))
         system.compose("down", "--volumes", "--timeout", "1")
-
-
-VARIABLES = {"HOST_ADDRESS", "COMPOSE_PROFILES"}
 
 
 def test_t15_from_nothing_to_a_call_between_two_edges_and_no_containers_address_on_the_wire(running: Running) -> None:
