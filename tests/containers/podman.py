@@ -42,5 +42,5 @@ def build(context: Path, name: str = IMAGE) -> None:
     # Mounted while it is built: as a variable it would stand in the image.
     mount = [f"--volume={path}:{path}:ro" for path in _OF_THIS_MACHINE if Path(path).exists()]
     podman(
-        "build", "--quiet", "--format", "docker", "--network", "host", *mount, "--tag", name, str(context), seconds=600
+        "build", "--quiet", "--format", "docker", "--network", "host", *mount, "--tag", name, str(context), seconds=800
     )

@@ -23,7 +23,7 @@ SECRETS = re.compile(
     rb"-----BEGIN (?:RSA |EC |OPENSSH )?PRIVATE KEY-----\n[A-Za-z0-9+/]"
     rb"|AKIA[0-9A-Z]{16}|\bk\d+:[0-9a-f]{32,}|ghp_\w{36}"
 )
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
@@ -133,10 +133,9 @@ def test_it_lists_what_is_in_it(image: str) -> None:
 
 
 def test_the_embedded_system_runs_in_it_and_its_health_check_says_so(image: str) -> None:
-    """Read-only, with one folder of its own."""
-    container = podman(
-        "run", "--detach", *LOCKED, "--tmpfs", "/var/lib/ramal:uid=10001,mode=0700,notmpcopyup", image, "up"
-    )
+    """Read-only, with one volume of its own."""
+    volume = "ramal-tested-up"
+    container = podman("run", "--detach", *LOCKED, "--volume", f"{volume}:/var/lib/ramal", image, "up")
     try:
         until = time.monotonic() + 60
         while "200" not in (said := podman("exec", container, "python", "-m", "ramal.probe", check=False)):
@@ -149,3 +148,4 @@ def test_the_embedded_system_runs_in_it_and_its_health_check_says_so(image: str)
         assert podman("inspect", "--format", "{{.State.ExitCode}}", container) == "0"
     finally:
         podman("rm", "--force", "--time", "0", container)
+        podman("volume", "rm", volume)
