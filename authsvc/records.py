@@ -2,6 +2,8 @@
 
 import logging
 
+from prometheus_client import Counter
+
 from authsvc.decider import LOCKED_OUT, NOT_OWN, Accept, Called, Refuse
 from authsvc.memory.audit_rate import AuditRate
 from events.audit import AuthenticationFailed
@@ -39,6 +41,11 @@ def _tell(command: Authenticate, decision: Refuse) -> None:
     log.info(happened, extra={"source": command.source, "user": user, "aor": command.aor, "reason": decision.failure})
 
 
+FAILURES = Counter("ramal_authsvc_failures", "Failed log-ins, by reason.", ["reason"])
+for _reason in (LOCKED_OUT, NOT_OWN, "wrong response", "unknown user", "no HA1"):
+    FAILURES.labels(_reason)
+
+
 class Answers:
     """Appends of one service; it knows how many partitions each topic has."""
 
@@ -53,6 +60,7 @@ class Answers:
             out.append(self._refused(command, decision))
             if not decision.failure:
                 return
+            FAILURES.labels(decision.failure).inc()
             if self._rate.allows(command.source, at):
                 out.append(self._audit(command, decision.failure))
                 _tell(command, decision)

@@ -20,6 +20,8 @@ rebuilding   `rebuild`
 users        `user`, `alias`
 questions    who is registered, who was
 calls        which calls are open, what became of one, who missed what
+top          `top`: what the system does now
+sampled      PURE; what two looks at metrics say
 story        PURE; a call told from its events
 export       `export`: files for analysts
 wording      how AORs and times are written

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
-from ramal import cli_calls, cli_people, operations, output, questions, users, wording
+from ramal import cli_calls, cli_people, operations, output, questions, top, users, wording
 from ramal.asking import HERE, Aor, AsJson, Data, Domain, OptionalAor, console, moment
 from ramal.asking import aor as _aor
 from ramal.asking import data as _data
@@ -291,6 +291,28 @@ def show_command(
     system = _system(_data(data))
     whose = None if aor is None else _aor(aor, system, domain)
     _run(questions.show(system, console, whose, as_json=as_json))
+
+
+@app.command("top", epilog=_example("ramal top --once --json"))
+def top_command(
+    once: Annotated[bool, typer.Option("--once", help="Look for a second, say it, and end.")] = False,
+    as_json: AsJson = False,
+    every: Annotated[float, typer.Option(min=0.2, max=3600, help="Seconds between two looks.")] = 2.0,
+    url: Annotated[
+        list[str] | None,
+        typer.Option("--url", metavar="[NAME=]URL", help="A process's HTTP (http://127.0.0.1:8080); for each one."),
+    ] = None,
+    run_dir: Annotated[Path, typer.Option(metavar="DIR", help="Of `ramal stack`.")] = Path(".run"),
+    data: Data = None,
+) -> None:
+    """What the system does now: registrations, calls, rates and lag, by process; Ctrl-C ends it."""
+    named = _data(data) if not url and not (run_dir / "stack.json").exists() else data
+    if not _run(
+        output.while_read(
+            top.top(top.where(url or [], named, run_dir), console, once=once, as_json=as_json, every=every)
+        )
+    ):
+        raise Unavailable("no process answers")
 
 
 @app.command("history", epilog=_example("ramal history alice@example.test"))

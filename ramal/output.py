@@ -6,19 +6,21 @@ import os
 import select
 import sys
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 LOOK_SECONDS = 0.2
 
 
-async def while_read(work: Coroutine[Any, Any, None]) -> None:
+async def while_read(work: Coroutine[Any, Any, T]) -> T:
     """Awaits it, but raises BrokenPipeError as soon as nobody reads standard output any more."""
     task = asyncio.ensure_future(work)
     try:
         while not (await asyncio.wait({task}, timeout=LOOK_SECONDS))[0]:
             if unread():
                 raise BrokenPipeError(errno.EPIPE, "nobody reads standard output")
-        task.result()
+        return task.result()
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

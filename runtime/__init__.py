@@ -27,6 +27,7 @@ store                 the one SQLite file, shared by log and tables
 handler               what a service is to a worker
 worker                drives a handler from a consumer group
 places                what a worker knows of its partitions
+lag                   how far it is behind
 service               runs services until SIGTERM
 http                  /healthz, /readyz, /metrics
 config                `RAMAL_…` over `ramal.toml`

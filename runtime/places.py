@@ -14,6 +14,8 @@ class Place:
     stopped: str = ""
     """Why it waits for a person."""
     failures: int = 0
+    next: int = 0
+    """Behind the last record that was handled; of one that is being restored, nothing is known."""
     end: int | None = None
     """The partition's end when it was first begun."""
     caught_up: bool = False

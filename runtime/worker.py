@@ -20,6 +20,7 @@ from prometheus_client import Gauge
 
 from runtime.errors import LogRefused, LogUnavailable, Rebalancing, Replaced, Unavailable
 from runtime.handler import Handler, Lost, dead_letter
+from runtime.lag import measure
 from runtime.log.port import Batch, Log, PartitionFault, Record, Subscription
 from runtime.metrics import dropped
 from runtime.places import Place
@@ -76,11 +77,14 @@ class Worker:
         """Works until `stop`; starts once the log is there."""
         if self._stopping:
             return
-        self._loop_task = asyncio.create_task(self._work(), name=f"worker {self._handler.topic}")
+        topic, group = self._handler.topic, self._handler.group
+        self._loop_task = asyncio.create_task(self._work(), name=f"worker {topic}")
+        measuring = asyncio.create_task(measure(self._log, topic, group, self._places), name=f"lag {topic}")
         try:
             await asyncio.wait({self._loop_task})
         finally:
             self._loop_task.cancel()
+            measuring.cancel()
         if not self._loop_task.cancelled():
             self._loop_task.result()
 
@@ -248,7 +252,8 @@ class Worker:
         self._release_later.clear()
 
     def _reached(self, place: Place, records: Sequence[Record]) -> None:
-        if not place.caught_up and place.end is not None and records[-1].offset + 1 >= place.end:
+        place.next = records[-1].offset + 1
+        if not place.caught_up and place.end is not None and place.next >= place.end:
             place.caught_up = True
 
     # Commits
@@ -381,6 +386,7 @@ class Worker:
         if offset is None:
             offset = (await self._log.committed(handler.topic, handler.group)).get(partition, 0)
         bounds = await self._log.bounds(handler.topic, partition)
+        place.next = offset
         if place.end is None:
             place.end = bounds.end
         if not place.caught_up:

@@ -38,6 +38,7 @@ LOOK_SECONDS = 1.0
 ENCRYPTED = ("tls", "wss")
 
 RESPONSES = Counter("ramal_edge_responses", "Responses sent, by status.", ["status"])
+RESPONSES.labels("503")  # an alert sees the first one, too
 
 P = ParamSpec("P")
 

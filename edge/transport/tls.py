@@ -11,9 +11,17 @@ from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
 
+from cryptography import x509
+from prometheus_client import Gauge
+
 from runtime.errors import ConfigError
 
 log = logging.getLogger("ramal.edge")
+
+EXPIRY = Gauge(
+    "ramal_edge_certificate_expiry_timestamp_seconds",
+    "When the first certificate of our chain expires, in seconds since 1970; 0: we have none.",
+)
 
 LOOK_SECONDS = 10.0
 """The files are looked at for a new connection, but no more often than this."""
@@ -87,6 +95,8 @@ class Certificates:
         else:
             client.load_default_certs()
         self._server, self._client = server, client
+        if self._certificate:
+            EXPIRY.set(_expiry(Path(self._certificate).read_bytes()))
 
     def _with_certificate(self, side: int) -> ssl.SSLContext:
         context = ssl.SSLContext(side)
@@ -95,6 +105,14 @@ class Certificates:
             # As a client too: a peer may ask who we are (RFC 3261 section 26.3.1). No password is ever asked for.
             context.load_cert_chain(self._certificate, self._private_key or None, password=_no_password)
         return context
+
+
+def _expiry(pem: bytes) -> float:
+    """When the first certificate to expire of a chain does so, in seconds since 1970; NaN if that cannot be read."""
+    try:
+        return min(each.not_valid_after_utc.timestamp() for each in x509.load_pem_x509_certificates(pem))
+    except ValueError:
+        return float("nan")
 
 
 def _no_password() -> str:

@@ -248,7 +248,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 @pytest.fixture(scope="package")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """The distributed system with two edges."""
-    running, system = start_stack(tmp_path_factory.mktemp("stack"), EDGES="2", USERS="1200")
+    running, system = start_stack(tmp_path_factory.mktemp("stack"), EDGES="2", USERS="1200", ANALYTICS="1")
     yield system
     assert running.end() == 0
 
