@@ -42,6 +42,7 @@ from runtime.errors import LogUnavailable
 from runtime.http import Route
 from runtime.log.port import Log
 from runtime.metrics import dropped
+from runtime.service import Service
 from runtime.tls import client_context
 
 log = logging.getLogger("ramal.analytics")
@@ -104,6 +105,10 @@ class Analytics:
         if self._run is None:
             return [self._why]
         return self._run.not_ready()
+
+    def status(self) -> dict[str, str]:
+        """By what it needs, why that is away; "" while it is there."""
+        return {"kafka": "" if self._run is not None else self._why}
 
     async def _keep(self) -> None:
         """Runs the application, again and again, until cancelled."""
@@ -383,6 +388,6 @@ def _directory(named: str) -> Iterator[Path]:
             os.utime(mark)
 
 
-def build(sources: Sources, log_: Log, database: Database) -> Analytics:
+def build(sources: Sources, log_: Log, database: Database) -> Service:
     """The service with its settings from these sources."""
     return Analytics(log_, sources)

@@ -27,6 +27,7 @@ from runtime.errors import LogUnavailable, Unavailable
 from runtime.http import Route
 from runtime.log.port import Append, Batch, Log, PartitionFault
 from runtime.metrics import dropped
+from runtime.service import Service
 from runtime.worker import Worker
 
 log = logging.getLogger("ramal.analytics")
@@ -287,6 +288,10 @@ class Figures:
         """Nobody waits for figures."""
         return []
 
+    def status(self) -> dict[str, str]:
+        """By what it needs, why that is away; "" while it is there."""
+        return {need: why for worker in self._workers for need, why in worker.status().items()}
+
     async def _tell(self) -> None:
         while True:
             await asyncio.sleep(self._settings.publish_every)
@@ -309,6 +314,6 @@ async def now_of(log_: Log, share: Share) -> int | None:
     return now
 
 
-def build(sources: Sources, log_: Log, database: Database) -> Figures:
+def build(sources: Sources, log_: Log, database: Database) -> Service:
     """The service with its settings from these sources."""
     return Figures(log_, sources.section(Settings, "analytics"))

@@ -84,7 +84,7 @@ async def _process(session: aiohttp.ClientSession, name: str, url: str) -> Look:
     at = time.monotonic()
     try:
         samples = parsed(await _get(session, f"{url}/metrics", 200))
-        reasons = json.loads(await _get(session, f"{url}/readyz", 200, 503))["reasons"]
+        reasons = json.loads(await _get(session, f"{url}/status", 200))["reasons"]
     except (OSError, ValueError, KeyError, TypeError, aiohttp.ClientError, TimeoutError) as error:
         return Look(name, at, {}, [f"does not answer: {str(error) or type(error).__name__}"])
     return Look(name, at, samples, [str(reason) for reason in reasons])
