@@ -83,7 +83,7 @@ class Projection:
 
     async def _write(self, parts: Sequence[Part]) -> list[Finished]:
         events = [[(o, e) for o, e in part.events if not isinstance(e, PersonForgotten)] for part in parts]
-        await self._look_up(parts, events)
+        await self.look_up([part.partition for part in parts], events)
         changes = [
             Change(part.partition.number, decide(some, part.partition.known))
             for part, some in zip(parts, events, strict=True)
@@ -136,14 +136,22 @@ class Projection:
         partition.at = Position(offset + 1, partition.at.claim)
         return finished
 
-    async def _look_up(self, parts: Sequence[Part], events: Sequence[Sequence[tuple[int, CallEvent]]]) -> None:
-        """Asks the tables, once, what must be known before these events can be decided."""
+    async def look_up(self, partitions: Sequence[Partition], events: Sequence[Sequence[tuple[int, CallEvent]]]) -> None:
+        """Asks the tables, once, what must be known before these events of each partition can be decided."""
         asked = [
-            {call_of(event) for _, event in some}.difference(part.partition.known)
-            for part, some in zip(parts, events, strict=True)
+            {call_of(event) for _, event in some}.difference(partition.known)
+            for partition, some in zip(partitions, events, strict=True)
         ]
         if self._seen is not None:
             asked = [{call for call in calls if hash(call) in self._seen} for calls in asked]
         found = await known(self._database, self._tables, (call for calls in asked for call in calls))
-        for part, calls in zip(parts, asked, strict=True):
-            part.partition.known.update({call: found[call] for call in calls if call in found})
+        for partition, calls in zip(partitions, asked, strict=True):
+            partition.known.update({call: found[call] for call in calls if call in found})
+
+    async def put(self, partition: Partition, decision: Decision, end: int) -> None:
+        """Commits what was decided elsewhere, with the position; the partition learns nothing of it."""
+        made, _ = statements(self._database, self._tables, [Change(partition.number, decision)], self._limits)
+        await self._database.transact(made, self._advance(partition, end))
+        partition.at = Position(end, partition.at.claim)
+        if self._seen is not None:
+            self._seen.update(map(hash, decision.changed))

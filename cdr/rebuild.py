@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from cdr.config import Settings
-from cdr.decider import is_open
+from cdr.decider import Decision, decide, is_open
 from cdr.events import read
 from cdr.handler import CLAIM, limits
 from cdr.projection import Part, Partition, Projection
@@ -23,13 +23,17 @@ from events.topics import CALLS
 from events.wire import Poisoned
 from runtime.database.port import Database, Statement
 from runtime.database.positions import Position
-from runtime.database.rebuild import Progress, Rebuild, id_ranges
+from runtime.database.rebuild import Progress, Rebuild, chunks, id_ranges
 from runtime.log.port import Bounds, Log, Record
 from runtime.metrics import dropped
 
 TOGETHER = 4000
-"""Events applied in one transaction: calls that begin and end within them are written once."""
+"""Events that are folded at one time."""
+WRITTEN = 1500
+"""Calls written in one transaction, about 5 MB; those that last are kept in memory until they have ended, so that
+each is written once."""
 REMEMBERED = 100_000
+"""Calls of a partition in memory; if more last at one time, their rows are written as they are."""
 NAMES = ("acc", "missed", "cdrs", "open")
 
 
@@ -75,16 +79,23 @@ class _Shadows:
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
+        self._limits = limits(settings)
         # The tables begin empty, so it is known what they have: a look-up for each call that begins would be the
         # larger part of all work.
         self._seen: set[int] = set()
-        self._projection = Projection(database, SHADOW, limits(settings), self._seen)
+        self._projection = Projection(database, SHADOW, self._limits, self._seen)
         self._partitions: dict[int, Partition] = {}
+        self._waiting: dict[int, Decision] = {}
+        """By partition, what is folded and not written."""
+        self._reached: dict[int, int] = {}
+        """How far that is."""
 
     async def begin(self, number_: int, bounds: Bounds) -> Position:
         """Takes over the calls whose first event is not in the log any more."""
         at = Position(bounds.begin, CLAIM)
         self._partitions[number_] = Partition(number_, at)
+        self._waiting[number_] = Decision()
+        self._reached[number_] = at.next
         if bounds.begin:
             first = number(number_, bounds.begin)
             for name in NAMES:
@@ -108,17 +119,46 @@ class _Shadows:
                 self._seen.update(hash(Call(call_id, tag, int(cseq))) for call_id, tag, cseq in found)
 
     async def apply(self, number_: int, records: Sequence[Record], at: Position) -> Position:
-        """Applies events."""
-        partition = self._partitions[number_]
-        await self._projection.write([Part(partition, list(_readable(records)), records[-1].offset + 1)])
-        # What has ended is seldom heard of again: it is looked up when it is.
-        for call in [call for call, known in partition.known.items() if not is_open(known.state)]:
-            del partition.known[call]
-        partition.forget(REMEMBERED)
-        return partition.at
+        """Folds events; what is enough is written."""
+        partition, waiting = self._partitions[number_], self._waiting[number_]
+        events, end = list(_readable(records)), records[-1].offset + 1
+        if any(isinstance(event, PersonForgotten) for _, event in events):
+            await self._write(number_, lasting=True)
+            await self._projection.write([Part(partition, events, end)])
+            self._reached[number_] = end
+            return Position(end, at.claim)
+        some = [(offset, event) for offset, event in events if not isinstance(event, PersonForgotten)]
+        await self._projection.look_up([partition], [some])
+        decision = decide(some, partition.known)
+        for call, before in decision.before.items():
+            if call not in waiting.changed:  # else it is not in the tables as it was before, or not at all
+                waiting.before[call] = before
+        waiting.changed |= decision.changed
+        partition.learn(decision.changed)
+        self._reached[number_] = end
+        if len(waiting.changed) >= WRITTEN:
+            await self._write(number_, lasting=len(partition.known) >= REMEMBERED)
+        return Position(end, at.claim)
+
+    async def _write(self, number_: int, *, lasting: bool) -> None:
+        """Writes what has ended, and what lasts if that is wanted, too."""
+        partition, waiting, end = self._partitions[number_], self._waiting[number_], self._reached[number_]
+        ready = [call for call, known in waiting.changed.items() if lasting or not is_open(known.state)]
+        if not ready and partition.at.next == end:
+            return
+        for some in chunks(ready, WRITTEN) or [()]:
+            changed = {call: waiting.changed.pop(call) for call in some}
+            before = {call: waiting.before.pop(call) for call in some if call in waiting.before}
+            await self._projection.put(partition, Decision(changed, before), end)
+            for call, known in changed.items():
+                # What has ended is seldom heard of again: it is looked up when it is.
+                if len(partition.known) > REMEMBERED or not is_open(known.state):
+                    partition.known.pop(call, None)
 
     async def finish(self, live: Sequence[Position]) -> None:
         """Notes which records are on `cdrs`: of what the live tables have, all that these do not deny."""
+        for number_ in self._partitions:
+            await self._write(number_, lasting=True)
         changes = [
             Statement(
                 f"UPDATE {SHADOW.cdrs} SET {PUBLISHED} = 1 WHERE partition_no = %s AND last_offset < %s",  # noqa: S608  # ours
@@ -132,6 +172,8 @@ class _Shadows:
 
     async def sums(self, number_: int, *, live: bool) -> tuple[int, ...]:
         """Of all four tables."""
+        if not live:
+            await self._write(number_, lasting=True)
         tables = LIVE if live else SHADOW
         parts = []
         for name in NAMES:

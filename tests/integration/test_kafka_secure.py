@@ -3,21 +3,25 @@
 import asyncio
 import contextlib
 import os
+import shlex
 import signal
+import ssl
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaConsumer, errors
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.protocol.admin import CreateAclsRequest
 from cryptography.hazmat.primitives import serialization
 
 from events.commands import ReplyTo
-from events.topics import AUDIT, BINDINGS, EDGE_REPLIES, REGISTRATIONS
+from events.topics import AUDIT, BINDINGS, CDRS, EDGE_REPLIES, REGISTRATIONS, TOPICS, VIEW
 from locator.config import Settings
 from locator.handler import LocatorHandler
 from runtime.config import Kafka, Secret
@@ -230,6 +234,67 @@ async def limit(broker: Broker, topic: str, *, visible: bool) -> None:
         response = await admin._send_request(request)
         assert [code for code, _ in response.creation_responses] == [0]
     await admin.close()
+
+
+GRANTED = [
+    shlex.split(line)
+    for line in (Path(__file__).parents[2] / "docs" / "analysts.md").read_text().splitlines()
+    if line.startswith("kafka-acls.sh")
+]
+"""The commands that the document tells an operator to type."""
+
+
+def granted(command: Sequence[str], prefix: str, principal: str) -> list[CreateAclsRequest]:
+    """What `kafka-acls.sh --add` does, under another prefix of topics and for another user."""
+    assert "--add" in command
+    options = dict(pairwise(command))
+    assert options["--allow-principal"] == "User:analysts"
+    assert options["--resource-pattern-type"] == "prefixed"
+    kind, name = (2, options["--topic"].replace("ramal.", prefix)) if "--topic" in options else (3, options["--group"])
+    operations = [{"Read": 3, "Describe": 8}[b] for a, b in pairwise(command) if a == "--operation"]
+    return [CreateAclsRequest(kind, name, 4, f"User:{principal}", "*", operation, 3) for operation in operations]
+
+
+async def test_c20_the_user_of_the_view_reads_it_and_nothing_else(broker: Broker, topic_prefix: str) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=broker.server.bootstrap)
+    await admin.start()
+    # The services' own rights; with these, nobody else may touch anything of theirs.
+    wanted = [CreateAclsRequest(kind, topic_prefix, 4, f"User:{USER}", "*", 2, 3) for kind in (2, 3)]
+    for command in GRANTED:
+        wanted += granted(command, topic_prefix, LIMITED)
+    assert len(wanted) == 5
+    for request in wanted:
+        assert [code for code, _ in (await admin._send_request(request)).creation_responses] == [0]
+    await admin.close()
+    view, record = VIEW[1].name, Append(VIEW[1].name, 0, b"k", b"{}")
+    async with opened(way_in(broker, "sasl"), topic_prefix) as log:
+        await log.create_topics(1, (*TOPICS, *VIEW))
+        await log.append([record, Append(CDRS, 0, b"alice", b"{}")])
+    way = {
+        "bootstrap_servers": broker.at("sasl"), "security_protocol": "SASL_SSL", "sasl_mechanism": "SCRAM-SHA-512",
+        "sasl_plain_username": LIMITED, "sasl_plain_password": PASSWORD, "auto_offset_reset": "earliest",
+        "ssl_context": ssl.create_default_context(cafile=str(broker.authority.file)),
+    }  # fmt: skip
+
+    async def first(topic: str, group: str | None) -> bytes | None:
+        consumer = AIOKafkaConsumer(topic_prefix + topic, group_id=group, **way)
+        try:
+            async with asyncio.timeout(20):
+                await consumer.start()
+                return (await consumer.getone()).value
+        finally:
+            await consumer.stop()
+
+    assert await first(view, "analysts.one") == b"{}"
+    assert await first(view, None) == b"{}"
+    with pytest.raises(errors.TopicAuthorizationFailedError):
+        await first(CDRS, None)
+    with pytest.raises(errors.GroupAuthorizationFailedError):
+        await first(view, topic_prefix + "cdr")
+    async with opened(way_in(broker, "sasl", username=LIMITED), topic_prefix) as log:
+        with pytest.raises(LogUnavailable, match="TOPIC_AUTHORIZATION_FAILED"):
+            async with asyncio.timeout(20):
+                await log.append([record])
 
 
 def environ(kafka: Kafka) -> dict[str, str]:
