@@ -5,6 +5,7 @@ So the erasure is in the log as well, behind what it erases: whoever replays it 
 """
 
 import asyncio
+import hashlib
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -78,7 +79,8 @@ async def _tell(log: Log, topic: str, told: PersonForgotten) -> dict[int, int]:
 
 
 def _headers(told: PersonForgotten, topic: str) -> Sequence[tuple[str, bytes]]:
-    return happened("ramal.PersonForgotten", "ramal", f"{topic}-{told.at:x}", told.person, told.at)
+    id_ = hashlib.blake2b(f"{topic} {told.at}".encode() + encode(told), digest_size=16).hexdigest()
+    return happened("ramal.PersonForgotten", "ramal", id_, told.person, told.at)
 
 
 async def _aliases(tables: Database, aor: str) -> list[str]:

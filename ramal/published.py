@@ -146,6 +146,10 @@ _CLOUDEVENTS = {
         "ce_subject": {"type": "string", "description": "Of what happened to a call: its Call-ID."},
         "ce_time": {"type": "string", "format": "date-time", "description": "When it happened, UTC."},
         "ce_dataschema": {"type": "string", "description": "`urn:ramal:TYPE:VERSION`: the `$id` of its schema."},
+        "ce_traceparent": {
+            "type": "string",
+            "description": "W3C Trace Context: one trace of each call, made from its Call-ID; the event is the span.",
+        },
         "content-type": {"const": "application/json"},
     },
 }

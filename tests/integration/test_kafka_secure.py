@@ -26,7 +26,7 @@ from locator.config import Settings
 from locator.handler import LocatorHandler
 from runtime.config import Kafka, Secret
 from runtime.database.sqlite import SQLiteDatabase
-from runtime.errors import ConfigError, LogUnavailable
+from runtime.errors import ConfigError, LogRefused, LogUnavailable
 from runtime.log.kafka.log import KafkaLog
 from runtime.log.port import Append, Log
 from runtime.store import EmbeddedStore
@@ -292,7 +292,7 @@ async def test_c20_the_user_of_the_view_reads_it_and_nothing_else(broker: Broker
     with pytest.raises(errors.GroupAuthorizationFailedError):
         await first(view, topic_prefix + "cdr")
     async with opened(way_in(broker, "sasl", username=LIMITED), topic_prefix) as log:
-        with pytest.raises(LogUnavailable, match="TOPIC_AUTHORIZATION_FAILED"):
+        with pytest.raises(LogRefused, match="TOPIC_AUTHORIZATION_FAILED"):
             async with asyncio.timeout(20):
                 await log.append([record])
 

@@ -2,12 +2,15 @@
 
 import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from events.catalog import CHANNELS, name_of
 from events.compatibility import incompatibilities
@@ -172,7 +175,24 @@ def test_c02_what_happened_carries_its_attributes_in_utc_with_milliseconds() -> 
         "ce_subject": b"c@x",
         "ce_time": b"2023-11-14T22:13:20.007Z",
         "ce_dataschema": b"urn:ramal:CallEnded:1",
+        "ce_traceparent": dict(happened("ramal.CallAttempted", "edge", "cd" * 16, "c@x", 1))["ce_traceparent"].replace(
+            b"cd" * 8, b"ab" * 8
+        ),
     }
+
+
+@given(st.text(), st.text())
+def test_c02_the_records_of_one_call_are_one_trace_in_which_each_event_is_a_span(one: str, other: str) -> None:
+    def trace(call_id: str, id_: str) -> re.Match[bytes]:
+        found = re.fullmatch(
+            rb"00-([0-9a-f]{32})-([0-9a-f]{16})-00",
+            dict(happened("ramal.CallEnded", "edge", id_ * 16, call_id, 1))["ce_traceparent"],
+        )
+        assert found is not None  # W3C Trace Context, section 3.2
+        return found
+
+    assert (trace(one, "ab")[1] == trace(other, "cd")[1]) == (one == other)
+    assert trace(one, "ab")[2] != trace(one, "cd")[2]
 
 
 def test_c20_fields_named_for_a_person_or_a_place_are_marked() -> None:
