@@ -93,7 +93,7 @@ async def explain(system: System, console: Console, call_id: str) -> None:
     for number, story in enumerate(told):
         if number:
             console.print()
-        for line in (*words(story), "", *ladder(story)):
+        for line in (*words(story), "", *ladder(story, console.width)):
             console.print(line, soft_wrap=True, markup=False)
 
 
@@ -141,12 +141,29 @@ async def show_missed(system: System, console: Console, aor: str, *, as_json: bo
     console.print(f"{len(found)} missed call{'s' * (len(found) != 1)}")
 
 
+async def _known_since(log: Log) -> int:
+    """From when on all call events are in the log, milliseconds; 0: since ever."""
+    since = 0
+    for number in range(await log.partitions(CALLS)):
+        bounds = await log.bounds(CALLS, number)
+        if bounds.begin == 0:
+            continue  # nothing has left it yet
+        async with contextlib.aclosing(log.read(CALLS, number, bounds.begin, bounds.end)) as batches:
+            async for records in batches:
+                since = max(since, records[0].timestamp)
+                break
+    return since
+
+
 async def audit_day(system: System, console: Console, day: date) -> bool:
     """Compares a day's events with the tables; whether they agree."""
-    begin = datetime.combine(day, clock()).astimezone()
-    end = datetime.combine(day + timedelta(days=1), clock()).astimezone()
+    begin, end = (datetime.combine(each, clock()).astimezone() for each in (day, day + timedelta(days=1)))
     settings = system.sources.section(Settings, "cdr")
     async with system.log() as log, system.tables() as tables:
+        if (since := await _known_since(log)) > begin.timestamp() * 1000:
+            raise ConfigError(
+                f"--day: the log begins at {local_time(since)}: of calls before that, it knows too little"
+            )
         found: Audit = await audit(log, tables, settings, *(int(at.timestamp() * 1000) for at in (begin, end)))
     for line in found.told:
         console.print(line, soft_wrap=True, markup=False)

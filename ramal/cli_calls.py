@@ -53,6 +53,8 @@ def audit_cdrs_command(
         wanted = datetime.now().astimezone().date() if day is None else date.fromisoformat(day)
     except ValueError as error:
         raise ConfigError(f"--day: {day!r} is not a date like 2026-03-01") from error
+    if not date(1970, 1, 2) <= wanted <= datetime.now().astimezone().date():
+        raise ConfigError(f"--day: {wanted} is not a day on which there were calls")
     if not run(calls.audit_day(system(data(data_)), console, wanted)):
         raise typer.Exit(1)
 
@@ -70,6 +72,10 @@ def export_command(
 ) -> None:
     """Calls, their events or registrations as a file; an export that was interrupted goes on when started again."""
     begin, end = moment("--since", since, 0), moment("--until", until, END)
+    if end <= begin:
+        raise ConfigError("--until: it is not after --since")
     path = output or Path(f"{what}.{format_}")
+    if not path.parent.is_dir():
+        raise ConfigError(f"--output: there is no directory {path.parent}")
     rows = run(export(system(data(data_)), console, what, format_, path, begin, end))
     console.print(f"{rows} rows in {path}", soft_wrap=True)

@@ -29,7 +29,11 @@ from events.cdrs import CallRecord
 from ramal.wording import duration, local_time
 
 WIDTH = 26
-"""Columns of one lane."""
+"""Columns of one lane, where there is room."""
+NARROW = 9
+"""Of one lane, where there is none: an arrow and a code."""
+TIMES = 10
+"""Columns of the times beside the ladder."""
 CALLER = "caller"
 OURS = {
     403: "the caller may not call there",
@@ -82,7 +86,7 @@ def stories(events: Sequence[CallEvent]) -> list[Told]:
 
 def words(told: Told) -> list[str]:
     """Who called whom, when; which bindings were seen, which branches were made, and why it ended as it did."""
-    return [*_opening(told), *_branches(told), _ending(told)]
+    return [*_opening(told), *_branches(told), *_transfers(told), _ending(told)]
 
 
 def _opening(told: Told) -> Iterator[str]:
@@ -127,6 +131,13 @@ def _branches(told: Told) -> Iterator[str]:
         yield f"{text}: {'; '.join(heard)}."
 
 
+def _transfers(told: Told) -> Iterator[str]:
+    for event in told.events:
+        if isinstance(event, CallTransferred):
+            after = _after(event.at - told.state.first)
+            yield f"The {event.by} asked to go on with {event.target} after {after} (REFER)."
+
+
 def _ending(told: Told) -> str:
     made = told.record
     if is_open(told.state):
@@ -167,18 +178,22 @@ def _after(milliseconds: int) -> str:
 # --- ladder ----------------------------------------------------------------------------------------------------------
 
 
-def ladder(told: Told) -> list[str]:
-    """The call as arrows between its caller, the edges and the branches; times are milliseconds since it began."""
+def ladder(told: Told, columns: int = 0) -> list[str]:
+    """The call as arrows between its caller, the edges and the branches; times are milliseconds since it began.
+
+    It fits into so many columns if lanes of NARROW do; 0: as wide as it is.
+    """
     started = [event for event in told.events if isinstance(event, BranchStarted)]
     edges = list(dict.fromkeys(event.edge for event in told.events if not isinstance(event, CallTimedOut)))
     lanes = [CALLER, *edges, *(event.branch for event in started)]
     titles = [CALLER, *edges, *(f"{number} {event.source or event.contact}" for number, event in enumerate(started, 1))]
     answered = next((event.branch for event in told.events if isinstance(event, CallAnswered)), "")
-    lines = [" " * 10 + "".join(title[: WIDTH - 1].ljust(WIDTH) for title in titles).rstrip()]
+    width = min(WIDTH, max(NARROW, (columns - TIMES) // len(lanes))) if columns else WIDTH
+    lines = [" " * TIMES + "".join(title[: width - 1].ljust(width) for title in titles).rstrip()]
     for event in told.events:
         for start, end, text in _arrows(event, answered):
             at = str(event.at - told.state.first).rjust(8)
-            lines.append(f"{at}  {_arrow(lanes, start, end, text)}".rstrip())
+            lines.append(f"{at}  {_arrow(lanes, start, end, text, width)}".rstrip())
     return lines
 
 
@@ -213,18 +228,21 @@ def _arrows(event: CallEvent, answered: str) -> Iterator[tuple[str, str, str]]: 
             yield CALLER, CALLER, "(nothing heard any more)"
 
 
-def _arrow(lanes: Sequence[str], start: str, end: str, text: str) -> str:
+def _arrow(lanes: Sequence[str], start: str, end: str, text: str, width: int) -> str:
     """One line: the lanes as `|`, and an arrow from one to another with its text."""
     first, last = lanes.index(start), lanes.index(end) if end in lanes else lanes.index(start)
-    cells = list("".join("|".ljust(WIDTH) for _ in lanes))
+    cells = list("".join("|".ljust(width) for _ in lanes))
     if first == last:
         label = f" {text}"
-        position = first * WIDTH + 1
+        position = first * width + 1
     else:
-        left, right = sorted((first * WIDTH, last * WIDTH))
+        left, right = sorted((first * width, last * width))
         room = right - left - 1
-        label = f" {text[: room - 6]} ".center(room, "-")
-        label = f"{label[:-1]}>" if first < last else f"<{label[1:]}"
+        if len(text) > room - 4 and text[:3].isdigit():
+            text = text[:3]  # of a status line the code says it
+        label = f" {text} " if len(text) <= room - 4 else text[: room - 1]
+        label = label.center(room, "-") if room - len(label) > 1 else label.ljust(room, "-")
+        label = f"{label[:-1]}>" if first < last else f"<{label[1:]}" if label[0] in "- " else f"<{label[:-1]}"
         position = left + 1
     cells[position : position + len(label)] = label
     return "".join(cells)

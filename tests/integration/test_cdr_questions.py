@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from events.topics import CALLS
 from ramal.cli import app
 from runtime.database.port import Statement
 from runtime.database.sqlite import SQLiteDatabase
+from runtime.errors import ConfigError
 from runtime.log.embedded.log import EmbeddedLog
 from runtime.store import EmbeddedStore
 from tests.kit.call_stories import Story, append, missed, talk
@@ -142,6 +144,24 @@ def test_an_audit_finds_each_row_that_is_wrong(tmp_path: Path, calls: list[Story
     assert said in done.stdout
 
 
-def test_a_day_that_is_none_is_said(directory: Path) -> None:
-    with pytest.raises(Exception, match="--day"):
-        ask(directory, "audit-cdrs", "--day", "yesterday")
+@pytest.mark.parametrize("day", ["yesterday", "2026-02-30", "0001-01-01", "1969-12-31", "9999-12-31", ""])
+def test_a_day_that_is_none_is_said(directory: Path, day: str) -> None:
+    with pytest.raises(ConfigError, match="--day"):
+        ask(directory, "audit-cdrs", "--day", day)
+
+
+def test_a_day_of_which_the_log_has_lost_events_is_not_audited(directory: Path) -> None:
+    """Their rows, which stay, would all be told as differences."""
+
+    async def clean() -> None:
+        store = EmbeddedStore(directory / "ramal.db")
+        log = EmbeddedLog(store, PARTITIONS, now=lambda: time.time() + 8 * 86_400)
+        await log.start()
+        await log.append([append(event, PARTITIONS) for n in range(40) for event in talk(call_id=f"new-{n}").events])
+        await log.clean()
+        await log.stop()
+        await store.stop()
+
+    asyncio.run(clean())
+    with pytest.raises(ConfigError, match="--day: the log begins at"):
+        ask(directory, "audit-cdrs", "--day", day())

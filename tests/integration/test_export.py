@@ -27,6 +27,7 @@ from ramal.cli import app
 from ramal.export import COLUMNS
 from runtime.config import Kafka
 from runtime.database.sqlite import SQLiteDatabase
+from runtime.errors import ConfigError
 from runtime.log.embedded.log import EmbeddedLog
 from runtime.log.kafka.log import KafkaLog
 from runtime.log.port import Append
@@ -244,3 +245,21 @@ def test_c21_the_example_of_a_consumer_gives_the_known_answers(
     monkeypatch.setenv("RAMAL_KAFKA_BOOTSTRAP", kafka.bootstrap)
     monkeypatch.setenv("RAMAL_TOPIC_PREFIX", topic_prefix)
     assert run_example(2) == ANSWERS
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--since", "2026-03-02 00:00", "--until", "2026-03-01 00:00"), "--until"),
+        (("--since", "2026-03-02 00:00", "--until", "2026-03-02 00:00"), "--until"),
+        (("--since", "soon"), "--since"),
+        (("--output", "no/such/place.jsonl"), "--output"),
+    ],
+)
+def test_an_export_that_cannot_be_is_said_and_leaves_nothing(
+    directory: Path, words: tuple[str, ...], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        ask(directory, "export", "cdrs", *words)
+    assert not (directory / "no").exists()
+    assert not list(directory.glob("*.parts"))

@@ -106,3 +106,39 @@ def test_every_kind_of_event_has_its_arrow() -> None:
     story.cancelled().failed(500, "x" * 200).redirected()
     (told,) = stories(story.events)
     assert len(ladder(told)) == len(told.events) + 2  # a title, and a CANCEL with its 487
+
+
+def forked_to_five() -> Story:
+    story = Story().attempted()
+    for number in range(5):
+        story.wait(5).branch(f"b{number}", source=f"192.0.2.{number}:5060")
+    for number in range(5):
+        story.wait(20).rings(f"b{number}", f"t{number}")
+    story.wait(3000).branch_ends(200, "b3", "OK").answered("t3", "b3")
+    for number in (0, 1, 2, 4):
+        story.wait(10).branch_ends(487, f"b{number}", "Request Terminated")
+    return story.wait(60_000).ended("callee", "t3")
+
+
+@pytest.mark.parametrize("columns", [80, 100, 132, 200, 400])
+def test_e21_a_ladder_of_a_fork_to_five_fits_the_screen(columns: int) -> None:
+    (told,) = stories(forked_to_five().events)
+
+    lines = ladder(told, columns)
+
+    assert max(map(len, lines)) <= columns
+    assert any("<" in line and "487" in line for line in lines)
+    assert sum("INVITE>" in line.replace("-", "").replace(" ", "") for line in lines) == 6
+    assert len(lines) == len(ladder(told))
+
+
+def test_e21_a_transfer_is_told_in_words() -> None:
+    story = talk()
+    story.events.append(
+        CallTransferred(
+            call_id=story.call_id, from_tag="ft", cseq=1, at=START + 9000, edge="edge-1", to_tag="tt", by="callee",
+            refer=7, target="sip:carol@example.test",
+        )
+    )  # fmt: skip
+
+    assert "The callee asked to go on with sip:carol@example.test after 9.0 s (REFER)." in said(story)
