@@ -16,7 +16,7 @@ from runtime.http import Route
 from runtime.log.port import Log
 from runtime.worker import Worker
 
-GATHER = 0.25
+GATHER = 0.5
 """Seconds from one look at the log to the next: nobody waits for the tables, and one transaction for many calls costs a
 fraction of many for few. A call that begins and ends within one is written once."""
 TOGETHER = 2000

@@ -157,7 +157,10 @@ class State(msgspec.Struct, frozen=True, array_like=True):
 
 def call_of(event: CallEvent) -> Call:
     """The call that an event is of; what is longer than its column ends in a digest of all of it."""
-    return Call(fitted(event.call_id, CALL_ID), fitted(event.from_tag, TAG), event.cseq)
+    call_id, tag = event.call_id, event.from_tag
+    if len(call_id) > CALL_ID or len(tag) > TAG:
+        call_id, tag = fitted(call_id, CALL_ID), fitted(tag, TAG)
+    return Call(call_id, tag, event.cseq)
 
 
 def fitted(text: str, width: int) -> str:

@@ -1,6 +1,6 @@
 """Call events on their way to `calls`: in no call's way, in order, and kept within a bound while Kafka is away.
 
-Nobody waits for them, so they are gathered: an append a tenth of a second costs every stage behind it, from here to
+Nobody waits for them, so they are gathered: an append every fifth of a second costs every stage behind it, from here to
 the tables, a fraction of what one for each message would. One append is under way at a time, so that the events of a
 call stay in order. An append whose outcome is unknown is repeated: an event that is written twice has one id, and
 counts once.
@@ -27,7 +27,7 @@ log = logging.getLogger("ramal.edge")
 MOST = 50_000
 """Events kept while the log is away: about 25 MB, and some minutes of calls. More are dropped by name."""
 BATCH = 2000
-GATHER = 0.1
+GATHER = 0.2
 """Seconds that events wait for others, unless there is a whole batch of them."""
 FIRST_BACKOFF, LAST_BACKOFF = 0.1, 2.0
 SOURCE = "edge"

@@ -359,12 +359,14 @@ class Cluster:
         self.pump()
 
 
-def authorization(user: str, method: str, uri: str, password: str = "secret") -> str:
-    """A Proxy-Authorization row with a fresh nonce."""
-    fresh = nonce.make(KEYS, DOMAIN, int(WALL), bytes(4), "192.0.2.1")
+def authorization(
+    user: str, method: str, uri: str, password: str = "secret", given_nonce: str | None = None, nc: int = 1
+) -> str:
+    """A Proxy-Authorization row with a fresh nonce, or a given one."""
+    fresh = given_nonce or nonce.make(KEYS, DOMAIN, int(WALL), bytes(4), "192.0.2.1")
     ha1 = digest.ha1("MD5", user, DOMAIN, password)
-    answer = digest.expected_response("MD5", ha1, method, uri, fresh, "auth", 1, "c")
+    answer = digest.expected_response("MD5", ha1, method, uri, fresh, "auth", nc, "c")
     return (
         f'Proxy-Authorization: Digest username="{user}", realm="{DOMAIN}", nonce="{fresh}", uri="{uri}", '
-        f'response="{answer}", algorithm=MD5, qop=auth, nc=00000001, cnonce="c"'
+        f'response="{answer}", algorithm=MD5, qop=auth, nc={nc:08x}, cnonce="c"'
     )

@@ -1,5 +1,6 @@
 """Who may send a request through us: challenges, credentials, whose name is used (RFC 3261 section 22.3)."""
 
+from sipcore.grammar import parse_params
 from sipcore.message import Response
 from tests.kit.calls import DOMAIN, Cluster, authorization
 from tests.kit.dialogs import BOB, OFFER, answered, invite, routes_of_caller, statuses
@@ -16,6 +17,20 @@ def test_x01_a_request_without_credentials_gets_a_stateless_407_and_its_ack_is_a
     assert not alice.inbox
     assert not bob.inbox
     assert not cluster.commands
+
+
+def test_a16_the_nonce_of_one_challenge_serves_for_further_calls_without_another() -> None:
+    cluster = Cluster()
+    alice, bob = cluster.phone("alice"), cluster.phone("bob")
+    alice.request("INVITE", BOB)
+    challenge = alice.got_response(407).first("proxy-authenticate") or ""
+    given = dict(parse_params(f";{challenge.partition(' ')[2].replace(', ', ';')}"))["nonce"]
+    for count in range(1, 4):
+        row = authorization("alice", "INVITE", BOB, given_nonce=given, nc=count)
+        alice.request("INVITE", BOB, row, call_id=str(count), edge=cluster.names[count % 2])
+        assert statuses(alice) == [100]
+        alice.inbox.clear()
+        bob.got_request("INVITE")
 
 
 def test_a_caller_with_a_wrong_password_reaches_nobody() -> None:
