@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.e2e.caller import SDP, Call, Caller
 from tests.e2e.wire import Silent
@@ -248,13 +249,19 @@ def test_12_16_a_rolling_restart_under_ringing_calls_fails_none_and_answers_leav
 
 @pytest.mark.parametrize("name", ["edge", *WORKERS])
 def test_13_kill_9_of_a_pod_loses_nothing(site: Kube, figure: Figure, name: str) -> None:
+    """Everybody is answered. Whose partition it had may hear 503, until its container is back under the same name."""
     pod = site.pods(name)[0]["metadata"]["name"]
     with refreshing(REFRESHING, SERVICE) as report:
         time.sleep(3)
         site.kill(pod)
+        killed = time.time()
         time.sleep(15)
-    figure(13, f"kill -9 of {name}: {report}")
-    whole(report)
+    refused = max(0.0, report.last_bad - killed)
+    figure(13, f"kill -9 of {name}: {report}; the last refused refresh was sent {refused:.1f} s after")
+    assert set(report.statuses) <= {"200", "503"}, str(report)
+    assert refused < 10  # below the session time-out: the successor has the place of the dead
+    assert name not in ("edge", "cdr") or report.failed == []
+    assert report.sources == {SERVICE}
     site.wait_ready(name, 2)
 
 
@@ -353,6 +360,25 @@ def test_19_the_disruption_budget_blocks_the_eviction_that_would_take_the_last_e
     assert "disruption budget" in evict(site, "edge-1")
     assert "deletionTimestamp" not in site.get("pod", "edge-1")["metadata"]
     site.wait_ready("edge", 2)
+
+
+def test_19_the_autoscaler_adds_an_edge_when_they_are_busy(site: Kube, overlay: Path, figure: Figure) -> None:
+    """The autoscaler of k8s/components, with a threshold that 24 phones are above, and without its patience."""
+    site.script("metrics")
+    scaler = yaml.safe_load((overlay.parents[1] / "components" / "autoscaling" / "edge.yaml").read_text())
+    scaler["spec"]["maxReplicas"] = 3
+    scaler["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"] = 5
+    scaler["spec"]["behavior"]["scaleUp"]["stabilizationWindowSeconds"] = 0
+    with refreshing(REFRESHING, SERVICE) as report:
+        site.kubectl("apply", "-f", "-", given=json.dumps(scaler))
+        try:
+            took = site.wait_ready("edge", 3, 150)
+        finally:
+            site.kubectl("delete", "hpa", "edge")
+            site.kubectl("scale", "statefulset/edge", "--replicas=2")
+    site.wait_ready("edge", 2)
+    figure(19, f"metrics-server and the autoscaler: a third edge was ready {took:.0f} s after the rule; {report}")
+    whole(report)
 
 
 def test_21_the_lag_of_each_group_is_what_kafkas_tools_say_and_0_at_rest(site: Kube, figure: Figure) -> None:
