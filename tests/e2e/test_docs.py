@@ -30,6 +30,7 @@ TRANSLATED = {
     ROOT / "README.md": ROOT / "docs" / "pt" / "README.md",
     ROOT / "docs" / "operating.md": ROOT / "docs" / "pt" / "operacao.md",
     ROOT / "docs" / "containers.md": ROOT / "docs" / "pt" / "conteineres.md",
+    ROOT / "docs" / "kubernetes.md": ROOT / "docs" / "pt" / "kubernetes.md",
 }
 OPERATING = list(TRANSLATED.items())[1]
 

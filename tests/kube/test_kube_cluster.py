@@ -4,6 +4,8 @@ import contextlib
 import ipaddress
 import json
 import re
+import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +16,7 @@ import yaml
 
 from tests.e2e.caller import SDP, Call, Caller
 from tests.e2e.wire import Silent
+from tests.kube.conftest import CACHE
 from tests.kube.kube import SERVICE, USERS, WORKERS, Balancer, Kube, is_ready, until
 from tests.kube.phones import Report, Seen, caller, refreshing
 
@@ -286,6 +289,7 @@ def test_14_edges_1_3_1_under_load(site: Kube, figure: Figure) -> None:
 
 
 def test_14_registrars_2_4_2_under_load(site: Kube, figure: Figure) -> None:
+    """Each change of members is a rebalance: whose partition moves just then may hear 503, nobody hears nothing."""
     with refreshing(REFRESHING, SERVICE) as report:
         site.kubectl("scale", "deployment/registrar", "--replicas=4")
         up = site.wait_ready("registrar", 4)
@@ -294,7 +298,9 @@ def test_14_registrars_2_4_2_under_load(site: Kube, figure: Figure) -> None:
         down = site.wait_ready("registrar", 2)
         time.sleep(3)
     figure(14, f"registrars 2-4-2 in {up:.0f} and {down:.0f} s: {report}")
-    whole(report)
+    assert set(report.statuses) <= {"200", "503"}
+    assert report.statuses["503"] < report.statuses["200"] / 10
+    assert report.sources == {SERVICE}
 
 
 # --- 17, 18: what stands below ----------------------------------------------------------------------------------------
@@ -381,14 +387,31 @@ def test_19_the_autoscaler_adds_an_edge_when_they_are_busy(site: Kube, overlay: 
     whole(report)
 
 
-def test_21_the_lag_of_each_group_is_what_kafkas_tools_say_and_0_at_rest(site: Kube, figure: Figure) -> None:
-    tool = "java -cp '/opt/kafka/libs/*' org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
-    asked = f"{tool} --bootstrap-server localhost:9092 --describe --all-groups"
+@pytest.fixture(scope="module")
+def group_tool(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The jars of Kafka's command line, from Maven Central, once."""
+    jars = CACHE / "kafka-tools"
+    if not jars.exists():
+        pom = Path(__file__).parent / "kafka-tools" / "pom.xml"
+        made = tmp_path_factory.mktemp("jars")
+        words = ["mvn", "-q", "-B", "-C", "-f", str(pom), "dependency:copy-dependencies", "-DincludeScope=runtime"]
+        subprocess.run([*words, f"-DoutputDirectory={made}"], check=True, timeout=280)
+        shutil.copytree(made, jars)
+    return jars
+
+
+def test_21_the_lag_of_each_group_is_what_kafkas_tools_say_and_0_at_rest(
+    site: Kube, group_tool: Path, tmp_path: Path, figure: Figure
+) -> None:
     groups = ("ramal.authsvc", "ramal.registrar", "ramal.locator")
+    hosts = tmp_path / "hosts"
+    hosts.write_text(f"{site.get('pod', 'kafka-0')['status']['podIP']} kafka\n")
+    java = ["java", f"-Djdk.net.hosts.file={hosts}", "-cp", f"{group_tool}/*"]
+    tool = [*java, "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", "--bootstrap-server", "kafka:9092"]
 
     def lags() -> dict[str, int]:
         found = dict.fromkeys(groups, 0)
-        for line in site.kubectl("exec", "kafka-0", "--", "sh", "-c", asked).splitlines():
+        for line in site.script("in", "kube-n1", *tool, "--describe", "--all-groups").splitlines():
             words = line.split()
             if len(words) > 5 and words[0] in found and words[3].isdecimal():
                 found[words[0]] += int(words[5])
