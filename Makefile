@@ -103,7 +103,7 @@ $(VENV)/.dev: $(VENV)/.installed
 
 .PHONY: help install up stack check events test chaos fuzz bench bench-restore bench-floods bench-core page packages mysql9 bench-packages clean
 
-kube: $(VENV)/.dev ## a real Kubernetes of two nodes on this machine, and what must hold there (root, Go 1.26; first run: 20 min)
+kube: packages $(VENV)/.dev ## a real Kubernetes of two nodes on this machine, and what must hold there (root, Go 1.26; first run: 20 min)
 	tests/kube/run
 
 kube-secrets: ## fills the placeholders in k8s/overlays/*/secrets; changes nothing that is filled
