@@ -22,6 +22,8 @@ from tests.kit.call_stories import append, talk
 
 PARTITIONS = 4
 SETTLE = 10.0
+EVENTS = len(talk().events)
+"""Of a call."""
 
 
 def cpu(child: Child) -> float:
@@ -49,6 +51,16 @@ async def ready(port: int) -> None:
         else:
             return
     raise TimeoutError(f"port {port} is not ready")
+
+
+async def told(port: int, events: int) -> None:
+    """Returns once all calls are in the figures."""
+    for _ in range(600):
+        calls = json.loads(get(port, "/statistics"))["calls"]
+        if sum(each["attempts"] for each in calls) * EVENTS >= events:
+            return
+        await asyncio.sleep(0.2)
+    raise TimeoutError("the figures are not complete")
 
 
 async def feed(log: KafkaLog, rate: int, seconds: float) -> int:
@@ -98,7 +110,8 @@ async def measure(directory: Path, rate: int, seconds: float) -> None:
             children[name] = spawn(name, command, directory / f"{name}.log", environ | {"RAMAL_HTTP_PORT": str(port)})
         for port in ports.values():
             await ready(port)
-        await feed(log, rate, 3)
+        warm = await feed(log, rate, 3)
+        await told(ports["analytics"], warm)
         await asyncio.sleep(SETTLE)
         idle = {name: -cpu(child) for name, child in children.items()}
         await asyncio.sleep(SETTLE)
@@ -106,6 +119,7 @@ async def measure(directory: Path, rate: int, seconds: float) -> None:
         before = {name: cpu(child) for name, child in children.items()}
         began = time.monotonic()
         events = await feed(log, rate, seconds)
+        await told(ports["analytics"], warm + events)
         await asyncio.sleep(SETTLE)
         passed = time.monotonic() - began
         found = {"events": events, "rate": rate}
@@ -117,8 +131,9 @@ async def measure(directory: Path, rate: int, seconds: float) -> None:
                 "idle_share_of_a_core": round(idle[name], 4),
                 "memory_mb": memory(child),
             }
-        told = json.loads(get(ports["analytics"], "/statistics"))
-        found["attempts_told"] = sum(each["attempts"] for each in told["calls"])
+        page = get(ports["analytics"], "/metrics")
+        for name in ("ramal_analytics_copies_total", "ramal_analytics_filled_total"):
+            found[name] = next(line.split()[1] for line in page.splitlines() if line.startswith(name))
         sys.stdout.write(json.dumps(found, indent=2) + "\n")
         await tables.stop()
         await log.stop()
