@@ -35,10 +35,10 @@ from yarl import URL
 from cdr.config import Analytics as Settings
 from cdr.figures import Page, Telling, first_offset, now_of, read_up, take
 from cdr.statistics.share import SOURCES, Share
-from events.topics import ANALYTICS_CHANGELOG
+from events.topics import ANALYTICS_CHANGELOG, STATS
 from runtime.config import Common, Kafka, Sources
 from runtime.database.port import Database
-from runtime.errors import LogUnavailable
+from runtime.errors import LogUnavailable, Unavailable
 from runtime.http import Route
 from runtime.log.port import Log
 from runtime.metrics import dropped
@@ -112,11 +112,18 @@ class Analytics:
 
     async def _keep(self) -> None:
         """Runs the application, again and again, until cancelled."""
-        with _directory(self._settings.directory) as directory:
+        with contextlib.ExitStack() as stack:
+            try:
+                directory = stack.enter_context(_directory(self._settings.directory))
+            except OSError as error:
+                self._why = f"RAMAL_ANALYTICS_DIRECTORY: {error}"
+                log.critical("there is no place for the tables of Faust", extra={"cause": str(error)})
+                return
             failures = 0
             while True:
                 began = time.monotonic()
                 try:
+                    await self._topics_are_there()
                     self._run = Run(self._log, self._common, self._kafka, self._settings, directory)
                     self._why = await self._run.run()
                 except Exception as error:
@@ -127,6 +134,24 @@ class Analytics:
                 _RESTARTS.inc()
                 log.warning("Faust is started again", extra={"cause": self._why})
                 await asyncio.sleep(AGAIN_SECONDS[min(failures, len(AGAIN_SECONDS) - 1)])
+
+    async def _topics_are_there(self) -> None:
+        """Returns once they are: of a topic that is missing, Faust's client would have the broker make one by its own
+        settings."""
+        while True:
+            try:
+                counts = {await self._log.partitions(topic) for topic in (*SOURCES, STATS, ANALYTICS_CHANGELOG)}
+                why = "" if len(counts) == 1 else "its topics have different numbers of partitions: see `ramal topics`"
+            except KeyError as error:
+                why = f"{error.args[0]}: run `ramal topics`"
+            except Unavailable as error:
+                why = str(error)
+            if not why:
+                return
+            if why != self._why:
+                log.warning("Faust waits", extra={"cause": why})
+            self._why = why
+            await asyncio.sleep(AGAIN_SECONDS[1])
 
 
 class Run:

@@ -14,6 +14,7 @@ from cdr import analytics
 from cdr.analytics import Analytics, Run
 from cdr.figures import Page
 from cdr.statistics.calls import MINUTE
+from events.topics import CALLS as CALLS_TOPIC
 from ramal.backends import KafkaServer
 from runtime.config import Kafka, Sources
 from runtime.log.kafka.log import KafkaLog
@@ -116,6 +117,26 @@ async def test_an_application_that_stands_still_is_built_anew_and_nothing_is_mis
 
     await asyncio.sleep(1)
     assert attempts(service._page) == CALLS
+
+
+async def test_it_waits_for_topics_and_makes_none(kafka: KafkaServer, topic_prefix: str) -> None:
+    log = KafkaLog(Kafka(bootstrap=kafka.bootstrap), topic_prefix, PARTITIONS, "test", "")
+    await log.start()
+    environ = {
+        "RAMAL_KAFKA_BOOTSTRAP": kafka.bootstrap,
+        "RAMAL_TOPIC_PREFIX": topic_prefix,
+        "RAMAL_PARTITIONS": str(PARTITIONS),
+    }
+    service = Analytics(log, Sources(environ, {}))
+    try:
+        await service.start()
+        await until(lambda: any("run `ramal topics`" in reason for reason in service.not_ready()))
+        assert CALLS_TOPIC in await log.create_topics(PARTITIONS)
+        await until(lambda: not service.not_ready())
+        assert await log.check_topics(PARTITIONS) == []
+    finally:
+        await service.stop(20)
+        await log.stop()
 
 
 async def _feed_on(log: KafkaLog) -> None:

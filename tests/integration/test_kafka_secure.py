@@ -20,11 +20,12 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.protocol.admin import CreateAclsRequest
 from cryptography.hazmat.primitives import serialization
 
+from cdr.analytics import Analytics
 from events.commands import ReplyTo
 from events.topics import AUDIT, BINDINGS, CDRS, EDGE_REPLIES, REGISTRATIONS, TOPICS, VIEW
 from locator.config import Settings
 from locator.handler import LocatorHandler
-from runtime.config import Kafka, Secret
+from runtime.config import Kafka, Secret, Sources
 from runtime.database.sqlite import SQLiteDatabase
 from runtime.errors import ConfigError, LogRefused, LogUnavailable
 from runtime.log.kafka.log import KafkaLog
@@ -391,3 +392,32 @@ def test_files_that_cannot_be_used_are_named_before_anything_is_connected(broker
         with pytest.raises(ConfigError) as raised:
             KafkaLog(way_in(broker, "ssl", **wrong), "x.", 4, "test")
         assert says in str(raised.value)
+
+
+@pytest.mark.parametrize("listener", ["sasl", "mtls"])
+async def test_faust_goes_in_as_the_others_do(broker: Broker, topic_prefix: str, listener: str) -> None:
+    kafka = way_in(broker, listener)
+    async with opened(kafka, topic_prefix) as log:
+        await log.create_topics(4)
+        fields = {
+            "bootstrap": kafka.bootstrap,
+            "session_timeout": str(kafka.session_timeout),
+            "security_protocol": kafka.security_protocol,
+            "username": kafka.username,
+            "password": str(kafka.password),
+            "ca_file": kafka.ca_file,
+            "certificate": kafka.certificate,
+            "private_key": kafka.private_key,
+        }
+        environ = {f"RAMAL_KAFKA_{name.upper()}": value for name, value in fields.items() if value}
+        service = Analytics(log, Sources({**environ, "RAMAL_TOPIC_PREFIX": topic_prefix}, {}))
+        await service.start()
+        try:
+            async with asyncio.timeout(60):
+                while True:
+                    if not service.not_ready():
+                        break
+                    await asyncio.sleep(0.2)
+            assert service.status() == {"kafka": ""}
+        finally:
+            await service.stop(20)
