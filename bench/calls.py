@@ -1,6 +1,7 @@
 """What cdr costs: CPU of the service per event, and the time to make the tables of many calls anew.
 
     .venv/bin/python bench/calls.py --calls 100000
+    .venv/bin/python bench/calls.py --calls 1000000 --only-rebuild
 
 Starts a Kafka and a MariaDB of its own below a scratch directory. Events are those of answered and missed calls, seven
 to a call; they are all in the log before cdr starts, so the rate is the greatest that it reaches.
@@ -9,10 +10,12 @@ to a call; they are all in the log before cdr starts, so the rate is the greates
 import argparse
 import asyncio
 import itertools
+import multiprocessing
 import resource
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from cdr.config import Settings
@@ -40,6 +43,8 @@ from runtime.log.port import Append
 
 PARTITIONS = 4
 START = 1_790_000_000_000
+TOGETHER = 200
+"""Calls that overlap: so many are under way at any time."""
 
 
 def say(text: str) -> None:
@@ -79,7 +84,7 @@ def record(event: CallEvent) -> Append:
     return Append(CALLS, partition_of(event.call_id, PARTITIONS), event.call_id.encode(), encode(event), headers)
 
 
-async def measure(directory: Path, calls: int) -> None:
+async def measure(directory: Path, calls: int, only_rebuild: bool) -> None:
     kafka = start_kafka(directory / "kafka")
     mysql = start_mysql(directory / "mysql")
     settings = MySQL(mysql.host, mysql.port, mysql.user, Secret(mysql.password), mysql.database, timeout=600.0)
@@ -90,21 +95,42 @@ async def measure(directory: Path, calls: int) -> None:
         await log.create_topics(PARTITIONS)
         await database.start()
         await database.migrate()
-        events = 0
-        # Calls overlap: 200 of them are under way at any time.
-        for start in range(0, calls, 200):
-            together = itertools.zip_longest(*(call(n) for n in range(start, min(start + 200, calls))))
-            records = [record(event) for moment in together for event in moment if event is not None]
-            events += len(records)
-            await log.append(records)
+        events = await told(kafka.bootstrap, calls)
         say(f"{calls} calls, {events} events in the log")
-        await serve(log, database, events)
+        if not only_rebuild:
+            await serve(log, database, events)
         await anew(log, database)
     finally:
         await log.stop()
         await database.stop()
         kafka.stop()
         mysql.stop()
+
+
+async def told(bootstrap: str, calls: int) -> int:
+    """Writes the events of all calls, by two processes; how many those are."""
+    half = calls // 2 // TOGETHER * TOGETHER
+    loop = asyncio.get_running_loop()
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+        parts = ((0, half), (half, calls))
+        return sum(await asyncio.gather(*(loop.run_in_executor(pool, tell, bootstrap, *part) for part in parts)))
+
+
+def tell(bootstrap: str, first: int, end: int) -> int:
+    """Writes the events of some calls."""
+    return asyncio.run(_tell(bootstrap, first, end))
+
+
+async def _tell(bootstrap: str, first: int, end: int) -> int:
+    log, events = KafkaLog(Kafka(bootstrap=bootstrap, request_timeout=60.0), "bench.", PARTITIONS, "bench"), 0
+    await log.start()
+    for start in range(first, end, TOGETHER):
+        together = itertools.zip_longest(*(call(n) for n in range(start, min(start + TOGETHER, end))))
+        records = [record(event) for moment in together for event in moment if event is not None]
+        events += len(records)
+        await log.append(records)
+    await log.stop()
+    return events
 
 
 async def serve(log: KafkaLog, database: MySQLDatabase, events: int) -> None:
@@ -132,6 +158,7 @@ async def anew(log: KafkaLog, database: MySQLDatabase) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--calls", type=int, default=100_000)
+    parser.add_argument("--only-rebuild", action="store_true", help="leave out the service")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        asyncio.run(measure(Path(scratch), arguments.calls))
+        asyncio.run(measure(Path(scratch), arguments.calls, arguments.only_rebuild))

@@ -156,7 +156,10 @@ class _Shadows:
                     partition.known.pop(call, None)
 
     async def finish(self, live: Sequence[Position]) -> None:
-        """Notes which records are on `cdrs`: of what the live tables have, all that these do not deny."""
+        """Notes which records are on `cdrs`: of what the live tables have, all that these do not deny.
+
+        What others have written into `acc` about their own CDRs stays.
+        """
         for number_ in self._partitions:
             await self._write(number_, lasting=True)
         changes = [
@@ -168,6 +171,13 @@ class _Shadows:
         ]
         denied = f"SELECT id FROM {LIVE.cdrs} WHERE {PUBLISHED} = 0"  # noqa: S608  # ours
         changes.append(Statement(f"UPDATE {SHADOW.cdrs} SET {PUBLISHED} = 0 WHERE id IN ({denied})"))  # noqa: S608  # ours
+        theirs = f"(SELECT cdr_id FROM {LIVE.acc} WHERE {LIVE.acc}.id = {SHADOW.acc}.id)"  # noqa: S608  # ours
+        changes.append(
+            Statement(
+                f"UPDATE {SHADOW.acc} SET cdr_id = {theirs}"  # noqa: S608  # ours
+                f" WHERE id IN (SELECT id FROM {LIVE.acc} WHERE cdr_id <> 0)"
+            )
+        )
         await self._database.transact(changes)
 
     async def sums(self, number_: int, *, live: bool) -> tuple[int, ...]:
