@@ -113,7 +113,7 @@ def running(image: str, namespace: None, tmp_path_factory: pytest.TempPathFactor
     system = Running(directory)
     lines = [line for line in (directory / ".env").read_text().splitlines() if line.split("=")[0] not in VARIABLES]
     lines += [f"HOST_ADDRESS={OUTSIDE}", f"IMAGE={image}", *(f"{name}={port}" for name, port in system.ports.items())]
-    lines += ["HOST_NETWORK=172.31.254.0/24", "CONTAINER_NETWORK=172.31.254.128/25"]
+    lines += ["HOST_NETWORK=172.31.254.0/24", "HOST_GATEWAY=172.31.254.1", "CONTAINER_NETWORK=172.31.254.128/25"]
     (directory / ".env").write_text("\n".join(lines) + "\n")
     if podman("images", "--quiet", REAL_MYSQL):
         (directory / "compose.override.yaml").write_text(OVERRIDE)
