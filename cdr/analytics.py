@@ -88,7 +88,7 @@ class Analytics:
 
     async def start(self) -> None:
         """Begins in the background."""
-        for name in ("faust", "mode", "aiokafka"):
+        for name in ("faust", "mode"):
             logging.getLogger(name).setLevel(logging.ERROR)
         self._page.start()
         self._task = asyncio.create_task(self._keep(), name="analytics")
