@@ -10,6 +10,7 @@ other; INVITE with credentials, 100, 180, 200, ACK, BYE, 200, at both edges toge
 # ruff: noqa: S603, T201
 
 import argparse
+import gc
 import statistics
 import subprocess
 import sys
@@ -81,7 +82,7 @@ class Edges:
 class Registers:
     """Refreshes of phones behind NAT."""
 
-    PHONES = 200
+    PHONES = 5000
 
     def __init__(self) -> None:
         from events.registrations import Binding
@@ -112,14 +113,15 @@ class Registers:
     def _request(self) -> tuple[bytes, Any, str, int]:
         self.number += 1
         number, phone = self.number, self.number % self.PHONES
-        flow = self.edges.flow("udp", "192.0.2.1", 5060, f"198.51.100.{phone + 1}", 40_000)
-        contact = f"sip:alice@10.0.0.{phone + 1}:5062"
+        host, user = f"10.0.{phone // 200}.{phone % 200 + 1}", f"user{phone}"
+        flow = self.edges.flow("udp", "192.0.2.1", 5060, f"198.{phone // 200}.100.{phone % 200 + 1}", 40_000)
+        contact = f"sip:{user}@{host}:5062"
         lines = [
             f"REGISTER sip:{DOMAIN} SIP/2.0",
-            f"Via: SIP/2.0/UDP 10.0.0.{phone + 1}:5062;branch=z9hG4bK-{number};rport",
+            f"Via: SIP/2.0/UDP {host}:5062;branch=z9hG4bK-{number};rport",
             "Max-Forwards: 70",
-            f"From: <sip:alice@{DOMAIN}>;tag=f{phone}",
-            f"To: <sip:alice@{DOMAIN}>",
+            f"From: <sip:{user}@{DOMAIN}>;tag=f{phone}",
+            f"To: <sip:{user}@{DOMAIN}>",
             f"Call-ID: call-{phone}",
             f"CSeq: {number} REGISTER",
             self.edges.authorization("Authorization", "REGISTER", f"sip:{DOMAIN}", number),
@@ -237,6 +239,8 @@ class Calls:
 def measure() -> None:
     """A child: one block for each line that it is given."""
     kinds: dict[str, Any] = {"REGISTER": Registers(), "call": Calls()}
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 50)  # as a service does
     for line in sys.stdin:
         kind = line.strip()
         print(kinds[kind].block(BLOCK[kind]), flush=True)

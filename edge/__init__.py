@@ -8,16 +8,21 @@ core/         PURE
   actions       what the core wants done, and what it is told
   settings      what does not change while the edge runs
   clock         the log's time
-  flow          a way to reach one peer
+  flow          a way to reach one peer, and hops by it
   place         where a URI leads without DNS
   next_hops     what to ask DNS, in which order (RFC 3263)
   us            is this us?
   drain         what is done at the end
   deny          addresses that nothing is sent to, and SIP peers
+  reach         by which hop this edge reaches an address (18.1.1)
+  senders       where a Contact leads: to its sender, or elsewhere
+  arrival       a request as it came
+  pending       what is waited for, and how long
   rate          a token bucket per source
   credentials   which credentials count, and challenges (22)
-  response      the bytes of responses, and where they go (18.2.2)
-  answers       responses that need no transaction
+  response      tags of responses, and where they go (18.2.2)
+  commands      commands as records carry them
+  answers       responses of our own
   tokens/       what only we can make
     path          flow tokens
     record_route  tokens of dialogs
@@ -26,8 +31,8 @@ core/         PURE
   registration/ RFC 3261 section 10
     register      challenged, asked of the log, answered
     contacts      what a REGISTER says, and the Contact rows of its 200
-    senders       where a Contact leads: to its sender, or elsewhere
-    transactions  the server transactions of REGISTER
+    completed     what is kept for retransmissions
+    flows         which flows are phones'
     keepalive     pings of phones on UDP
     stun          Binding on the SIP port
   proxy/        RFC 3261 section 16
@@ -40,7 +45,8 @@ core/         PURE
     waiting       calls on their way to their targets
     context       response contexts and attempts
     forwarding    forking, and which response goes up (16.6, 16.7)
-    reach         by which hop, with which Via and Record-Route
+    outgoing      requests as they leave: Via, Record-Route (16.6)
+    identity      who a caller says he is (RFC 3325)
     within        requests within a dialog
     remote        where those lead (12.2)
     acks          ACKs to 2xx (16.11)

@@ -1,6 +1,6 @@
 """Settings of the edge; section `edge`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import msgspec
@@ -97,9 +97,15 @@ class EdgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def core_settings(
-    config: EdgeConfig, common: Common, own_hosts: frozenset[str], own_addresses: Sequence[str] = ()
+    config: EdgeConfig,
+    common: Common,
+    own_hosts: frozenset[str],
+    own_addresses: Sequence[str] = (),
+    refuses: Callable[[str], bool] = lambda host: False,
 ) -> CoreSettings:
     """What the pure core needs of it; `own_addresses` are this host's, none of which may be a peer's.
+
+    `refuses`: whether nothing may be sent to an address.
 
     Raises ConfigError.
     """
@@ -134,6 +140,7 @@ def core_settings(
         timer_c=config.timer_c,
         max_calls=config.max_calls,
         is_peer=SipPeers(config.peers, own_addresses, config.deny).is_peer,
+        refuses=refuses,
         redirects=redirecting.__contains__,
         media=lambda name: modes.get(name, "direct"),
         srtp=config.srtp,

@@ -14,9 +14,11 @@ from prometheus_client import Gauge
 from edge.config import EdgeConfig, core_settings, endpoint
 from edge.core.clock import LogClock
 from edge.core.dispatch import EdgeCore
-from edge.core.flow import host_port
-from edge.core.gateways.routes import GatewaysConfig
-from edge.core.tokens.path import TRANSPORTS, FlowTokens
+from edge.core.flow import TRANSPORTS, host_port
+from edge.core.gateways.numbers import rules_of
+from edge.core.gateways.routes import Gateways, GatewaysConfig
+from edge.core.reach import WILDCARDS
+from edge.core.tokens.path import FlowTokens
 from edge.outside.location import location_page
 from edge.topics.call_spool import CallSpool
 from edge.topics.commands import Publisher
@@ -26,7 +28,7 @@ from edge.transport.connections import StreamLimits
 from edge.transport.layer import StreamSettings, Transports
 from edge.transport.listener import networks
 from edge.transport.tls import Certificates
-from edge.wiring import WILDCARDS, Surroundings, heard_at, host_addresses, outgoing_address
+from edge.wiring import Surroundings, denied_by, heard_at, host_addresses, outgoing_address
 from events.leases import EdgeLease
 from runtime.config import Common, Sources, hmac_keys
 from runtime.database.port import Database
@@ -72,8 +74,10 @@ class EdgeService:
         self._clock = LogClock(time.monotonic(), time.time())
         service_name = config.service_name or common.domain.lower()
         tokens = FlowTokens(keys, self.edge, self.boot, service_name)
-        settings = core_settings(config, common, self._own_hosts(), host_addresses())
-        self.core = EdgeCore(settings, keys, self.edge, self.boot, tokens, self._clock, os.urandom)
+        denied = denied_by(config, gateways)
+        settings = core_settings(config, common, self._own_hosts(), host_addresses(), denied.refuses)
+        routes = Gateways(gateways, rules_of(common.served()))
+        self.core = EdgeCore(settings, keys, self.edge, self.boot, tokens, self._clock, os.urandom, routes)
         self._publisher = Publisher(log, self._clock, self.core.awaits, self._unpublished, config.gather_seconds)
         self._call_spool = CallSpool(log)
         self.transports = Transports(
@@ -85,12 +89,10 @@ class EdgeService:
             tell=self._call_spool.put,
         )
         life = (self.edge, self.boot)
-        self._surroundings = Surroundings(
-            config, common, gateways, self.core, self.transports, log, database, keys, life
-        )
+        self._surroundings = Surroundings(config, common, denied, self.core, self.transports, log, database, keys, life)
         self._replies = Replies(log, self.edge, self.boot, self.transports.replied)
         TRANSACTIONS.set_function(lambda: self.core.calls.transactions)
-        NEIGHBOURS.set_function(lambda: len(self.core.proxy.forwarding.neighbours))
+        NEIGHBOURS.set_function(lambda: len(self.core.reach.neighbours))
         self.routes: Sequence[Route] = (("GET", "/location/{aor:.+}", location_page(database, config.grace_seconds)),)
         self._lease: Lease | None = None
         self._reading: asyncio.Task[None] | None = None
@@ -106,7 +108,7 @@ class EdgeService:
         """
         await self.transports.start(self._endpoints)
         await self._surroundings.start()
-        self.core.proxy.forwarding.addresses = self._reached_at()
+        self.core.reach.addresses = self._reached_at()
         heard = self._heard_at()
         self.core.us.hears_at(heard)
         lease = EdgeLease(
@@ -151,7 +153,7 @@ class EdgeService:
         self.transports.deafen()
         await self.transports.refuse_new()
         answers = min(until - 1.0, time.monotonic() + self._config.reply_seconds)
-        while self.core.transactions.pending and time.monotonic() < answers:  # noqa: ASYNC110  # the core is pure and has no event
+        while len(self.core.registers.pending) and time.monotonic() < answers:  # noqa: ASYNC110  # the core is pure and has no event
             await asyncio.sleep(0.05)
         await _cancel(self._reading)
         if self._lease and self._clock.learnt:

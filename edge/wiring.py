@@ -14,7 +14,8 @@ from edge.core.actions import Located, NextHop, Send
 from edge.core.deny import Denied, parsed
 from edge.core.dispatch import EdgeCore
 from edge.core.gateways.numbers import rules_of
-from edge.core.gateways.routes import Gateways, GatewaysConfig
+from edge.core.gateways.routes import GatewaysConfig
+from edge.core.reach import WILDCARDS
 from edge.mesh.mesh import Mesh
 from edge.outside.lookups import Locations
 from edge.outside.resolver import Resolver
@@ -31,7 +32,6 @@ from sipcore.uri import parse_uri
 log = logging.getLogger("ramal.edge")
 
 LOOPBACK = ("127.0.0.1", "::1")
-WILDCARDS = ("0.0.0.0", "::")  # noqa: S104  # compared, not bound
 
 
 class Surroundings:
@@ -41,7 +41,7 @@ class Surroundings:
         self,
         config: EdgeConfig,
         common: Common,
-        gateways: GatewaysConfig,
+        denied: Denied,
         core: EdgeCore,
         transports: Transports,
         log: Log,
@@ -54,15 +54,10 @@ class Surroundings:
         rules = rules_of(common.served())
         self._config = config
         self._core, self._transports = core, transports
-        core.probes.gateways = core.calls.destinations.gateways = Gateways(gateways, rules)
         self.peers = Mesh(edge, boot, keys, core, self._deliver, transports.flush)
         self._neighbours = Neighbours(log, edge, boot, self._learn)
         self._locations = Locations(database, config.grace_seconds, self._located, rules)
-        bound_texts = (*config.udp, *config.tcp, *config.tls, *config.ws, *config.wss)
-        bound = [endpoint(text, "RAMAL_EDGE_UDP")[0] for text in bound_texts]
-        denied = Denied(config.deny, (*bound, *(LOOPBACK if config.own_addresses else ())), allowed(config, gateways))
-        core.proxy.refuses = denied.refuses
-        self._resolver = Resolver(self._resolved, denied, config.nameservers, families(bound))
+        self._resolver = Resolver(self._resolved, denied, config.nameservers, families(bound_hosts(config)))
         self._rtpengine = Rtpengine(config.rtpengine, self._relayed)
         self._service_name = config.service_name or common.domain
         self._reading: asyncio.Task[None] | None = None
@@ -152,6 +147,18 @@ class Surroundings:
     def _relayed(self, number: int, reply: dict[str, object] | None) -> None:
         self._transports.tell(self._core.relayed, number, reply, time.monotonic())
         self._transports.flush()
+
+
+def bound_hosts(config: EdgeConfig) -> list[str]:
+    """The addresses that the edge binds; raises ConfigError."""
+    texts = (*config.udp, *config.tcp, *config.tls, *config.ws, *config.wss)
+    return [endpoint(text, "RAMAL_EDGE_UDP")[0] for text in texts]
+
+
+def denied_by(config: EdgeConfig, gateways: GatewaysConfig) -> Denied:
+    """Which addresses nothing is sent to; raises ConfigError."""
+    loopback = LOOPBACK if config.own_addresses else ()
+    return Denied(config.deny, (*bound_hosts(config), *loopback), allowed(config, gateways))
 
 
 def heard_at(

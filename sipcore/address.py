@@ -105,6 +105,25 @@ class Via:
         value = self.params.get("rport")
         return uint(value, 65535) if value else None
 
+    def with_source(self, host: str, port: int) -> "Via":
+        """This Via with the source that the message came from, as every server must add it; itself if it has it.
+
+        `received` if the sent-by host is not the source address (RFC 3261 section 18.2.1), or if there is an `rport`,
+        whose value becomes the source port (RFC 3581 section 4); a `received` or `rport` value that the sender wrote
+        is replaced. `host` has no brackets.
+        """
+        sent = self.params
+        wants_port = "rport" in sent
+        if not wants_port and "received" not in sent and _is_source(self.host, host):
+            return self
+        params = dict(sent)
+        params.pop("received", None)
+        if wants_port:
+            params["rport"] = str(port)
+        if wants_port or not _is_source(self.host, host):
+            params["received"] = host
+        return Via(self.transport, self.host, self.port, params)
+
     def __str__(self) -> str:
         port = "" if self.port is None else f":{self.port}"
         params = "".join([f";{name}" if value is None else f";{name}={value}" for name, value in self.params.items()])
@@ -112,6 +131,17 @@ class Via:
 
     def __repr__(self) -> str:
         return f"<Via {self}>"
+
+
+def _is_source(sent_by: str, source: str) -> bool:
+    if sent_by == source:
+        return True
+    if sent_by[0] != "[":
+        return False
+    try:
+        return ipv6(sent_by) == ipv6(source)
+    except ParseError:
+        return False  # the source is an IPv4 address
 
 
 def parse_address(text: str) -> Address:
@@ -189,7 +219,7 @@ class OddVia:
     def with_source(self, host: str, port: int) -> str:
         """The text with the source in it, wherever there is a place for it."""
         text = self._text
-        if self._sent_by and "received" not in text.lower() and (self.wants_port or self.host.strip("[]") != host):
+        if self._sent_by and "received" not in text.lower() and (self.wants_port or not _is_source(self.host, host)):
             end = self._sent_by.end()
             text = f"{text[:end].rstrip()};received={host}{text[end:]}"
         return _RPORT.sub(rf"\1={port}", text, count=1)

@@ -8,13 +8,15 @@ request that whoever routes it needs, and of a response the top Via: these raise
 from collections.abc import Iterable
 from typing import Final, NamedTuple, TypeVar
 
-from sipcore.address import Address, Via, parse_address, parse_addresses, parse_via
+from sipcore.address import Address, OddVia, Via, parse_address, parse_addresses, parse_via
 from sipcore.errors import ParseError
 from sipcore.grammar import MAX_UINT32, PARAMETERS, VALUES, split_first, split_list, too_many, uint
 from sipcore.headers import LISTS
 from sipcore.reasons import REASONS
-from sipcore.uri import Uri, ipv6, parse_uri
+from sipcore.uri import Uri, parse_uri
 
+Header = tuple[str, str]
+"""Name and value of a row of our own making."""
 COPIED: Final = frozenset({"via", "from", "to", "call-id", "cseq"})
 """What a response takes from its request (RFC 3261 section 8.2.6.2)."""
 
@@ -203,7 +205,7 @@ class Message:
 class Request(Message):
     """A request."""
 
-    __slots__ = ("_uri", "method", "uri")
+    __slots__ = ("_uri", "key", "method", "uri")
 
     def __init__(self, method: str, uri: str, rows: Iterable[Row], body: bytes = b"") -> None:
         super().__init__(rows, body)
@@ -212,6 +214,8 @@ class Request(Message):
         self.uri = uri
         """The Request-URI as sent."""
         self._uri: Uri | None = None
+        self.key = ""
+        """That of its transaction, once `sipcore.transaction.transaction_key` has found it out."""
 
     @property
     def parsed_uri(self) -> Uri:
@@ -274,7 +278,7 @@ def respond(
     reason: str | None = None,
     *,
     to_tag: str | None = None,
-    headers: Iterable[tuple[str, str]] = (),
+    headers: Iterable[Header] = (),
     body: bytes = b"",
 ) -> Response:
     """A response to a request, by RFC 3261 section 8.2.6: its Via rows as they are, From, To, Call-ID and CSeq.
@@ -282,22 +286,53 @@ def respond(
     `to_tag` goes into a To without a tag. `headers` are (name, value) in order. A 100 takes the
     Timestamp too. Also for a `ParseError.message`: what is missing there is missing here.
     """
+    rows = repeated(request, to_tag)
+    if status == 100:
+        rows += [each for each in request.rows if each.name == "timestamp"]
+    rows += [Row(name.lower(), name, value) for name, value in headers]
+    return Response(status, REASONS.get(status, "Unknown") if reason is None else reason, rows, body)
+
+
+def repeated(request: Request, to_tag: str | None = None, source: tuple[str, int] | None = None) -> list[Row]:
+    """The rows that every response to a request repeats: Via, From, To, Call-ID and CSeq.
+
+    `to_tag` goes into a To without a tag; `source`, the host and port that the request came from, into the top Via,
+    where it is not there already.
+    """
     rows: list[Row] = []
     seen = set()
     for each in request.rows:
         name = each.name
-        if name in COPIED:
-            if name != "via":
-                if name in seen:
-                    continue
-                seen.add(name)
-                if name == "to" and to_tag is not None and not _has_tag(request):
-                    each = Row(name, each.original, f"{each.value};tag={to_tag}")
-            rows.append(each)
-        elif status == 100 and name == "timestamp":
-            rows.append(each)
-    rows.extend([Row(name.lower(), name, value) for name, value in headers])
-    return Response(status, REASONS.get(status, "Unknown") if reason is None else reason, rows, body)
+        if name not in COPIED:
+            continue
+        if name == "via":
+            if source is not None:
+                each = Row(name, each.original, _with_source(request, each.value, *source))
+                source = None
+        elif name in seen:
+            continue
+        else:
+            seen.add(name)
+            if name == "to" and to_tag is not None and not _has_tag(request):
+                each = Row(name, each.original, f"{each.value};tag={to_tag}")
+        rows.append(each)
+    return rows
+
+
+def _with_source(request: Request, value: str, host: str, port: int) -> str:
+    """The row of a request's top Via with the source in it."""
+    try:
+        via = request.via
+    except ParseError:
+        return OddVia(value).with_source(host, port)
+    sent = via.params
+    if "received" not in sent and sent.get("rport", "") is None and value.count(";rport") == 1 and "," not in value:
+        return value.replace(";rport", f";received={host};rport={port}")  # the same, as most phones have it
+    changed = via.with_source(host, port)
+    if changed is via:
+        return value
+    rest = split_first(value)[1]
+    return f"{changed}, {rest}" if rest else str(changed)
 
 
 def _has_tag(request: Request) -> bool:
@@ -308,27 +343,17 @@ def _has_tag(request: Request) -> bool:
 
 
 def with_received(request: Request, host: str, port: int) -> Request:
-    """The request with the source it came from in the top Via, as every server must add it.
+    """The request with the source it came from in the top Via, as every server must add it (`Via.with_source`).
 
-    `received` if the sent-by host is not the source address (RFC 3261 section 18.2.1), or
-    if there is an `rport`, whose value becomes the source port (RFC 3581 section 4); a `received` or
-    `rport` value that the sender wrote is replaced. `host` has no brackets. A request without a
-    readable Via comes back as it is.
+    A request without a readable Via comes back as it is.
     """
     try:
         top = request.via
     except ParseError:
         return request
-    wants_port = "rport" in top.params
-    if not wants_port and "received" not in top.params and _is_source(top.host, host):
+    changed = top.with_source(host, port)
+    if changed is top:
         return request
-    params = dict(top.params)
-    params.pop("received", None)
-    if wants_port:
-        params["rport"] = str(port)
-    if wants_port or not _is_source(top.host, host):
-        params["received"] = host
-    changed = Via(top.transport, top.host, top.port, params)
     rows = list(request.rows)
     index = next(index for index, each in enumerate(rows) if each.name == "via")
     value = str(changed)
@@ -339,14 +364,3 @@ def with_received(request: Request, host: str, port: int) -> Request:
     new.like(request, value)
     new._via, new._uri = changed, request._uri  # noqa: SLF001  # its own class
     return new
-
-
-def _is_source(sent_by: str, source: str) -> bool:
-    if sent_by == source:
-        return True
-    if sent_by[0] != "[":
-        return False
-    try:
-        return ipv6(sent_by) == ipv6(source)
-    except ParseError:
-        return False  # the source is an IPv4 address

@@ -265,8 +265,8 @@ def _structure(head: bytes, limits: Limits) -> Request | Response:
     first: dict[str, str] = {}
     repeated: list[str] = []
     passes = lines[0][:4].lower() == "sip/"
-    for index in range(1, len(lines)):
-        original, colon, value = lines[index].partition(":")
+    for line in lines[1:]:
+        original, colon, value = line.partition(":")
         name = CANONICAL.get(original)
         if name is None or not colon:
             try:
@@ -279,7 +279,7 @@ def _structure(head: bytes, limits: Limits) -> Request | Response:
                     continue  # of a response, no header at all
                 name = original.lower()
         value = value.strip(" \t")
-        rows.append(Row(name, original, value))
+        rows.append(tuple.__new__(Row, (name, original, value)))  # `Row(…)` would call Python code for each row
         if name in first:
             repeated.append(name)
         else:
@@ -368,7 +368,7 @@ def _check(message: Request | Response, limits: Limits) -> None:
 
 def _check_request(request: Request, limits: Limits) -> None:
     """What is read of a request before it is known where it goes."""
-    if sum(row.value.count(",") + 1 for row in request.rows if row.name == "via") > limits.vias:
+    if sum([row.value.count(",") + 1 for row in request.rows if row.name == "via"]) > limits.vias:
         raise ParseError("too-many-vias", "Too Many Via Values")
     _check_start(request)
     request.from_.parsed_uri  # noqa: B018

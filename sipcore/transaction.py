@@ -175,10 +175,16 @@ def transaction_key(request: Request, method: str = "") -> str:
     Branch without case, sent-by and method, ACK as INVITE. Without the cookie in the branch,
     by the RFC 2543 rule: Request-URI, tags, Call-ID, CSeq and top Via (but for what we add to it).
     """
+    if method:
+        return _key(request, method)
+    if not request.key:
+        request.key = _key(request, "INVITE" if request.method == "ACK" else request.method)
+    return request.key
+
+
+def _key(request: Request, method: str) -> str:
     via = request.via
     branch = via.branch.lower()
-    if not method:
-        method = "INVITE" if request.method == "ACK" else request.method
     if branch.startswith(COOKIE):
         key = f"{branch} {via.host.lower()}:{via.port} {method}"
         if len(key) <= _KEY_LENGTH:

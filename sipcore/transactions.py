@@ -156,7 +156,10 @@ class Transactions:
         To other requests than INVITE, 1xx are the layer's own, and a 408 ends the transaction in silence.
         ValueError if it cannot be encoded.
         """
-        status, data = response.status, response.encode()
+        return self.respond_with(server, response.status, response.encode(), now)
+
+    def respond_with(self, server: Server, status: int, data: bytes, now: float) -> bool:
+        """The same, by the octets of a response with this status."""
         if server.table is INVITE_SERVER:
             return self._send(server, _to_invite(status), data, now)
         if status < 200:
@@ -379,11 +382,12 @@ class Transactions:
 
         What has had its final response lets go of its request now, and what has ended of its user.
         """
-        for transaction in self._finished:
-            transaction.request = NOTHING_KEPT
-            if transaction.state is State.TERMINATED:
-                transaction.user = None
-        self._finished.clear()
+        if self._finished:
+            for transaction in self._finished:
+                transaction.request = NOTHING_KEPT
+                if transaction.state is State.TERMINATED:
+                    transaction.user = None
+            self._finished.clear()
         taken, self._sends = self._sends, []
         return taken
 

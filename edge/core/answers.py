@@ -1,23 +1,24 @@
-"""What the handlers of REGISTER and of calls share: settings, the log's time, and responses that need no transaction.
+"""What the handlers of REGISTER and of calls share: settings, the log's time, and responses of our own.
 
 A stateless response on UDP is never much larger than what it answers (CHECKLIST S02).
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from edge.core import credentials, response
 from edge.core.actions import Actions, Send
+from edge.core.arrival import Arrival
 from edge.core.clock import LogClock
-from edge.core.flow import Flow
+from edge.core.flow import Flow, Hop
 from edge.core.rate import SourceRate
 from edge.core.settings import CoreSettings
-from edge.core.tokens.record_route import Hop
 from edge.core.us import Us
 from events.calls import CallEvent
-from sipcore import nonce
+from events.commands import ReplyTo
+from sipcore import nonce, proxy
+from sipcore.digest import Credentials
 from sipcore.errors import ParseError
-from sipcore.message import Request
-from sipcore.proxy import hops_left
+from sipcore.message import Header, Request, repeated, row
 from sipcore.uri import Uri, aor
 
 AMPLIFICATION = 2
@@ -27,9 +28,15 @@ SALT = 6
 
 METHODS = "REGISTER, INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, MESSAGE, REFER, NOTIFY"
 """What is taken or routed; SUBSCRIBE and PUBLISH to our users are 489."""
-ALLOW = f"Allow: {METHODS}\r\n"
-SUPPORTED = "Supported: path\r\n"
-CAPABILITIES = f"{ALLOW}{SUPPORTED}Accept: application/sdp\r\nAccept-Encoding: identity\r\nAccept-Language: en\r\n"
+ALLOW: Header = ("Allow", METHODS)
+SUPPORTED: Header = ("Supported", "path")
+CAPABILITIES: tuple[Header, ...] = (
+    ALLOW,
+    SUPPORTED,
+    ("Accept", "application/sdp"),
+    ("Accept-Encoding", "identity"),
+    ("Accept-Language", "en"),
+)
 EXTENSIONS = frozenset({"path"})
 """Option tags that we support; v1 does neither outbound nor gruu."""
 
@@ -79,82 +86,98 @@ class Answers:
         """Notes what happened to a call."""
         self.actions.events.append(event)
 
-    def send(self, status: int, flow: Flow, port: int, data: bytes, edge: str = "", boot: str = "") -> None:
+    def send(self, status: int, caller: Hop, port: int, data: bytes) -> None:
         """Sends a response, and counts it."""
+        self.count(status)
+        edge, boot = ("", "") if caller.edge in ("", self.edge) else (caller.edge, caller.boot)
+        self.actions.sends.append(Send(caller.flow, data, port, edge, boot))
+
+    def count(self, status: int) -> None:
+        """Counts a response that leaves."""
         statuses = self.actions.statuses
         statuses[status] = statuses.get(status, 0) + 1
-        self.actions.sends.append(Send(flow, data, port, edge, boot))
+
+    def head(self, request: Request, flow: Flow) -> str:
+        """The rows that every response of ours to a request has, with a tag that its repetition would get, too."""
+        tag = response.to_tag(self.tag_key, request)
+        rows = repeated(request, tag, (flow.remote_host, flow.remote_port))
+        if (timestamp := request.first("timestamp")) is not None:
+            rows.append(row("Timestamp", timestamp))
+        return "".join([f"{original}: {value}\r\n" for _, original, value in rows])
 
     def stateless(
         self,
-        request: Request,
-        flow: Flow,
-        size: int,
+        arrival: Arrival,
         status: int,
         reason: str = "",
-        *,
-        rows: str = "",
-        least: str = "",
-        edge: str = "",
-        boot: str = "",
+        headers: Sequence[Header] = (),
+        least: Sequence[Header] | None = None,
     ) -> None:
-        """Answers and forgets. On UDP never with much more than came: then with the `least` rows, or with none.
+        """Answers and forgets. On UDP never with much more than came: then with the `least` headers, or with none.
 
-        A challenge without its row would say nothing: that is not sent at all.
-
-        `edge` and `boot` say whose flow it is, where another edge handed the request over.
+        A challenge without its header would say nothing: that is not sent at all.
         """
-        head = response.head(request, flow, self.tag_key)
-        reason = reason or response.reason_phrase(status)
-        data = response.encode(status, reason, head, rows)
-        if amplifies(data, flow, size) and least:
-            data = response.encode(status, reason, head, least)
-        if amplifies(data, flow, size) and status not in CHALLENGES:
-            data = response.encode(status, reason, head)
-        if amplifies(data, flow, size):
-            self.drop("amplification")
-            return
-        self.send(status, flow, response.reply_port(request, flow), data, edge, boot)
+        flow = arrival.flow
+        port, head = response.reply_port(arrival.request, flow), self.head(arrival.request, flow)
+        data = response.encode(status, reason, head, headers)
+        fewer = [] if least is None else [least]
+        if status not in CHALLENGES:
+            fewer.append(())
+        while amplifies(data, flow, arrival.size):
+            if not fewer:
+                self.drop("amplification")
+                return
+            data = response.encode(status, reason, head, fewer.pop(0))
+        self.send(status, arrival.caller, port, data)
 
-    def stateless_to(
-        self,
-        request: Request,
-        caller: Hop,
-        size: int,
-        status: int,
-        reason: str = "",
-        *,
-        rows: str = "",
-        least: str = "",
-    ) -> None:
-        """The same by a hop, which may be another edge's flow."""
-        edge, boot = ("", "") if caller.edge == self.edge else (caller.edge, caller.boot)
-        self.stateless(request, caller.flow, size, status, reason, rows=rows, least=least, edge=edge, boot=boot)
-
-    def unreadable(self, error: ParseError, flow: Flow, size: int) -> None:
+    def unreadable(self, error: ParseError, caller: Hop, now: float, size: int) -> None:
         """Answers what breaks the protocol as far as it can be answered; counts it by its name in any case."""
         self.drop(error.name)
         request = error.message
         if error.status is None or not isinstance(request, Request) or request.method == "ACK":
             return
         try:
-            self.stateless(request, flow, size, error.status, error.reason)
+            self.stateless(Arrival(request, caller, now, size), error.status, error.reason)
         except ParseError:
             self.drop("unanswerable")
 
+    def credentials(self, arrival: Arrival, status: int, header: str, realm: str) -> Credentials | None:
+        """The usable credentials in this header; None once the request is challenged with this status (401 or 407)."""
+        flow, now, settings = arrival.flow, arrival.now, self.settings
+        algorithms = settings.algorithms[realm]
+        values, seconds = arrival.request.values(header), self.clock.at(now) // 1000
+        verdict, given = credentials.judge(values, realm, algorithms, self.keys, seconds, settings.nonce_seconds)
+        if given is not None:
+            return given
+        if not self.rate.passes(flow.remote_host, now):
+            self.drop("rate-limited")
+            return None
+        stale = verdict is credentials.Verdict.STALE
+        headers = self.challenges(flow, realm, algorithms, now, stale=stale, proxy=status == 407)
+        self.stateless(arrival, status, headers=headers, least=headers[:1])
+        return None
+
     def challenges(
         self, flow: Flow, realm: str, algorithms: Iterable[str], now: float, *, stale: bool, proxy: bool = False
-    ) -> list[str]:
-        """Challenge rows with a fresh nonce, one for each algorithm in order."""
+    ) -> list[Header]:
+        """Challenges with a fresh nonce, one for each algorithm in order."""
         seconds = self.clock.at(now) // 1000
         fresh = nonce.make(self.keys, realm, seconds, self.entropy(SALT), flow.remote_host)
         return credentials.challenges(realm, fresh, algorithms, stale=stale, proxy=proxy)
 
-    def retry_after(self) -> str:
+    def retry_after(self) -> Header:
         """Spread at random, so that phones do not come back together (CHECKLIST S05)."""
         least, greatest = self.settings.retry_after
         seconds = least + int.from_bytes(self.entropy(2), "big") % (greatest - least + 1)
-        return f"Retry-After: {seconds}\r\n"
+        return "Retry-After", str(seconds)
+
+    def with_retry_after(self, headers: list[Header]) -> list[Header]:
+        """These headers, one of which is Retry-After."""
+        return headers if any(name.lower() == "retry-after" for name, _ in headers) else [*headers, self.retry_after()]
+
+    def reply_to(self, now: float) -> ReplyTo:
+        """Where the reply to a command of this moment goes, and until when."""
+        return ReplyTo(self.edge, self.boot, self.clock.at(now) + int(self.settings.reply_seconds * 1000))
 
     def http_date(self, seconds: int) -> str:
         """The Date of a moment, made once a second."""
@@ -182,13 +205,18 @@ def amplifies(data: bytes, flow: Flow, size: int) -> bool:
 
 def exhausted(request: Request) -> bool:
     """Whether the request may be forwarded no more (RFC 3261 section 16.3, step 3)."""
-    return hops_left(request) == 0
+    return proxy.hops_left(request) == 0
 
 
-def unsupported(request: Request) -> str:
-    """The Unsupported row for the extensions that are required here and not known; "" if there are none."""
+def unsupported(request: Request) -> list[Header]:
+    """Unsupported, for the extensions that are required here and not known; none if there are none."""
     if request.first("require") is None and request.first("proxy-require") is None:
-        return ""
+        return []
     required = request.values("require") + request.values("proxy-require")
-    unknown = [tag for tag in required if tag.lower() not in EXTENSIONS]
-    return f"Unsupported: {', '.join(unknown)}\r\n" if unknown else ""
+    return refusing([tag for tag in required if tag.lower() not in EXTENSIONS])
+
+
+def refusing(tags: Iterable[str]) -> list[Header]:
+    """Unsupported, for these option tags; none if there are none."""
+    text = ", ".join(tags)
+    return [("Unsupported", text)] if text else []

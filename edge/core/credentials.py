@@ -7,10 +7,10 @@ storm without a record, a look-up or a transaction (CHECKLIST A15, S03).
 import enum
 from collections.abc import Iterable, Mapping
 
-from events.commands import Digest
 from events.limits import USERNAME
 from sipcore import nonce
 from sipcore.digest import Credentials, challenge, select_credentials
+from sipcore.message import Header
 
 
 class Verdict(enum.Enum):
@@ -46,22 +46,7 @@ def judge(
     return Verdict.ABSENT, None
 
 
-def digest_of(credentials: Credentials) -> Digest:
-    """The credentials as a record carries them: the response and its inputs."""
-    return Digest(
-        credentials.username,
-        credentials.realm,
-        credentials.nonce,
-        credentials.uri,
-        credentials.response,
-        credentials.algorithm,
-        credentials.qop,
-        credentials.nc,
-        credentials.cnonce,
-    )
-
-
-def challenges(realm: str, fresh: str, algorithms: Iterable[str], *, stale: bool, proxy: bool = False) -> list[str]:
-    """WWW-Authenticate (or Proxy-Authenticate) rows, one for each algorithm in order (RFC 8760 section 2.4)."""
+def challenges(realm: str, fresh: str, algorithms: Iterable[str], *, stale: bool, proxy: bool = False) -> list[Header]:
+    """WWW-Authenticate (or Proxy-Authenticate), one for each algorithm in order (RFC 8760 section 2.4)."""
     name = "Proxy-Authenticate" if proxy else "WWW-Authenticate"
-    return [f"{name}: {challenge(realm, fresh, algorithm, stale=stale)}\r\n" for algorithm in algorithms]
+    return [(name, challenge(realm, fresh, algorithm, stale=stale)) for algorithm in algorithms]

@@ -11,29 +11,28 @@ Times are local monotonic seconds; `LogClock` makes the log's time of them. Noth
 import re
 from collections.abc import Callable, Iterable, Mapping
 
-from edge.core.actions import Actions, Forward, Located, NextHop, Publish, Send
-from edge.core.answers import Answers, exhausted
+from edge.core.actions import Actions, Forward, Located, NextHop, Send
+from edge.core.answers import Answers
+from edge.core.arrival import Arrival
 from edge.core.clock import LogClock
 from edge.core.deny import parsed
 from edge.core.drain import Draining
-from edge.core.flow import Flow
+from edge.core.flow import Flow, Hop, Way
 from edge.core.gateways.probes import Probes
+from edge.core.gateways.routes import Gateways, GatewaysConfig
 from edge.core.proxy.forwarding import Proxy
-from edge.core.proxy.reach import Forwarding
+from edge.core.proxy.outgoing import Outgoing
 from edge.core.proxy.requests import Calls
-from edge.core.proxy.target_set import Way
+from edge.core.reach import Reach
 from edge.core.registration import stun
-from edge.core.registration.keepalive import Keepalives, ping
-from edge.core.registration.register import Registering
-from edge.core.registration.transactions import Transaction
+from edge.core.registration.flows import LOST, PING, Flows
+from edge.core.registration.register import Registers
 from edge.core.settings import CoreSettings
 from edge.core.tokens.branch import Branches
 from edge.core.tokens.path import FlowTokens
-from edge.core.tokens.record_route import DialogTokens, Hop
+from edge.core.tokens.record_route import DialogTokens
 from edge.core.us import Us
-from events.commands import FlowLost, ReplyTo
 from events.replies import Authenticated, Found, Refused, Registered, Reply
-from events.wire import encode
 from sipcore import proxy
 from sipcore.address import Via
 from sipcore.errors import ParseError
@@ -44,12 +43,6 @@ from sipcore.transactions import Heard, Transactions
 BRANCH = re.compile(rb";branch=([^;\s]+)")
 TOP = 2048
 """Octets in which the top Via of a request of ours ends."""
-REGISTERED = 100_000
-"""Connections remembered as a phone's flow, so that their end can be told."""
-LOST = "lost-"
-"""How the ids of commands begin that nobody waits for."""
-PER_FLOW = 16
-"""AORs remembered of one connection."""
 
 
 class EdgeCore:
@@ -64,25 +57,22 @@ class EdgeCore:
         tokens: FlowTokens,
         clock: LogClock,
         entropy: Callable[[int], bytes],
+        gateways: Gateways | None = None,
     ) -> None:
         """`keys` sign nonces, tags, branches and tokens, the first; `entropy(n)` gives n random bytes."""
         self._edge, self._boot = edge, boot
-        self._tokens = tokens
-        self._answers = Answers(settings, keys, edge, boot, clock, entropy)
-        self._branches = Branches(keys, edge, boot)
-        self._layer = Transactions()
-        self._registering = Registering(self._answers, tokens)
+        self._answers = answers = Answers(settings, keys, edge, boot, clock, entropy)
+        self._branches = branches = Branches(keys, edge, boot)
+        self._layer = layer = Transactions()
+        self.reach = Reach(settings, edge, boot)
+        gateways = gateways or Gateways(GatewaysConfig())
         dialogs = DialogTokens(keys)
-        self.proxy = Proxy(self._answers, self._branches, Forwarding(self._answers, dialogs), self._layer)
-        self.probes = Probes(self._answers, self._branches, self._layer, self.proxy)
-        self.calls = Calls(self._answers, self._branches, dialogs, tokens, self._layer, self.proxy)
-        self.drain = Draining(self._answers, self.proxy.forwarding)
-        self.calls.hands_over = self.drain.hands_over
-        self.transactions = self._registering.transactions
-        self._registering.refusal = self.calls.destinations.elsewhere.refusal
-        self._flows: dict[Flow, dict[str, str]] = {}
-        """By connection, the AORs that registered by it, each with who did."""
-        self._keepalives = Keepalives(settings.keepalive_seconds)
+        self.proxy = Proxy(answers, branches, Outgoing(answers, dialogs, self.reach), self.reach, layer)
+        self.probes = Probes(answers, branches, layer, self.reach, gateways)
+        self.drain = Draining(answers, self.reach)
+        self.calls = Calls(answers, branches, dialogs, tokens, layer, self.proxy, gateways, self.drain.hands_over)
+        self._flows = Flows(answers, tokens, branches, self.reach)
+        self.registers = Registers(answers, tokens, self._flows, self.calls.destinations.elsewhere.refusal)
         self.serving = False
         """Whether REGISTERs can be answered: the log's time is known and replies are read. Else they get 503."""
         self.log_away = False
@@ -98,23 +88,21 @@ class EdgeCore:
     def take(self) -> Actions:
         """What has gathered since the last time."""
         answers = self._answers
-        for way, data, branch in self._layer.take_sends():
+        for way, data, branch in self.registers.take_sends() + self._layer.take_sends():
             if not isinstance(way, Way):
                 continue  # all ours are
             hop = way.hop
             if hop.edge and not branch:
-                hop = self.proxy.forwarding.upward(hop)
-            if hop.edge in ("", self._edge):
-                answers.actions.sends.append(Send(hop.flow, data, way.port, "", "", branch, way.name))
-            else:
-                answers.actions.sends.append(Send(hop.flow, data, way.port, hop.edge, hop.boot, branch, way.name))
+                hop = self.reach.upward(hop)
+            edge, boot = ("", "") if hop.edge in ("", self._edge) else (hop.edge, hop.boot)
+            answers.actions.sends.append(Send(hop.flow, data, way.port, edge, boot, branch, way.name))
         taken, answers.actions = answers.actions, Actions()
         return taken
 
     @property
     def busy(self) -> int:
         """How many requests wait for their final response, by us or by a flow of ours."""
-        return self._layer.pending + self.transactions.pending + len(self.drain)
+        return self._layer.pending + len(self.registers.pending) + len(self.drain)
 
     def datagram(self, data: bytes, flow: Flow, now: float) -> None:
         """A UDP datagram."""
@@ -150,7 +138,9 @@ class EdgeCore:
     def sought(self, data: bytes, edge: str, boot: str, flow: Flow, now: float) -> bool:
         """A CANCEL or ACK that came by another edge's flow: whether its INVITE is ours."""
         message = self._parsed(data)
-        return isinstance(message, Request) and self.calls.cancels.sought(message, Hop(flow, edge, boot), now)
+        if not isinstance(message, Request):
+            return False
+        return self.calls.cancels.sought(Arrival(message, Hop(flow, edge, boot), now, len(data)))
 
     def found_elsewhere(self, id_: str) -> None:
         """Another edge has taken what was sought."""
@@ -180,12 +170,9 @@ class EdgeCore:
     def replied(self, replies: Iterable[Reply], now: float) -> None:
         """Answers to commands of this boot, in any order; each may come twice or too late."""
         for reply in replies:
-            transaction = self.transactions.answered(reply.id)
-            if transaction is not None and isinstance(reply, Registered):
-                self._registering.registered(transaction, reply, now)
-                self._remember(transaction, reply, now)
-            elif transaction is not None and isinstance(reply, Refused):
-                self._registering.refused(transaction, reply, now)
+            registration = self.registers.pending.take(reply.id)
+            if registration is not None and isinstance(reply, Registered | Refused):
+                self.registers.replied(registration, reply, now)
             elif isinstance(reply, Authenticated | Found | Refused):
                 self.calls.replied(reply, now)
             else:
@@ -193,12 +180,12 @@ class EdgeCore:
 
     def awaits(self, id_: str) -> bool:
         """Whether the answer to a command is still of use."""
-        return self.transactions.awaits(id_) or id_ in self.calls.asked or id_.startswith(LOST)
+        return id_ in self.registers.pending or id_ in self.calls.asked or id_.startswith(LOST)
 
     def unpublished(self, ids: Iterable[str], now: float) -> None:
         """The log did not take these commands."""
         ids = list(ids)
-        self._registering.unpublished(ids, now)
+        self.registers.unpublished(ids, now)
         self.calls.unpublished(ids, now)
 
     def unsent(self, failures: Iterable[tuple[str, int]], now: float) -> None:
@@ -228,12 +215,7 @@ class EdgeCore:
         answers = self._answers
         self.calls.failures.closed(flow, now)
         answers.actions.gone += self.calls.cancels.closed(flow)
-        deadline = answers.clock.at(now) + int(answers.settings.reply_seconds * 1000)
-        for aor, user in self._flows.pop(flow, {}).items():
-            answers.drop("flow-lost")
-            id_ = f"{LOST}{answers.command_id()}"
-            lost = FlowLost(id_, ReplyTo(self._edge, self._boot, deadline), user, aor, self._tokens.names(flow).path)
-            answers.actions.publishes.append(Publish(id_, user, encode(lost), patient=True))
+        self._flows.closed(flow, now)
 
     def edges(self, live: Iterable[tuple[str, str]], now: float) -> None:
         """Which other edges live, each with its life."""
@@ -241,32 +223,28 @@ class EdgeCore:
 
     def edge_lost(self, edge: str, boot: str, now: float) -> None:
         """The connection to another edge is gone: it is taken for dead."""
-        self.calls.edges(self.proxy.forwarding.neighbours - {(edge, boot)}, now)
+        self.calls.edges(self.reach.neighbours - {(edge, boot)}, now)
 
     def next_timer(self) -> float | None:
         """When `on_time` is next of use; None while nothing waits."""
         timers = (
-            self.transactions.next_timer(),
+            self.registers.next_timer(),
             self._layer.next_timer(),
             self.calls.next_timer(),
             self.probes.next_timer(),
-            self._keepalives.next_timer(),
+            self._flows.next_timer(),
         )
         return min((timer for timer in timers if timer is not None), default=None)
 
     def on_time(self, now: float) -> None:
         """Does what is due."""
-        self._registering.on_time(now)
+        self.registers.on_time(now)
         for client in self._layer.on_time(now):
             if not self.probes.lost(client.user, now):
                 self.calls.failures.timed_out(client, now)
         self.calls.on_time(now)
         self.probes.on_time(now)
-        for flow in self._keepalives.due(now):
-            branch = self._branches.make("ping")
-            self._answers.actions.sends.append(
-                Send(flow, ping(flow, branch, self.proxy.forwarding.sent_by(flow)), flow.remote_port)
-            )
+        self._flows.on_time(now)
 
     # --- messages -------------------------------------------------------------------------------------------------
 
@@ -276,15 +254,15 @@ class EdgeCore:
         if isinstance(message, Response):
             self._response(message, caller, now, handed=handed)
             return
+        arrival = Arrival(message, caller, now, size)
         try:
             if message.method == "REGISTER":
-                self._register(message, caller, now, size)
+                self.registers.request(arrival, serving=self.serving)
             else:
-                serving = self.serving and not self.log_away
-                self.calls.request(message, caller, now, size, serving=serving)
+                self.calls.request(arrival, serving=self.serving and not self.log_away)
         except ParseError as error:
             error.message = message
-            self._answers.unreadable(error, caller.flow, size)
+            self._answers.unreadable(error, caller, now, size)
 
     def _unreadable(self, error: ParseError, caller: Hop, now: float, size: int) -> None:
         """What breaks the protocol: a request is answered, a response ends what it was for."""
@@ -292,14 +270,7 @@ class EdgeCore:
             self._answers.drop(error.name)
             self._response(proxy.unfit(error.message), caller, now, handed=False)
         else:
-            self._answers.unreadable(error, caller.flow, size)
-
-    def _register(self, request: Request, caller: Hop, now: float, size: int) -> None:
-        target = request.parsed_uri
-        if target.is_sip and self._answers.served(target.host, caller.flow) is None and exhausted(request):
-            self._answers.stateless(request, caller.flow, size, 483)
-            return
-        self._registering.request(request, caller.flow, now, size, serving=self.serving)
+            self._answers.unreadable(error, caller, now, size)
 
     def _response(self, response: Response, caller: Hop, now: float, *, handed: bool) -> None:
         """To the transaction that the branch names, wherever it is (CHECKLIST T08, E05, E11, X10)."""
@@ -322,11 +293,11 @@ class EdgeCore:
         if ours is None:
             foreign = not answers.us.has(via.host, caller.flow, via.port)
             answers.drop("foreign-response" if foreign else "unexpected-response")
-        elif ours.loop == "ping":
+        elif ours.loop == PING:
             answers.drop("keepalive-answer")
         elif (ours.edge, ours.boot) == (self._edge, self._boot):
             answers.drop("unmatched-response")
-        elif not handed and (ours.edge, ours.boot) in self.proxy.forwarding.neighbours:
+        elif not handed and (ours.edge, ours.boot) in self.reach.neighbours:
             answers.actions.forwards.append(Forward(ours.edge, ours.boot, caller.flow, response.encode()))
         elif response.status // 100 == 2 and proxy.is_of(response, "INVITE"):
             self._orphan(response)
@@ -344,12 +315,12 @@ class EdgeCore:
             self._answers.drop("response-without-via")
             return
         host, port = via.received or via.host.strip("[]"), via.rport or via.port or 5060
-        if parsed(host) is None or self.proxy.refuses(host):
+        if parsed(host) is None or self._answers.settings.refuses(host):
             self._answers.drop("orphaned-2xx-denied")
             return
-        hop = self.proxy.forwarding.outward(via.transport.lower(), host, port)
+        hop = self.reach.outward(via.transport.lower(), host, port)
         self._answers.drop("orphaned-2xx")
-        self._answers.send(response.status, hop.flow, port, upward.encode())
+        self._answers.send(response.status, hop, port, upward.encode())
 
     def _stun(self, data: bytes, flow: Flow) -> None:
         answer = stun.binding_response(data, flow.remote_host, flow.remote_port)
@@ -357,21 +328,3 @@ class EdgeCore:
             self._answers.drop("stun-ignored")
         else:
             self._answers.actions.sends.append(Send(flow, answer, flow.remote_port))
-
-    def _remember(self, transaction: Transaction, reply: Registered, now: float) -> None:
-        """Which flows are phones': pinged on UDP, told of when a connection ends."""
-        flow = transaction.flow
-        until = max((b.expires for b in reply.bindings if b.path and b.path[0] == transaction.path), default=0)
-        left = (until - self._answers.clock.at(now)) / 1000
-        if flow.reliable:
-            if left <= 0:
-                self._flows.get(flow, {}).pop(transaction.aor, None)
-            elif flow in self._flows or len(self._flows) < REGISTERED:
-                aors = self._flows.setdefault(flow, {})
-                if len(aors) < PER_FLOW:
-                    aors[transaction.aor] = transaction.user
-        elif left > 0:
-            if not self._keepalives.registered(flow, now + left, now) and self._answers.settings.keepalive_seconds:
-                self._answers.drop("too-many-keepalives")
-        else:
-            self._keepalives.ended(flow)

@@ -11,10 +11,9 @@ from zlib import crc32
 
 from edge.core.actions import Forward
 from edge.core.answers import Answers
+from edge.core.arrival import Arrival
 from edge.core.flow import Flow
-from edge.core.proxy.reach import Forwarding
-from edge.core.tokens.record_route import Hop
-from sipcore.message import Request
+from edge.core.reach import Reach
 from sipcore.proxy import has_to_tag
 
 FINAL = re.compile(rb"SIP/2\.0 [2-6]\d\d ")
@@ -27,9 +26,9 @@ HANDED = 20_000
 class Draining:
     """One edge's end, from the moment when it is asked for."""
 
-    def __init__(self, answers: Answers, forwarding: Forwarding) -> None:
+    def __init__(self, answers: Answers, reach: Reach) -> None:
         self._answers = answers
-        self._forwarding = forwarding
+        self._reach = reach
         self._handed: set[tuple[Flow, bytes]] = set()
         """Calls of other edges whose callers are heard by us: flow and branch of the INVITE."""
         self.begun = False
@@ -39,9 +38,9 @@ class Draining:
         """How many calls that were handed over have no final response yet."""
         return len(self._handed)
 
-    def hands_over(self, request: Request, caller: Hop) -> bool:
+    def hands_over(self, arrival: Arrival) -> bool:
         """Whether a new request is another edge's from now on. One that another edge has handed to us is not."""
-        live = self._forwarding.neighbours
+        request, caller, live = arrival.request, arrival.caller, self._reach.neighbours
         if not self.begun or not live or caller.edge or request.method != "INVITE" or has_to_tag(request):
             return False
         # The same edge for the copies of an INVITE, and for the one with credentials.

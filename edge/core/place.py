@@ -3,10 +3,9 @@
 from typing import NamedTuple
 
 from edge.core.deny import spelled
+from edge.core.flow import PORTS
 from sipcore.uri import Uri
 
-PORTS = {"udp": 5060, "tcp": 5060, "tls": 5061, "ws": 80, "wss": 443}
-"""By transport, the port where a URI names none."""
 DIALLED = frozenset({"udp", "tcp", "tls"})
 """What we may open towards an address; nobody opens a WebSocket to a browser (RFC 7118 section 5)."""
 

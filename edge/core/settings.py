@@ -33,6 +33,8 @@ class CoreSettings(msgspec.Struct, frozen=True):
     max_calls: int = 5_000
     is_peer: Callable[[str], bool] = lambda host: False
     """Whether requests from this address are not challenged."""
+    refuses: Callable[[str], bool] = lambda host: False
+    """Whether nothing may be sent to this address."""
     redirects: Callable[[str], bool] = lambda domain: False
     """Whether calls to this domain are answered with 302."""
     media: Callable[[str], Mode] = lambda domain: "direct"

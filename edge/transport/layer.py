@@ -15,8 +15,7 @@ import msgspec
 from prometheus_client import Counter
 
 from edge.core.actions import Actions, Forward, LookUp, Media, Publish, Resolve, Seek, Send
-from edge.core.flow import Flow
-from edge.core.tokens.path import TRANSPORTS
+from edge.core.flow import TRANSPORTS, Flow
 from edge.transport.connections import GONE, UNAVAILABLE, StreamLimits, Streams
 from edge.transport.dial import Dials
 from edge.transport.floods import STEP, Floods, program

@@ -9,6 +9,7 @@ from edge.core.actions import Actions, Binding, Located, NextHop, Send, is_conta
 from edge.core.clock import LogClock
 from edge.core.dispatch import EdgeCore
 from edge.core.flow import Flow
+from edge.core.gateways.routes import Gateways, GatewaysConfig
 from edge.core.settings import CoreSettings
 from edge.core.tokens.path import FlowTokens
 from edge.outside.location import bases
@@ -159,6 +160,7 @@ class Cluster:
         settings: CoreSettings = SETTINGS,
         keys: Mapping[str, bytes] = KEYS,
         network: str = "192.0.2",
+        gateways: GatewaysConfig | None = None,
         **changes: object,
     ) -> None:
         self.names = names or ("edge-1", "edge-2")
@@ -188,8 +190,10 @@ class Cluster:
         self.edges: dict[str, EdgeCore] = {}
         for name in self.names:
             tokens = FlowTokens(keys, name, "b00t", "sip.example.test")
-            core = EdgeCore(settings, keys, name, "b00t", tokens, LogClock(NOW, WALL), lambda count: bytes(count))
-            core.proxy.forwarding.addresses = {(t, False): (self.host(name), port) for t, port in PORTS.items()}
+            routes = Gateways(gateways or GatewaysConfig())
+            clock = LogClock(NOW, WALL)
+            core = EdgeCore(settings, keys, name, "b00t", tokens, clock, lambda count: bytes(count), routes)
+            core.reach.addresses = {(t, False): (self.host(name), port) for t, port in PORTS.items()}
             core.serving = True
             self.edges[name] = core
         for name, core in self.edges.items():

@@ -3,7 +3,7 @@
 from typing import Any
 
 from edge.core.actions import NextHop
-from edge.core.gateways.routes import Gateway, Gateways, GatewaysConfig
+from edge.core.gateways.routes import Gateway, GatewaysConfig
 from sipcore.message import Request, Response
 from tests.kit.calls import DOMAIN, Cluster, Phone
 
@@ -50,19 +50,18 @@ def statuses(phone: Phone) -> list[int]:
     return [message.status for message in phone.inbox if isinstance(message, Response)]
 
 
-def by_gateway(cluster: Cluster, **settings: Any) -> None:
-    """Every number goes by a gateway at 203.0.113.9, which is nobody's phone."""
-    gateway = Gateway("sip:203.0.113.9:5060", ("",), **settings)
-    for core in cluster.edges.values():
-        core.calls.destinations.gateways = Gateways(GatewaysConfig({"pstn": gateway}))
+def by_gateway(**settings: Any) -> GatewaysConfig:
+    """Every number goes by a gateway at 203.0.113.9, which is nobody's phone and is asked nothing."""
+    return GatewaysConfig({"pstn": Gateway("sip:203.0.113.9:5060", ("",), probe_seconds=0, **settings)})
+
+
+TRUNK = GatewaysConfig({"pstn": Gateway("sip:198.51.100.99", ("",), prepend="55", probe_seconds=30)})
+"""A gateway that takes every number."""
 
 
 def trunk(cluster: Cluster) -> Phone:
-    """A gateway that takes every number, at every edge."""
-    config = GatewaysConfig({"pstn": Gateway("sip:198.51.100.99", ("",), prepend="55", probe_seconds=30)})
+    """The gateway of a cluster whose `gateways` are TRUNK."""
     gateway = Phone(cluster, "pstn", "edge-1")
-    for core in cluster.edges.values():
-        core.probes.gateways = core.calls.destinations.gateways = Gateways(config)
     hop = NextHop("udp", gateway.flow.remote_host, 5062)
     cluster.hops.update({"sip:198.51.100.99": [hop], "sip:5533812800@198.51.100.99": [hop]})
     return gateway

@@ -10,6 +10,7 @@ from edge.core.actions import Actions
 from edge.core.clock import LogClock
 from edge.core.dispatch import EdgeCore
 from edge.core.flow import Flow
+from edge.core.gateways.routes import Gateways, GatewaysConfig
 from edge.core.settings import CoreSettings
 from edge.core.tokens.path import FlowTokens
 from events.commands import Authenticate
@@ -36,11 +37,18 @@ SETTINGS = CoreSettings(
 decode: Decoder[Authenticate] = Decoder(Authenticate)
 
 
-def core(settings: CoreSettings = SETTINGS, *, serving: bool = True, **changes: object) -> EdgeCore:
+def core(
+    settings: CoreSettings = SETTINGS,
+    *,
+    serving: bool = True,
+    gateways: GatewaysConfig | None = None,
+    **changes: object,
+) -> EdgeCore:
     """A core in service whose randomness is zeros."""
     settings = msgspec.structs.replace(settings, **changes)
     tokens = FlowTokens(KEYS, "edge-1", "b00t", "sip.example.test")
-    new = EdgeCore(settings, KEYS, "edge-1", "b00t", tokens, LogClock(NOW, WALL), lambda count: bytes(count))
+    routes = Gateways(gateways or GatewaysConfig())
+    new = EdgeCore(settings, KEYS, "edge-1", "b00t", tokens, LogClock(NOW, WALL), lambda count: bytes(count), routes)
     new.serving = serving
     return new
 

@@ -2,9 +2,9 @@
 
 from edge.core.actions import NextHop, Resolve
 from edge.core.answers import Answers
-from edge.core.gateways.routes import Gateways, GatewaysConfig
-from edge.core.proxy.forwarding import Proxy
-from edge.core.proxy.target_set import Way
+from edge.core.flow import Way
+from edge.core.gateways.routes import Gateways
+from edge.core.reach import Reach
 from edge.core.tokens.branch import Branches
 from sipcore.message import Request, Response, row
 from sipcore.transactions import Transactions
@@ -27,25 +27,27 @@ class Probe:
 class Probes:
     """Asks each gateway now and then whether it is there."""
 
-    def __init__(self, answers: Answers, branches: Branches, layer: Transactions, proxy: Proxy) -> None:
+    def __init__(
+        self, answers: Answers, branches: Branches, layer: Transactions, reach: Reach, gateways: Gateways
+    ) -> None:
         self._answers = answers
         self._branches = branches
         self._layer = layer
-        self._proxy = proxy
+        self._reach = reach
+        self._gateways = gateways
         self._resolving: dict[int, Probe] = {}
         self._next = 0.0
-        self.gateways = Gateways(GatewaysConfig())
 
     def next_timer(self) -> float | None:
         """When `on_time` is next of use."""
-        return self._next if self.gateways.probed else None
+        return self._next if self._gateways.probed else None
 
     def on_time(self, now: float) -> None:
         """Asks those whose turn it is."""
-        if not self.gateways.probed or now < self._next:
+        if not self._gateways.probed or now < self._next:
             return
         self._next = now + LOOK
-        for gateway, uri, asks in self.gateways.due(now):
+        for gateway, uri, asks in self._gateways.due(now):
             number = self._answers.question()
             self._resolving[number] = Probe(gateway, uri, asks)
             self._answers.actions.resolves.append(Resolve(number, uri))
@@ -55,20 +57,19 @@ class Probes:
         probe = self._resolving.pop(number, None)
         if probe is None:
             return False
-        self.gateways.learn(hop.host for hop in hops)
+        self._gateways.learn(hop.host for hop in hops)
         if not probe.asks:
             return True
         if not hops:
             self._answers.drop("gateway-not-found")
-            self.gateways.unanswered(probe.gateway, now)
+            self._gateways.unanswered(probe.gateway, now)
             return True
         first = hops[0]
-        hop = self._proxy.forwarding.outward(first.transport, first.host, first.port)
+        hop = self._reach.outward(first.transport, first.host, first.port)
         flow = hop.flow
         branch = self._branches.make("probe")
-        sent_by = self._proxy.forwarding.sent_by(flow)
         rows = (
-            row("Via", f"SIP/2.0/{flow.transport.upper()} {sent_by};branch={branch};rport"),
+            row("Via", self._reach.via(flow, branch)),
             row("Max-Forwards", "70"),
             row("From", f"<sip:{self._answers.settings.default_domain}>;tag={branch[-16:]}"),
             row("To", f"<{probe.uri}>"),
@@ -95,7 +96,7 @@ class Probes:
         return True
 
     def _tell(self, probe: Probe, now: float, status: int) -> None:
-        before = self.gateways.alive(probe.gateway)
-        self.gateways.answered(probe.gateway, now, status)
-        if self.gateways.alive(probe.gateway) != before:
+        before = self._gateways.alive(probe.gateway)
+        self._gateways.answered(probe.gateway, now, status)
+        if self._gateways.alive(probe.gateway) != before:
             self._answers.drop("gateway-down" if before else "gateway-up")

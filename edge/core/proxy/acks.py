@@ -9,15 +9,16 @@ from functools import partial
 
 from edge.core.actions import Send
 from edge.core.answers import Answers
-from edge.core.flow import SECURE
+from edge.core.arrival import Arrival
+from edge.core.flow import SECURE, Flow, Hop
 from edge.core.media.relay import has_sdp, leg_in, with_body
 from edge.core.proxy.forwarding import Proxy
+from edge.core.proxy.identity import rows_that_go_on
 from edge.core.proxy.remote import Lead, Remote, end_of
 from edge.core.proxy.route import Routed
 from edge.core.proxy.target_set import Target
-from edge.core.proxy.waiting import rows_that_go_on
 from edge.core.tokens.branch import Branches
-from edge.core.tokens.record_route import Dialog, Hop
+from edge.core.tokens.record_route import Dialog
 from sipcore import proxy
 from sipcore.message import Request, with_received
 
@@ -32,7 +33,7 @@ class Ack:
 
     __slots__ = ("caller", "otherwise", "request", "target", "tried")
 
-    def __init__(self, request: Request, caller: Hop, target: Target, otherwise: Lead | None = None) -> None:
+    def __init__(self, request: Request, caller: Flow, target: Target, otherwise: Lead | None = None) -> None:
         self.request = request
         self.caller = caller
         self.target = target
@@ -56,10 +57,11 @@ class Acks:
         self._come: OrderedDict[tuple[str, int, str, str], None] = OrderedDict()
         """Call-ID, CSeq and both tags of those that came."""
 
-    def within(self, request: Request, caller: Hop, routed: Routed, dialog: Dialog, now: float) -> None:
+    def within(self, arrival: Arrival, routed: Routed, dialog: Dialog) -> None:
         """To the other end of its dialog."""
+        request, caller, now = arrival.request, arrival.flow, arrival.now
         leg = leg_in(dialog, request, to_callee=routed.to_callee)
-        sent = _received(request, caller)
+        sent = _received(arrival)
         if leg is None or not has_sdp(sent):
             self._lead(sent, caller, routed, dialog, now)
             return
@@ -70,9 +72,9 @@ class Acks:
         by_caller = (request.from_.tag or "") == leg.from_tag
         self._proxy.relaying.answer(sent, leg, by_caller=by_caller, then=rewritten)
 
-    def by(self, request: Request, caller: Hop, target: Target, now: float) -> None:
+    def by(self, arrival: Arrival, target: Target) -> None:
         """To a target that its Route names."""
-        self._send(Ack(_received(request, caller), caller, target), now)
+        self._send(Ack(_received(arrival), arrival.flow, target), arrival.now)
 
     def unsent(self, branch: str, now: float) -> None:
         """What was sent with this branch did not leave; it may have been an ACK."""
@@ -80,7 +82,7 @@ class Acks:
         if ack is not None:
             self._send(ack, now)
 
-    def _lead(self, request: Request, caller: Hop, routed: Routed, dialog: Dialog, now: float) -> None:
+    def _lead(self, request: Request, caller: Flow, routed: Routed, dialog: Dialog, now: float) -> None:
         lead, otherwise = self._remote.lead(end_of(request, routed, dialog), routed)
 
         def go(target: Target, at: float) -> None:
@@ -104,7 +106,7 @@ class Acks:
         while ack.tried < len(target.ways):
             way = target.ways[ack.tried]
             ack.tried += 1
-            hop, _ = self._proxy.forwarding.reachable(way.hop, ack.caller.flow, now)
+            hop, _ = self._proxy.reach.reachable(way.hop, ack.caller, now)
             if hop is None:
                 continue
             if target.uri[:5].lower() == "sips:" and hop.flow.transport not in SECURE:
@@ -127,7 +129,7 @@ class Acks:
     def _send_by(self, ack: Ack, hop: Hop, port: int) -> None:
         target = ack.target
         branch = self._branches.make(proxy.loop_digest(ack.request))
-        via = self._proxy.forwarding.via(hop.flow, branch)
+        via = self._proxy.reach.via(hop.flow, branch)
         rows = rows_that_go_on(ack.request, "", self._realms)
         sent = proxy.proxied(ack.request, target.uri, via, routes=target.routes, rows=rows)
         edge, boot = ("", "") if hop.edge == self._answers.edge else (hop.edge, hop.boot)
@@ -139,5 +141,5 @@ class Acks:
                 self._sent.popitem(last=False)
 
 
-def _received(request: Request, caller: Hop) -> Request:
-    return with_received(request, caller.flow.remote_host, caller.flow.remote_port)
+def _received(arrival: Arrival) -> Request:
+    return with_received(arrival.request, arrival.flow.remote_host, arrival.flow.remote_port)

@@ -5,18 +5,20 @@ no usable credentials                 --> stateless 407: no record, no transacti
 else --> transaction (100 to INVITE), `Authenticate` --> may | 407 | 403 | 503
 """
 
-from edge.core import credentials, response
+from edge.core import response
 from edge.core.actions import Forward, Publish
 from edge.core.answers import Answers
+from edge.core.arrival import Arrival
 from edge.core.call_events.telling import TOLD, Telling
+from edge.core.commands import check_utf8, digest_of, encoded
 from edge.core.deny import parsed
 from edge.core.flow import Flow, host_port
+from edge.core.pending import Pending
+from edge.core.proxy.context import opened, shed
 from edge.core.proxy.forwarding import Proxy
 from edge.core.proxy.targets import Destinations
-from edge.core.proxy.waiting import Asked, Call, opened, shed
-from edge.core.registration.contacts import check_utf8, encoded
-from edge.core.tokens.record_route import Hop
-from events.commands import Authenticate, ReplyTo, RequestId
+from edge.core.proxy.waiting import Call
+from events.commands import Authenticate, RequestId
 from events.replies import Authenticated, Refused
 from sipcore import proxy as steps
 from sipcore.digest import Credentials
@@ -29,7 +31,12 @@ class Admission:
     """Lets requests in, and on to their destinations."""
 
     def __init__(
-        self, answers: Answers, layer: Transactions, proxy: Proxy, asked: Asked, destinations: Destinations
+        self,
+        answers: Answers,
+        layer: Transactions,
+        proxy: Proxy,
+        asked: Pending[str, Call],
+        destinations: Destinations,
     ) -> None:
         self._answers = answers
         self._settings = answers.settings
@@ -38,48 +45,38 @@ class Admission:
         self._asked = asked
         self._destinations = destinations
 
-    def request(
-        self,
-        request: Request,
-        caller: Hop,
-        target: Uri,
-        served: str | None,
-        now: float,
-        size: int,
-        *,
-        peer: bool,
-        serving: bool,
-    ) -> None:
+    def request(self, arrival: Arrival, target: Uri, served: str | None, *, peer: bool, serving: bool) -> None:
         """A request for `target`, in our domain `served` if it is in one; `serving`: whether the log can be asked."""
-        origin = self._origin(request, caller.flow)
+        answers, request, now = self._answers, arrival.request, arrival.now
+        origin = self._origin(request, arrival.flow)
         if peer or self._is_free(request, origin, served):
-            if not shed(request, caller, size, self._answers, self._layer):
-                call = Call(opened(request, caller, self._answers, self._layer, now), target)
+            if not shed(arrival, answers, self._layer):
+                call = Call(opened(arrival, answers, self._layer), target)
                 call.allowed = True
                 self._tell_of(call, now, peer=peer)
                 self._destinations.locate(call, now)
             return
         if origin is None:
-            self._answers.stateless_to(request, caller, size, 403, "From Is Not a User of Ours")
+            answers.stateless(arrival, 403, "From Is Not a User of Ours")
             return
         domain = origin.rpartition("@")[2]
         realm = domain or served or self._settings.default_domain
-        given = self._credentials(request, caller, realm, now, size)
+        given = answers.credentials(arrival, 407, "proxy-authorization", realm)
         if given is None:
             return
-        if not self._is_for(given.uri, request, served, caller.flow):
-            self._answers.stateless_to(request, caller, size, 400, "Digest URI of Another Resource")
+        if not self._is_for(given.uri, request, served, arrival.flow):
+            answers.stateless(arrival, 400, "Digest URI of Another Resource")
             return
-        if shed(request, caller, size, self._answers, self._layer):
+        if shed(arrival, answers, self._layer):
             return
         # Before there is a transaction: what no record can hold is refused without one.
-        question = self._question(request, caller, given, origin, now) if serving else None
-        call = Call(opened(request, caller, self._answers, self._layer, now), target)
+        question = self._question(arrival, given, origin) if serving else None
+        call = Call(opened(arrival, answers, self._layer), target)
         call.realm, call.user = realm, origin
         self._tell_of(call, now, peer=False)
         if question is not None:
             self._asked.wait(question.id, call, now)
-            self._answers.actions.publishes.append(question)
+            answers.actions.publishes.append(question)
         else:
             self._destinations.by_binding(call, now)
         self._destinations.locate(call, now)
@@ -110,24 +107,6 @@ class Admission:
             return ""
         return self._answers.aor(uri, flow)
 
-    def _credentials(self, request: Request, caller: Hop, realm: str, now: float, size: int) -> Credentials | None:
-        """The usable credentials; None once the request is challenged."""
-        answers, flow = self._answers, caller.flow
-        algorithms = self._settings.algorithms[realm]
-        seconds = answers.clock.at(now) // 1000
-        values = request.values("proxy-authorization")
-        nonce_seconds = self._settings.nonce_seconds
-        verdict, given = credentials.judge(values, realm, algorithms, answers.keys, seconds, nonce_seconds)
-        if given is not None:
-            return given
-        if not answers.rate.passes(flow.remote_host, now):
-            answers.drop("rate-limited")
-            return None
-        stale = verdict is credentials.Verdict.STALE
-        rows = answers.challenges(flow, realm, algorithms, now, stale=stale, proxy=True)
-        answers.stateless_to(request, caller, size, 407, rows="".join(rows), least=rows[0])
-        return None
-
     def _is_for(self, text: str, request: Request, served: str | None, flow: Flow) -> bool:
         """Whether the digest's URI is that of the request (RFC 2617 section 3.2.2.5).
 
@@ -145,17 +124,16 @@ class Admission:
         at_us = self._answers.served(given.host, flow) == served or parsed(given.host) is not None
         return (same or given.user is None) and at_us
 
-    def _question(self, request: Request, caller: Hop, given: Credentials, origin: str, now: float) -> Publish:
+    def _question(self, arrival: Arrival, given: Credentials, origin: str) -> Publish:
         """Whether he is who he says; ParseError where no record can hold it."""
-        answers = self._answers
+        answers, request = self._answers, arrival.request
         id_ = answers.command_id()
-        deadline = answers.clock.at(now) + int(self._settings.reply_seconds * 1000)
         command = Authenticate(
             id=id_,
-            reply=ReplyTo(answers.edge, answers.boot, deadline),
-            digest=credentials.digest_of(given),
+            reply=answers.reply_to(arrival.now),
+            digest=digest_of(given),
             method=request.method,
-            source=caller.flow.remote_host,
+            source=arrival.flow.remote_host,
             aor=origin,
             request=RequestId(request.call_id, request.cseq.number, request.branch),
         )
@@ -163,7 +141,7 @@ class Admission:
 
     def authenticated(self, call: Call, reply: Authenticated, now: float) -> None:
         """The sender is who he says."""
-        if reply.first is not None and reply.first in self._proxy.forwarding.neighbours:
+        if reply.first is not None and reply.first in self._proxy.reach.neighbours:
             # A copy of a request that another edge has: that one answers (Y36).
             self._layer.forget(call.context.server)
             call.context.final = 408
@@ -179,13 +157,12 @@ class Admission:
         """The sender is not, or may not."""
         answers = self._answers
         status = reply.status if 400 <= reply.status <= 599 else 500
-        rows = response.lines(reply.headers)
+        headers = response.lines(reply.headers)
         if status == 401:
             status = 407
             algorithms = reply.algorithms or self._settings.algorithms[call.realm]
-            stale = reply.stale
-            rows += "".join(answers.challenges(call.flow, call.realm, algorithms, now, stale=stale, proxy=True))
-        elif status == 503 and "retry-after" not in rows.lower():
-            rows += answers.retry_after()
-        reason = "" if reply.status == 401 else reply.reason
-        self._proxy.answer(call.context, status, now, reason or None, rows)
+            headers += answers.challenges(call.flow, call.realm, algorithms, now, stale=reply.stale, proxy=True)
+        elif status == 503:
+            headers = answers.with_retry_after(headers)
+        reason = "" if reply.status == 401 else response.printable(reply.reason)
+        self._proxy.answer(call.context, status, now, reason or None, headers)

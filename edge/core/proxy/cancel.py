@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable
 
 from edge.core.actions import Seek, Send
 from edge.core.answers import Answers
+from edge.core.arrival import Arrival
 from edge.core.flow import Flow
+from edge.core.pending import Pending
 from edge.core.proxy.context import Context
 from edge.core.proxy.forwarding import Proxy
-from edge.core.tokens.record_route import Hop
 from sipcore import hop_by_hop
 from sipcore.errors import ParseError
 from sipcore.message import Request, Row
@@ -45,8 +46,8 @@ class Cancels:
         self._layer = layer
         self._proxy = proxy
         self._told = cancelled
-        self._waiting: dict[str, tuple[Request, Hop]] = {}
-        self._held: deque[tuple[float, str]] = deque()
+        self._held = Pending[str, Arrival](HELD)
+        """CANCELs whose INVITE may still come, or be another edge's."""
         self._carried: deque[tuple[float, tuple[str, str], Flow, bytes, str]] = deque()
         self._carried_bytes = 0
         self._by_connection: dict[Flow, dict[str, None]] = {}
@@ -56,56 +57,59 @@ class Cancels:
 
     # --- here -----------------------------------------------------------------------------------------------------
 
-    def cancel(self, request: Request, known: Known, invite: Server | None, caller: Hop, now: float) -> None:
+    def cancel(self, arrival: Arrival, known: Known, invite: Server | None) -> None:
         """A CANCEL, and what the transaction layer knows of it."""
         if known is Known.INVITE and invite is not None:
-            self._cancelled(invite, request, caller, now)
+            self._cancelled(invite, arrival)
             return
-        if len(self._waiting) >= SOUGHT:
-            self._answer(request, caller, 481)
+        if len(self._held) >= SOUGHT:
+            self._answer(arrival, 481)
             return
         id_ = self._answers.command_id()
-        self._waiting[id_] = (request, caller)
-        self._held.append((now + HELD, id_))
-        if self._proxy.forwarding.neighbours:
-            self._answers.actions.seeks.append(Seek(id_, caller.flow, request.encode()))
+        self._held.wait(id_, arrival, arrival.now)
+        self._seek(id_, arrival)
 
-    def ack(self, request: Request, caller: Hop) -> None:
+    def ack(self, arrival: Arrival) -> None:
         """An ACK of a failure, whose INVITE is not here: to whoever has it."""
         self._answers.drop("unexpected-ack")
-        if self._proxy.forwarding.neighbours and not caller.edge:
-            self._answers.actions.seeks.append(Seek("", caller.flow, request.encode()))
+        if not arrival.caller.edge:
+            self._seek("", arrival)
 
-    def _cancelled(self, invite: Server, request: Request, caller: Hop, now: float) -> None:
+    def _seek(self, id_: str, arrival: Arrival) -> None:
+        if self._proxy.reach.neighbours:
+            self._answers.actions.seeks.append(Seek(id_, arrival.flow, arrival.request.encode()))
+
+    def _cancelled(self, invite: Server, arrival: Arrival) -> None:
         """200 to the CANCEL, with the To tag of its INVITE's answer (section 9.2); then what rings is cancelled."""
-        context = invite.user
+        context, request = invite.user, arrival.request
         if isinstance(context, Context):
-            self._answer(_tagged(request, self._proxy.to_tag(context)), caller, 200)
+            self._answer(arrival._replace(request=_tagged(request, self._proxy.to_tag(context))), 200)
             self._told(context)
             if context.telling is not None:
                 context.telling.cancelled(request)
-            self._proxy.cancel(context, now, [row for row in request.rows if row.name == "reason"])
+            self._proxy.cancel(context, arrival.now, [row for row in request.rows if row.name == "reason"])
         else:
-            self._answer(request, caller, 200)
+            self._answer(arrival, 200)
 
-    def _answer(self, request: Request, caller: Hop, status: int) -> None:
-        self._answers.stateless_to(request, caller, TRUSTED, status)
+    def _answer(self, arrival: Arrival, status: int) -> None:
+        self._answers.stateless(arrival._replace(size=TRUSTED), status)
 
     # --- at other edges -------------------------------------------------------------------------------------------
 
-    def sought(self, request: Request, caller: Hop, now: float) -> bool:
+    def sought(self, arrival: Arrival) -> bool:
         """A CANCEL or ACK that fell on another edge: whether its INVITE is ours, and then it is done with."""
+        request, now = arrival.request, arrival.now
         known, server = self._layer.find(request, now)
         if request.method == "CANCEL":
             if known is Known.INVITE and server is not None:
-                self._cancelled(server, request, caller, now)
+                self._cancelled(server, arrival)
             else:
                 self._cancel_carried(request, now)
         return known is not Known.NEW
 
     def found_elsewhere(self, id_: str) -> None:
         """Another edge has taken what was sought."""
-        self._waiting.pop(id_, None)
+        self._held.take(id_)
 
     def carried(self, data: bytes, flow: Flow, edge: tuple[str, str], id_: str, now: float) -> None:
         """We send an INVITE to a phone of ours for another edge: if that dies, we alone can cancel it.
@@ -167,31 +171,30 @@ class Cancels:
 
     def next_timer(self) -> float | None:
         """When `on_time` is next of use."""
-        return self._held[0][0] if self._held else None
+        return self._held.next_timer()
 
     def on_time(self, now: float) -> None:
         """Answers the CANCELs whose INVITE has not come."""
-        while self._held and self._held[0][0] <= now:
-            waiting = self._waiting.pop(self._held.popleft()[1], None)
-            if waiting is not None:
-                self._unfound(*waiting, now)
+        for arrival in self._held.overdue(now):
+            self._unfound(arrival._replace(now=now))
 
-    def _unfound(self, request: Request, caller: Hop, now: float) -> None:
+    def _unfound(self, arrival: Arrival) -> None:
         """Nobody knows the INVITE of this CANCEL (X14, Y38)."""
+        request, now = arrival.request, arrival.now
         known, server = self._layer.find(request, now)
         if known is Known.INVITE and server is not None:  # it came after its CANCEL
-            self._cancelled(server, request, caller, now)
+            self._cancelled(server, arrival)
             return
         if not self._has_dead(now):
-            self._answer(request, caller, 481)
+            self._answer(arrival, 481)
             return
         # An edge has died, perhaps with this INVITE: the caller hears that its call has ended.
         self._answers.drop("orphaned-cancel")
         self._cancel_carried(request, now)
-        self._answer(request, caller, 200)
+        self._answer(arrival, 200)
         number = f"{request.cseq.number} INVITE"
         rows = [row._replace(value=number) if row.name == "cseq" else row for row in request.rows]
-        self._answer(Request("INVITE", request.uri, rows), caller, 487)
+        self._answer(arrival._replace(request=Request("INVITE", request.uri, rows)), 487)
 
 
 def _tagged(request: Request, tag: str) -> Request:

@@ -5,12 +5,15 @@ One context is one request; one attempt is one client transaction of it.
 
 from collections.abc import Callable, Sequence
 
+from edge.core import response
+from edge.core.answers import Answers
+from edge.core.arrival import Arrival
 from edge.core.call_events.telling import InDialog, Telling
+from edge.core.flow import Hop, Way
 from edge.core.media.relay import Leg
 from edge.core.proxy.target_set import Target
-from edge.core.tokens.record_route import Hop
-from sipcore.message import Request, Response, Row
-from sipcore.transactions import Client, Server
+from sipcore.message import Request, Response, Row, respond, with_received
+from sipcore.transactions import Client, Server, Transactions
 from sipcore.uri import Uri
 
 
@@ -135,3 +138,27 @@ class Attempt:
         """How rtpengine knows it, if its media is relayed."""
         self.offered = False
         """Whether rtpengine holds ports for it."""
+
+
+def shed(arrival: Arrival, answers: Answers, layer: Transactions, *, times: int = 1) -> bool:
+    """Whether there are too many transactions already, `times` what new calls may have: 503 without one (S04)."""
+    settings = answers.settings
+    most = times * settings.max_calls
+    if layer.pending < most and layer.servers < most + times * settings.max_completed:
+        return False
+    answers.drop("shed")
+    answers.stateless(arrival, 503, headers=[answers.retry_after()])
+    return True
+
+
+def opened(arrival: Arrival, answers: Answers, layer: Transactions) -> Context:
+    """The context of a new request, with its server transaction; an INVITE gets its 100."""
+    caller, flow, now = arrival.caller, arrival.flow, arrival.now
+    request = with_received(arrival.request, flow.remote_host, flow.remote_port)
+    server = layer.open_server(request, Way(caller, response.reply_port(request, flow)), flow.reliable, now)
+    edge, boot = caller.edge or answers.edge, caller.boot or answers.boot
+    context = Context(request, server, Hop(flow, edge, boot if flow.connection else ""))
+    server.user = context
+    if request.method == "INVITE":
+        layer.respond(server, respond(request, 100), now)
+    return context

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable
 from edge.core.actions import Binding, NextHop
 from edge.core.answers import Answers
 from edge.core.deny import parsed
-from edge.core.flow import Flow
+from edge.core.flow import Flow, Way
 from edge.core.next_hops import DEFAULT_PORTS, sought
-from edge.core.proxy.forwarding import Proxy
-from edge.core.proxy.target_set import Target, Way
+from edge.core.proxy.target_set import Target
 from edge.core.proxy.waiting import Call
+from edge.core.reach import Reach
 from sipcore import proxy
 from sipcore.uri import Uri, parse_uri
 
@@ -40,10 +40,10 @@ class ByContact:
 class Elsewhere:
     """What is reached by URI and not by a flow."""
 
-    def __init__(self, answers: Answers, proxy_: Proxy, trusts_us: Callable[[str], bool]) -> None:
+    def __init__(self, answers: Answers, reach: Reach, trusts_us: Callable[[str], bool]) -> None:
         """`trusts_us`: whether somebody at this address takes calls from us unasked: no Contact leads there."""
         self._answers = answers
-        self._proxy = proxy_
+        self._reach = reach
         self._trusts_us = trusts_us
 
     def refusal(self, contact: Uri, flow: Flow) -> str:
@@ -56,7 +56,7 @@ class Elsewhere:
             return "Contact Cannot Be Reached"
         transport = asked.default_transport
         same = parsed(asked.host) == parsed(flow.remote_host)
-        denied = asked.is_numeric and self._proxy.refuses(asked.host)
+        denied = asked.is_numeric and self._answers.settings.refuses(asked.host)
         if denied and not (same and transport == flow.transport == "udp"):
             return "Contact Cannot Be Reached"
         if self._answers.us.has(asked.host, flow, asked.port or DEFAULT_PORTS[transport]):
@@ -78,7 +78,7 @@ class Elsewhere:
 
     def ways(self, hops: Iterable[NextHop], call: Call, uri: str = "") -> list[Way]:
         """The ways from this edge to next hops; `uri` as in `Way`."""
-        outward = self._proxy.forwarding.outward
+        outward = self._reach.outward
         return [
             Way(outward(hop.transport, hop.host, hop.port, call.flow), hop.port, hop.name, may_grow=True, uri=uri)
             for hop in hops

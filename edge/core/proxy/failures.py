@@ -7,10 +7,9 @@ who cannot be reached any more has given up (section 16.10).
 
 from edge.core.actions import Send
 from edge.core.answers import Answers
-from edge.core.flow import Flow
+from edge.core.flow import Flow, Way
 from edge.core.proxy.context import Attempt, Context
 from edge.core.proxy.forwarding import Proxy
-from edge.core.proxy.target_set import Way
 from sipcore.transactions import Client, Transactions
 
 LOOK_AGAIN = 1.0
@@ -174,14 +173,14 @@ class Failures:
         """The way to a phone on UDP from our own address."""
         flow = attempt.target.ways[attempt.index].hop.flow
         caller = attempt.context.caller.flow
-        hop = self._proxy.forwarding.outward("udp", flow.remote_host, flow.remote_port, caller)
+        hop = self._proxy.reach.outward("udp", flow.remote_host, flow.remote_port, caller)
         return Way(hop, flow.remote_port)
 
     def _alone(self, attempt: Attempt, now: float) -> bool:
         """Tries a phone on UDP once more whose owner has died; False if that is of no use."""
         hop = attempt.target.ways[attempt.index].hop
         owned = hop.edge not in ("", self._edge) and not hop.flow.reliable
-        neighbours = self._proxy.forwarding.neighbours
+        neighbours = self._proxy.reach.neighbours
         if not owned or attempt.context.no_more or any(edge == hop.edge for edge, _ in neighbours):
             return False
         return attempt.hop is hop and self._proxy.again(attempt, now)

@@ -1,27 +1,26 @@
 """The proxy core of the edge: response contexts, forking, and which response goes up (RFC 3261 sections 16.6 to 16.10).
 
 Transactions are those of `sipcore.transactions`, told the time; where a request goes has been decided (`requests`).
-How it leaves is `edge.core.proxy.reach`'s. PURE.
+How it leaves is `edge.core.proxy.outgoing`'s. PURE.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from edge.core.answers import Answers
 from edge.core.call_events.telling import Whereto
-from edge.core.flow import SECURE, host_port
+from edge.core.flow import SECURE, Hop, Way, host_port
 from edge.core.media.relay import Leg, Relaying, has_sdp, response_with_body, with_body
 from edge.core.proxy.context import Attempt, Context
-from edge.core.proxy.reach import Forwarding
-from edge.core.proxy.target_set import Target, Way
+from edge.core.proxy.identity import IDENTITIES, claims_identity
+from edge.core.proxy.outgoing import Outgoing
+from edge.core.proxy.target_set import Target
+from edge.core.reach import Reach
 from edge.core.tokens.branch import Branches
-from edge.core.tokens.record_route import Hop
 from sipcore import proxy
-from sipcore.message import Message, Request, Response, Row, respond
+from sipcore.message import Header, Request, Response, Row, respond
 from sipcore.transactions import Client, Transactions
 from sipcore.uri import equal, parse_uri
 
-IDENTITIES = frozenset({"p-asserted-identity", "p-preferred-identity", "remote-party-id"})
-"""What phones may claim to nobody (RFC 3325 section 5; CHECKLIST S07); the last is what came before RFC 3325."""
 CONGESTED = 1300
 """Octets above which a request does not go by UDP to a next hop found by URI (RFC 3261 section 18.1.1)."""
 CANCELLED_SECONDS = 5.0
@@ -33,15 +32,16 @@ BUSY_ELSEWHERE = Row("reason", "Reason", 'SIP;cause=600;text="Busy Everywhere"')
 class Proxy:
     """Forks requests and sends up what comes back."""
 
-    def __init__(self, answers: Answers, branches: Branches, forwarding: Forwarding, layer: Transactions) -> None:
+    def __init__(
+        self, answers: Answers, branches: Branches, outgoing: Outgoing, reach: Reach, layer: Transactions
+    ) -> None:
         self._answers = answers
         self._settings = answers.settings
         self._branches = branches
-        self.forwarding = forwarding
+        self._outgoing = outgoing
+        self.reach = reach
         self._layer = layer
         self._edge = answers.edge
-        self.refuses: Callable[[str], bool] = lambda host: False
-        """Whether nothing may be sent to this address (S10)."""
         self.relaying = Relaying(answers)
         self.ringing: dict[Context, None] = {}
         """INVITEs without a final response, in the order they came."""
@@ -113,7 +113,7 @@ class Proxy:
 
         A phone that remembers it takes it for a retransmission, one that has begun anew for a call.
         """
-        hop, _ = self.forwarding.reachable(target.ways[0].hop, attempt.context.caller.flow, now)
+        hop, _ = self.reach.reachable(target.ways[0].hop, attempt.context.caller.flow, now)
         if hop is None or hop == attempt.hop or attempt.client is None:
             return
         self._answers.drop("flow-replaced")
@@ -125,7 +125,7 @@ class Proxy:
     def _launch(self, attempt: Attempt, now: float) -> None:
         context, target, index, branch = attempt.context, attempt.target, attempt.index, attempt.branch
         way = target.ways[index]
-        hop, gives_up = self.forwarding.reachable(way.hop, context.caller.flow, now)
+        hop, gives_up = self.reach.reachable(way.hop, context.caller.flow, now)
         if hop is None:
             self._answers.drop("flow-gone")
             context.finals.append(self._made(context, 430))
@@ -135,14 +135,14 @@ class Proxy:
             context.finals.append(self._made(context, 480, None, [("Warning", '380 ramal "SIPS Not Allowed"')]))
             return
         leg = attempt.leg = attempt.leg or self._leg(context, hop, branch)
-        request = self.forwarding.request(context, uri, target.routes, hop, branch, leg, now)
+        request = self._outgoing.request(context, uri, target.routes, hop, branch, leg, now)
         if not hop.edge and hop.flow.transport == "udp" and way.may_grow and len(request.encode()) > CONGESTED:
             # By TCP to the same place; if that cannot be reached, by UDP after all (section 18.1.1).
             ways = (*target.ways[:index], way.by_tcp(), *_small(target.ways[index:]))
             target = attempt.target = Target(target.uri, ways, target.q, target.routes)
             way = target.ways[index]
             hop = way.hop
-            request = self.forwarding.request(context, uri, target.routes, hop, branch, leg, now)
+            request = self._outgoing.request(context, uri, target.routes, hop, branch, leg, now)
         attempt.hop = hop
         attempt.gives_up = gives_up or (now + self._settings.timer_c if context.is_invite else 0.0)
         context.live[branch] = attempt
@@ -272,8 +272,7 @@ class Proxy:
         if not context.to_tag and response.status > 100:
             context.to_tag = proxy.to_tag(response)
         if self._layer.respond(context.server, response, now):
-            statuses = self._answers.actions.statuses
-            statuses[response.status] = statuses.get(response.status, 0) + 1
+            self._answers.count(response.status)
 
     def _failed(self, attempt: Attempt, response: Response, now: float) -> None:
         """A final response other than 2xx of one attempt: the target's next way, or kept (section 16.7, step 5)."""
@@ -334,15 +333,16 @@ class Proxy:
         context.final = chosen.status
         self._up(context, chosen, now)
 
-    def answer(self, context: Context, status: int, now: float, reason: str | None = None, rows: str = "") -> None:
+    def answer(
+        self, context: Context, status: int, now: float, reason: str | None = None, headers: Iterable[Header] = ()
+    ) -> None:
         """A final response of our own."""
         context.final = status
         context.no_more = True
-        headers = [tuple(line.split(": ", 1)) for line in rows.split("\r\n") if line]
-        self._up(context, self._made(context, status, reason, headers), now)  # type: ignore[arg-type]
+        self._up(context, self._made(context, status, reason, headers), now)
 
     def _made(
-        self, context: Context, status: int, reason: str | None = None, headers: Iterable[tuple[str, str]] = ()
+        self, context: Context, status: int, reason: str | None = None, headers: Iterable[Header] = ()
     ) -> Response:
         return respond(context.request, status, reason, to_tag=self.to_tag(context), headers=headers)
 
@@ -353,7 +353,7 @@ class Proxy:
 
     def unavailable(self, context: Context, now: float) -> None:
         """Something that is needed is away: 503, and when to come again."""
-        self.answer(context, 503, now, None, self._answers.retry_after())
+        self.answer(context, 503, now, None, [self._answers.retry_after()])
 
     # --- ends -----------------------------------------------------------------------------------------------------
 
@@ -389,11 +389,6 @@ class Proxy:
             self._layer.forget_client(attempt.client)
         self._attempt(attempt.context, attempt.target, now, attempt.index, again=True)
         return True
-
-
-def claims_identity(message: Message) -> bool:
-    """Whether somebody says in it who he is, beside From."""
-    return any(message.first(name) is not None for name in IDENTITIES)
 
 
 def _small(ways: Sequence[Way]) -> list[Way]:

@@ -20,17 +20,17 @@ from typing import NamedTuple
 
 from edge.core.actions import Located
 from edge.core.answers import Answers
+from edge.core.arrival import Arrival
 from edge.core.deny import spelled
-from edge.core.flow import Flow
+from edge.core.flow import Flow, Hop, Way
 from edge.core.place import DIALLED, Place, place_of
-from edge.core.proxy.forwarding import Proxy
-from edge.core.proxy.reach import contact_of
+from edge.core.proxy.outgoing import contact_of
 from edge.core.proxy.route import Routed
-from edge.core.proxy.target_set import Target, Way, of_bindings, port_of, same_contact
+from edge.core.proxy.target_set import Target, of_bindings, port_of, same_contact
 from edge.core.proxy.targets import Destinations
-from edge.core.registration.contacts import reached_by
+from edge.core.senders import reached_by
 from edge.core.tokens.path import FlowTokens
-from edge.core.tokens.record_route import NOBODY, Dialog, DialogTokens, Hop, Marks
+from edge.core.tokens.record_route import NOBODY, Dialog, DialogTokens, Marks
 from sipcore.address import uri_of
 from sipcore.errors import ParseError
 from sipcore.message import Request
@@ -67,22 +67,20 @@ def end_of(request: Request, routed: Routed, dialog: Dialog) -> End:
 class Remote:
     """Knows where the ends of dialogs are."""
 
-    def __init__(
-        self, answers: Answers, dialogs: DialogTokens, tokens: FlowTokens, proxy: Proxy, destinations: Destinations
-    ) -> None:
+    def __init__(self, answers: Answers, dialogs: DialogTokens, tokens: FlowTokens, destinations: Destinations) -> None:
         self._answers = answers
         self._dialogs = dialogs
         self._tokens = tokens
-        self._proxy = proxy
         self._destinations = destinations
         self._came: OrderedDict[tuple[str, str], tuple[Place, Hop]] = OrderedDict()
         """By Call-ID and tag, where ends say that they are, and by which flow they said so."""
 
-    def came(self, request: Request, caller: Hop, routed: Routed, dialog: Dialog) -> None:
+    def came(self, arrival: Arrival, routed: Routed, dialog: Dialog) -> None:
         """A request within a dialog: whether it tells a new remote target of its sender, who has not registered yet.
 
         Whoever brings the token and the tags of an end can have but the other end's requests sent to himself.
         """
+        request, caller = arrival.request, arrival.caller
         hop = dialog.caller if routed.to_callee else dialog.callee
         if request.method not in REFRESHES or not hop.edge or not (contact := contact_of(request)):
             return
@@ -162,7 +160,7 @@ class Remote:
         at = _place_of(flow)
         if not end.marks.direct or place.host != at.host or place == at or place.transport not in DIALLED:
             return None
-        if self._proxy.refuses(flow.remote_host):
+        if self._answers.settings.refuses(flow.remote_host):
             return None
         if place.transport == flow.transport == "udp":
             flow = Flow("udp", flow.local_host, flow.local_port, flow.remote_host, place.port)

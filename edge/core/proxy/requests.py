@@ -11,31 +11,39 @@ A request that nothing else answers is answered here: none stays without a final
 from collections.abc import Callable, Iterable
 
 from edge.core import response
-from edge.core.answers import ALLOW, CAPABILITIES, Answers, exhausted, unsupported
+from edge.core.answers import ALLOW, CAPABILITIES, Answers, exhausted, refusing, unsupported
+from edge.core.arrival import Arrival
+from edge.core.flow import Hop, Way
+from edge.core.gateways.routes import Gateways
+from edge.core.pending import Pending
 from edge.core.proxy.acks import Acks
 from edge.core.proxy.admission import Admission
 from edge.core.proxy.cancel import Cancels
+from edge.core.proxy.context import Context, opened, shed
 from edge.core.proxy.failures import Failures
 from edge.core.proxy.forwarding import Proxy
+from edge.core.proxy.identity import rows_that_go_on
 from edge.core.proxy.remote import Remote
 from edge.core.proxy.route import Routed, Routes
-from edge.core.proxy.target_set import Target, Way, port_of
+from edge.core.proxy.target_set import Target, port_of
 from edge.core.proxy.targets import Destinations
-from edge.core.proxy.waiting import Asked, opened, rows_that_go_on, shed
+from edge.core.proxy.waiting import Call
 from edge.core.proxy.within import Within
 from edge.core.tokens.branch import Branches
 from edge.core.tokens.path import FlowTokens, Named
-from edge.core.tokens.record_route import DialogTokens, Hop
+from edge.core.tokens.record_route import DialogTokens
 from events.replies import Authenticated, Found, Refused
 from sipcore import proxy
-from sipcore.message import Request
+from sipcore.message import Header, Request
 from sipcore.transactions import Known, Transactions
 from sipcore.uri import Uri, parse_uri
 
+GRACE = 0.5
+"""Seconds after the deadline of a reply in which the log may still say that it did not take the command."""
 NOT_SERVED = frozenset({"SUBSCRIBE", "PUBLISH"})
 """Event packages at a user's AOR are the server's to serve, and we serve none (CHECKLIST Y37)."""
 ABSORBED = (Known.RETRANSMISSION, Known.ACKED)
-ALLOW_EVENTS = "Allow-Events: refer\r\n"
+ALLOW_EVENTS: Header = ("Allow-Events", "refer")
 """The one package whose NOTIFYs pass here: within the dialog of a REFER."""
 
 
@@ -50,7 +58,10 @@ class Calls:
         tokens: FlowTokens,
         layer: Transactions,
         proxy_: Proxy,
+        gateways: Gateways,
+        hands_over: Callable[[Arrival], bool],
     ) -> None:
+        """`hands_over`: whether a new request is another edge's, which has been given it (`edge.core.drain`)."""
         self._answers = answers
         self._settings = answers.settings
         self._branches = branches
@@ -58,13 +69,13 @@ class Calls:
         self._layer = layer
         self._proxy = proxy_
         self._realms = tuple(answers.settings.algorithms)
-        self.hands_over: Callable[[Request, Hop], bool] = lambda request, caller: False
-        """Whether a new request is another edge's, which has been given it (`edge.core.drain`)."""
-        self.asked = Asked(answers.settings.reply_seconds)
-        self.destinations = Destinations(answers, tokens, proxy_, self.asked)
+        self._hands_over = hands_over
+        self.asked = Pending[str, Call](answers.settings.reply_seconds + GRACE)
+        """By the id of the command whose reply each waits for."""
+        self.destinations = Destinations(answers, tokens, proxy_, self.asked, gateways)
         self.failures = Failures(answers, layer, proxy_)
-        self.cancels = Cancels(answers, layer, proxy_, self.asked.forget)
-        remote = Remote(answers, dialogs, tokens, proxy_, self.destinations)
+        self.cancels = Cancels(answers, layer, proxy_, self._forget)
+        remote = Remote(answers, dialogs, tokens, self.destinations)
         self.within = Within(answers, layer, proxy_, remote)
         self.acks = Acks(answers, branches, proxy_, remote)
         self._admission = Admission(answers, layer, proxy_, self.asked, self.destinations)
@@ -76,87 +87,83 @@ class Calls:
 
     # --- in -------------------------------------------------------------------------------------------------------
 
-    def request(self, request: Request, caller: Hop, now: float, size: int, *, serving: bool) -> None:
-        """A request that is not REGISTER; ParseError where it breaks the protocol.
-
-        `caller` is the flow that it came by, with its edge where another edge handed it over.
-        """
-        known, server = self._layer.find(request, now)
+    def request(self, arrival: Arrival, *, serving: bool) -> None:
+        """A request that is not REGISTER; ParseError where it breaks the protocol."""
+        request = arrival.request
+        known, server = self._layer.find(request, arrival.now)
         if known in ABSORBED:
             self._answers.drop("ack" if request.method == "ACK" else "retransmission")
         elif request.method == "CANCEL":
-            self.cancels.cancel(request, known, server, caller, now)
+            self.cancels.cancel(arrival, known, server)
         elif request.method == "ACK":
-            self._ack(request, caller, now)
-        elif not self.hands_over(request, caller):
-            self._new(request, caller, now, size, serving=serving)
+            self._ack(arrival)
+        elif not self._hands_over(arrival):
+            self._new(arrival, serving=serving)
 
-    def _new(self, request: Request, caller: Hop, now: float, size: int, *, serving: bool) -> None:
+    def _new(self, arrival: Arrival, *, serving: bool) -> None:
         """Validation (section 16.3), and what needs no target."""
-        answers, flow = self._answers, caller.flow
-        routed = self._routes.taken_off(request, flow, now)
+        answers, request, flow = self._answers, arrival.request, arrival.flow
+        routed = self._routes.taken_off(arrival)
         target = parse_uri(routed.uri)
         to_us = target.user is None and answers.us.named_by(target, flow) and not routed.routes
         if exhausted(request) and not (to_us and request.method == "OPTIONS"):
-            answers.stateless_to(request, caller, size, 483)
+            answers.stateless(arrival, 483)
         elif missing := proxy.unsupported(request, "proxy-require", ()):
-            answers.stateless_to(request, caller, size, 420, rows=f"Unsupported: {', '.join(missing)}\r\n")
+            answers.stateless(arrival, 420, headers=refusing(missing))
         elif self._loops(request):
-            answers.stateless_to(request, caller, size, 482)
+            answers.stateless(arrival, 482)
         elif routed.dialog is not None:
-            self.within.request(request, caller, routed, routed.dialog, now, size)
+            self.within.request(arrival, routed, routed.dialog)
         elif routed.named is not None and self._settings.is_peer(flow.remote_host):
-            self._by_path(request, caller, routed, routed.named, now, size)
+            self._by_path(arrival, routed, routed.named)
         elif not target.is_sip and target.scheme != "tel":
-            answers.stateless_to(request, caller, size, 416)
+            answers.stateless(arrival, 416)
         elif to_us:
-            self._to_us(request, caller, size)
+            self._to_us(arrival)
         else:
-            self._outside(request, caller, routed, target, now, size, serving=serving)
+            self._outside(arrival, routed, target, serving=serving)
 
-    def _outside(
-        self, request: Request, caller: Hop, routed: Routed, target: Uri, now: float, size: int, *, serving: bool
-    ) -> None:
+    def _outside(self, arrival: Arrival, routed: Routed, target: Uri, *, serving: bool) -> None:
         """Outside a dialog, or within one that nobody can prove (CHECKLIST Y35)."""
-        answers = self._answers
-        peer = self._settings.is_peer(caller.flow.remote_host)
-        served = answers.served(target.host, caller.flow, target.port) if target.is_sip else None
+        answers, request = self._answers, arrival.request
+        peer = self._settings.is_peer(arrival.flow.remote_host)
+        served = answers.served(target.host, arrival.flow, target.port) if target.is_sip else None
         if (routed.foreign_token or routed.named) and not proxy.has_to_tag(request):
-            answers.stateless_to(request, caller, size, 403, "Route Not Allowed")  # N05
+            answers.stateless(arrival, 403, "Route Not Allowed")  # N05
         elif routed.routes and not peer and not proxy.has_to_tag(request):
-            answers.stateless_to(request, caller, size, 403, "Route Not Allowed")  # Y07
+            answers.stateless(arrival, 403, "Route Not Allowed")  # Y07
         elif request.method in NOT_SERVED and served:
-            answers.stateless_to(request, caller, size, 489, rows=ALLOW_EVENTS)
+            answers.stateless(arrival, 489, headers=[ALLOW_EVENTS])
         elif request.method == "NOTIFY" and not peer:
-            answers.stateless_to(request, caller, size, 403)
+            answers.stateless(arrival, 403)
         else:
-            self._admission.request(request, caller, target, served, now, size, peer=peer, serving=serving)
+            self._admission.request(arrival, target, served, peer=peer, serving=serving)
 
-    def _by_path(self, request: Request, caller: Hop, routed: Routed, named: Named, now: float, size: int) -> None:
+    def _by_path(self, arrival: Arrival, routed: Routed, named: Named) -> None:
         """By the flow that a Path of ours names, which a proxy has read beside the Contact (RFC 3327 section 5.3)."""
-        if shed(request, caller, size, self._answers, self._layer):
+        if shed(arrival, self._answers, self._layer):
             return
-        context = opened(request, caller, self._answers, self._layer, now)
+        context = opened(arrival, self._answers, self._layer)
         context.path = True
-        callee = self._answers.aor(request.to.parsed_uri, caller.flow) or ""
+        callee = self._answers.aor(arrival.request.to.parsed_uri, arrival.flow) or ""
         context.parties = ("", callee)
         context.domain = callee.rpartition("@")[2] or self._settings.default_domain
         context.rows = rows_that_go_on(context.request, "", self._realms)
-        self._proxy.begin(context, (_by_flow(named, routed),), now)
+        self._proxy.begin(context, (_by_flow(named, routed),), arrival.now)
 
-    def _to_us(self, request: Request, caller: Hop, size: int) -> None:
+    def _to_us(self, arrival: Arrival) -> None:
         """What is asked of the edge itself (RFC 3261 section 11.2, 8.2.1; CHECKLIST R28, Y01)."""
-        answers = self._answers
-        if request.method == "INVITE":
-            answers.stateless_to(request, caller, size, 484)
-        elif missing := unsupported(request):
-            answers.stateless_to(request, caller, size, 420, rows=missing)
-        elif request.method == "OPTIONS":
-            answers.stateless_to(request, caller, size, 200, rows=CAPABILITIES)
-        elif request.method in NOT_SERVED:
-            answers.stateless_to(request, caller, size, 489, rows=ALLOW_EVENTS)
+        answers, method = self._answers, arrival.request.method
+        if method == "INVITE":
+            answers.stateless(arrival, 484)
+        elif missing := unsupported(arrival.request):
+            answers.stateless(arrival, 420, headers=missing)
+        elif method == "OPTIONS":
+            answers.stateless(arrival, 200, headers=CAPABILITIES)
+        elif method in NOT_SERVED:
+            answers.stateless(arrival, 489, headers=[ALLOW_EVENTS])
         else:
-            answers.stateless_to(request, caller, size, 405, rows=ALLOW)
+            answers.stateless(arrival, 405, headers=[ALLOW])
 
     def _loops(self, request: Request) -> bool:
         """Whether the request has been here with the same target (RFC 5393 section 4.2; Y03)."""
@@ -169,28 +176,29 @@ class Calls:
                     return True
         return False
 
-    def _ack(self, request: Request, caller: Hop, now: float) -> None:
+    def _ack(self, arrival: Arrival) -> None:
         """An ACK to a 2xx goes its way without a transaction; one to our stateless refusal ends here (X12, X01)."""
+        request = arrival.request
         if request.to.tag == response.to_tag(self._answers.tag_key, request):
             self._answers.drop("ack")
             return
         if exhausted(request):
             self._answers.drop("ack-exhausted")
             return
-        routed = self._routes.taken_off(request, caller.flow, now)
+        routed = self._routes.taken_off(arrival)
         if routed.dialog is not None:
-            self.acks.within(request, caller, routed, routed.dialog, now)
+            self.acks.within(arrival, routed, routed.dialog)
             return
-        if routed.named is not None and self._settings.is_peer(caller.flow.remote_host):
-            self.acks.by(request, caller, _by_flow(routed.named, routed), now)
+        if routed.named is not None and self._settings.is_peer(arrival.flow.remote_host):
+            self.acks.by(arrival, _by_flow(routed.named, routed))
         # Of a failure that another edge answered, or of a dialog that never was.
-        self.cancels.ack(request, caller)
+        self.cancels.ack(arrival)
 
     # --- replies and time -----------------------------------------------------------------------------------------
 
     def replied(self, reply: Authenticated | Found | Refused, now: float) -> None:
         """The answer to a command that a call waits for."""
-        call = self.asked.answered(reply.id)
+        call = self.asked.take(reply.id)
         if call is None:
             self._answers.drop("late-reply")
         elif isinstance(reply, Authenticated):
@@ -205,7 +213,7 @@ class Calls:
     def unpublished(self, ids: Iterable[str], now: float) -> None:
         """The log did not take these commands."""
         for id_ in ids:
-            call = self.asked.answered(id_)
+            call = self.asked.take(id_)
             if call is None:
                 continue
             self._answers.drop("unpublished")
@@ -213,6 +221,10 @@ class Calls:
                 self._proxy.unavailable(call.context, now)
             else:
                 self.destinations.by_binding(call, now)
+
+    def _forget(self, context: Context) -> None:
+        """The caller has given up."""
+        self.asked.forget(lambda call: call.context is context)
 
     def next_timer(self) -> float | None:
         """When `on_time` is next of use."""
@@ -235,8 +247,8 @@ class Calls:
 
     def edges(self, live: frozenset[tuple[str, str]], now: float) -> None:
         """Which other edges live."""
-        before = self._proxy.forwarding.neighbours
-        self._proxy.forwarding.neighbours = live
+        before = self._proxy.reach.neighbours
+        self._proxy.reach.neighbours = live
         for gone in before - live:
             self.cancels.edge_died(gone, now)
             self.failures.edge_lost(gone[0], now)

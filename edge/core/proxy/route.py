@@ -3,13 +3,13 @@
 import re
 
 from edge.core.answers import Answers
+from edge.core.arrival import Arrival
 from edge.core.flow import Flow
 from edge.core.tokens.path import FlowTokens, Named
 from edge.core.tokens.record_route import Dialog, DialogTokens
 from sipcore import proxy
 from sipcore.address import uri_of
 from sipcore.errors import ParseError
-from sipcore.message import Request
 from sipcore.uri import Uri, parse_uri
 
 TOKEN = re.compile(r"[A-Za-z2-7]{14,}")
@@ -43,12 +43,13 @@ class Routes:
         self._dialogs = dialogs
         self._tokens = tokens
 
-    def taken_off(self, request: Request, flow: Flow, now: float) -> Routed:
-        """What is left of a request that came by this flow.
+    def taken_off(self, arrival: Arrival) -> Routed:
+        """What is left of a request.
 
         Names of ours go, however many. Of tokens the topmost counts, which may stand in two values (RFC 5658); one
         of another turn of the same call stays for when the request comes back.
         """
+        request, flow = arrival.request, arrival.flow
         routed = Routed(request.uri, proxy.route_values(request))
         routes = routed.routes
         token = ""
@@ -62,13 +63,14 @@ class Routes:
             token = mine or token
             del routes[0]
         if token:
-            self._open(token, request, routed, now)
+            self._open(token, arrival, routed)
         routed.uri = self._without_maddr(routed.uri, flow)
         return routed
 
-    def _open(self, token: str, request: Request, routed: Routed, now: float) -> None:
+    def _open(self, token: str, arrival: Arrival, routed: Routed) -> None:
+        request = arrival.request
         tags = request.from_.tag or "", request.to.tag or ""
-        found = self._dialogs.open(token, request.call_id, tags, self._answers.clock.at(now))
+        found = self._dialogs.open(token, request.call_id, tags, self._answers.clock.at(arrival.now))
         if found is not None and request.to.tag:
             routed.dialog, routed.to_callee = found
         else:

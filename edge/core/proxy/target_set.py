@@ -1,40 +1,15 @@
 """Where a request may go: targets, and the ways to each (RFC 3261 sections 16.5 and 16.6, step 7). PURE."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from edge.core.actions import Binding
-from edge.core.flow import Flow
+from edge.core.flow import Hop, Way
 from edge.core.tokens.path import FlowTokens
-from edge.core.tokens.record_route import Hop
 from sipcore import proxy
 from sipcore.address import parse_address
 from sipcore.errors import ParseError
 from sipcore.grammar import split_list
 from sipcore.uri import Uri, equal, parse_uri
-
-
-class Way(NamedTuple):
-    """One way to a target, or to where a request came from."""
-
-    hop: Hop
-    port: int
-    """As in `edge.core.actions.Send`."""
-    name: str = ""
-    """The SIP domain that a new TLS connection's peer must prove to be."""
-    may_grow: bool = False
-    """Whether a large request goes by TCP instead of UDP: the next hop was found by URI or DNS."""
-
-    uri: str = ""
-    """The Request-URI for this way, if it is not the target's: gateways spell a number each in its own way."""
-    gateway: str = ""
-    """The name of the gateway that it leads to."""
-
-    def by_tcp(self) -> "Way":
-        """The same place by TCP."""
-        flow = self.hop.flow
-        hop = Hop(Flow("tcp", flow.local_host, flow.local_port, flow.remote_host, flow.remote_port))
-        return Way(hop, self.port, uri=self.uri, gateway=self.gateway)
 
 
 class Target:

@@ -8,23 +8,26 @@ elsewhere         --> the live binding whose Contact it is (RFC 5589 section 6: 
 a binding elsewhere than its phone's flow --> by RFC 3263 (`edge.core.proxy.elsewhere`)
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable
 
 from edge.core import response
 from edge.core.actions import Binding, Located, LookUp, NextHop, Publish, Resolve, is_contact
 from edge.core.answers import Answers
 from edge.core.call_events.telling import Telling
+from edge.core.commands import encoded
 from edge.core.deny import spelled
-from edge.core.gateways.routes import ByGateway, Gateways, GatewaysConfig
+from edge.core.flow import Way
+from edge.core.gateways.routes import ByGateway, Gateways
+from edge.core.pending import Pending
 from edge.core.proxy.context import Context
 from edge.core.proxy.elsewhere import ByContact, Elsewhere, Fork
 from edge.core.proxy.forwarding import Proxy
-from edge.core.proxy.target_set import Target, Way, of_bindings, same_contact
-from edge.core.proxy.waiting import Asked, Call, rows_that_go_on
-from edge.core.registration.contacts import encoded, reached_by
+from edge.core.proxy.identity import rows_that_go_on
+from edge.core.proxy.target_set import Target, of_bindings, same_contact
+from edge.core.proxy.waiting import Call
+from edge.core.senders import reached_by
 from edge.core.tokens.path import FlowTokens
-from events.commands import FindUser, ReplyTo
+from events.commands import FindUser
 from sipcore import proxy
 from sipcore.errors import ParseError
 from sipcore.uri import Uri, aor, equal, parse_uri
@@ -72,18 +75,20 @@ Asking = Call | Context | Believed | Seeking | Resolving | ByContact
 class Destinations:
     """Finds the targets of calls and begins to send to them."""
 
-    def __init__(self, answers: Answers, tokens: FlowTokens, proxy: Proxy, asked: Asked) -> None:
+    def __init__(
+        self, answers: Answers, tokens: FlowTokens, proxy: Proxy, asked: Pending[str, Call], gateways: Gateways
+    ) -> None:
         self._answers = answers
         self._settings = answers.settings
         self._tokens = tokens
         self._proxy = proxy
         self._asked = asked
         self._realms = tuple(answers.settings.algorithms)
-        self._looking: dict[int, Asking] = {}
-        self._deadlines: deque[tuple[float, int]] = deque()
-        self.gateways = Gateways(GatewaysConfig())
+        self._looking = Pending[int, Asking](SECONDS)
+        """By the number of the question."""
+        self._gateways = gateways
         trusted = answers.settings.is_peer
-        self.elsewhere = Elsewhere(answers, proxy, lambda host: self.gateways.is_at(host) or trusted(host))
+        self.elsewhere = Elsewhere(answers, proxy.reach, lambda host: self._gateways.is_at(host) or trusted(host))
 
     def __len__(self) -> int:
         return len(self._looking)
@@ -128,25 +133,21 @@ class Destinations:
 
     def _wait(self, asking: "Asking", now: float) -> int:
         number = self._answers.question()
-        self._looking[number] = asking
-        self._deadlines.append((now + SECONDS, number))
+        self._looking.wait(number, asking, now)
         return number
 
     def next_timer(self) -> float | None:
         """When `on_time` is next of use."""
-        while self._deadlines and self._deadlines[0][1] not in self._looking:
-            self._deadlines.popleft()
-        return self._deadlines[0][0] if self._deadlines else None
+        return self._looking.next_timer()
 
     def on_time(self, now: float) -> None:
         """Ends what nobody has answered: every call gets its final response (CHECKLIST Y34)."""
-        while self._deadlines and self._deadlines[0][0] <= now:
-            asking = self._looking.pop(self._deadlines.popleft()[1], None)
+        for asking in self._looking.overdue(now):
             if isinstance(asking, Context):
                 asking.look_up = 0
             elif isinstance(asking, Seeking):
                 asking.then(Located("", away=True), now)
-            elif asking is not None:
+            else:
                 call = asking if isinstance(asking, Call) else asking.call
                 self._answers.drop("unanswered-question")
                 if isinstance(asking, ByContact):
@@ -169,7 +170,7 @@ class Destinations:
 
     def located(self, number: int, found: Located, now: float) -> None:
         """What the tables say of an AOR."""
-        asking = self._looking.pop(number, None)
+        asking = self._looking.take(number)
         if isinstance(asking, Context):
             asking.look_up = 0
             self._proxy.join(asking, of_bindings(found.targets, self._tokens), now)
@@ -272,13 +273,12 @@ class Destinations:
     def _redirect(self, context: Context, found: Located, now: float) -> None:
         """302 with the contacts (RFC 3261 section 8.3; Y28)."""
         at = self._answers.clock.at(now) // 1000
-        rows = "".join(
-            f"Contact: <{response.printable(each.contact)}>;expires={max(0, each.expires - at)}"
-            f"{f';q={each.q:g}' if 0 <= each.q <= 1 else ''}\r\n"
+        headers = [
+            ("Contact", f"<{response.printable(each.contact)}>;expires={max(0, each.expires - at)}{_q(each.q)}")
             for each in found.targets
             if not _leads_back(each.contact, context.request.parsed_uri)
-        )
-        self._proxy.answer(context, 302 if rows else 480, now, None, rows)
+        ]
+        self._proxy.answer(context, 302 if headers else 480, now, None, headers)
 
     # --- names and numbers that no table has ----------------------------------------------------------------------
 
@@ -287,9 +287,8 @@ class Destinations:
         call.found = True
         answers = self._answers
         id_ = answers.command_id()
-        deadline = answers.clock.at(now) + int(self._settings.reply_seconds * 1000)
         user, _, domain = name.rpartition("@")
-        command = FindUser(id_, ReplyTo(answers.edge, answers.boot, deadline), user, domain)
+        command = FindUser(id_, answers.reply_to(now), user, domain)
         self._asked.wait(id_, call, now)
         answers.actions.publishes.append(Publish(id_, name, encoded(command)))
 
@@ -307,7 +306,7 @@ class Destinations:
         number = call.target.opaque or call.target.user or ""
         ways: list[ByGateway] = []
         if call.user and not call.believed:
-            ways = self.gateways.ways(number, call.user.rpartition("@")[2])
+            ways = self._gateways.ways(number, call.user.rpartition("@")[2])
         if ways:
             self._resolve(Resolving(call, [(way.uri, way.gateway) for way in ways]), now)
         else:
@@ -317,7 +316,7 @@ class Destinations:
 
     def _elsewhere(self, call: Call, now: float) -> None:
         """Another domain: for our users only (Y08)."""
-        if not call.user or not self._settings.relay or self.gateways.is_at(call.target.host):
+        if not call.user or not self._settings.relay or self._gateways.is_at(call.target.host):
             self._proxy.answer(call.context, 403, now, "Relaying Denied")
         elif call.target.is_sip and self._answers.us.has(call.target.host, call.flow):
             self._proxy.answer(call.context, 404, now)  # what else listens on our host is nobody's to reach through us
@@ -332,7 +331,7 @@ class Destinations:
 
     def resolved(self, number: int, hops: list[NextHop], now: float) -> None:
         """Where a URI leads."""
-        resolving = self._looking.pop(number, None)
+        resolving = self._looking.take(number)
         if isinstance(resolving, ByContact):
             self._fork(resolving, hops, now)
         if not isinstance(resolving, Resolving):
@@ -341,8 +340,8 @@ class Destinations:
         if call.context.final or call.context.cancelled:
             return
         if resolving.gateway:
-            self.gateways.learn(hop.host for hop in hops)
-        elif any(self.gateways.is_at(hop.host) for hop in hops):
+            self._gateways.learn(hop.host for hop in hops)
+        elif any(self._gateways.is_at(hop.host) for hop in hops):
             self._proxy.answer(call.context, 403, now, "Relaying Denied")
             return
         ways = self.elsewhere.ways(hops, call, resolving.uri)
@@ -373,6 +372,10 @@ def _told(call: Call, found: Located | None) -> None:
         telling.caller = call.user
         if found is not None and not found.owners and (found.known or found.targets):
             telling.callee = found.aor
+
+
+def _q(q: float) -> str:
+    return f";q={q:g}" if 0 <= q <= 1 else ""
 
 
 def _leads_back(contact: str, uri: Uri) -> bool:

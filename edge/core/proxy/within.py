@@ -4,20 +4,20 @@
 dead without anybody's having been told, is sent by what else is known as well.
 """
 
-from collections import deque
 from functools import partial
 
 from edge.core.answers import Answers
+from edge.core.arrival import Arrival
 from edge.core.call_events.telling import TOLD_IN_DIALOG, InDialog
 from edge.core.media.relay import leg_in
-from edge.core.proxy.context import Context
+from edge.core.pending import Pending
+from edge.core.proxy.context import Context, opened, shed
 from edge.core.proxy.forwarding import Proxy
+from edge.core.proxy.identity import rows_that_go_on
 from edge.core.proxy.remote import Lead, Remote, end_of
 from edge.core.proxy.route import Routed
 from edge.core.proxy.target_set import Target
-from edge.core.proxy.waiting import opened, rows_that_go_on, shed
-from edge.core.tokens.record_route import Dialog, Hop
-from sipcore.message import Request
+from edge.core.tokens.record_route import Dialog
 from sipcore.transactions import Transactions
 
 SILENT = 2.0
@@ -33,14 +33,15 @@ class Within:
         self._proxy = proxy
         self._remote = remote
         self._realms = tuple(answers.settings.algorithms)
-        self._silent: deque[tuple[float, Context, Lead]] = deque()
-        """Requests that may stay without an answer, and what is then to be done when."""
+        self._silent = Pending[Context, tuple[Context, Lead]](SILENT, lambda silent: bool(silent[0].final))
+        """Requests that may stay without an answer, and what is then to be done."""
 
-    def request(self, request: Request, caller: Hop, routed: Routed, dialog: Dialog, now: float, size: int) -> None:
+    def request(self, arrival: Arrival, routed: Routed, dialog: Dialog) -> None:
         """To the other end of its dialog."""
-        if shed(request, caller, size, self._answers, self._layer, times=2):
+        if shed(arrival, self._answers, self._layer, times=2):
             return
-        context = opened(request, caller, self._answers, self._layer, now)
+        request, now = arrival.request, arrival.now
+        context = opened(arrival, self._answers, self._layer)
         context.route_token = False
         context.secure = routed.uri[:5].lower() == "sips:"
         context.rows = rows_that_go_on(context.request, "", self._realms)
@@ -48,7 +49,7 @@ class Within:
             to_callee = routed.to_callee
             answers = self._answers
             told = InDialog(answers.tell, answers.edge, context.request, dialog.cseq, to_callee=to_callee)
-            told.came(answers.clock.at(now), dialog.begun, caller.flow.transport)
+            told.came(answers.clock.at(now), dialog.begun, arrival.flow.transport)
             context.telling = told
         context.leg = leg_in(dialog, request, to_callee=routed.to_callee)
         if context.leg is not None and request.method == "BYE":
@@ -59,23 +60,20 @@ class Within:
             if not context.final and not context.cancelled:
                 self._proxy.begin(context, (target,), at)
 
-        self._remote.came(request, caller, routed, dialog)
+        self._remote.came(arrival, routed, dialog)
         lead, otherwise = self._remote.lead(end_of(request, routed, dialog), routed)
         if otherwise is not None:
             context.elsewhere = partial(otherwise, go)
-            self._silent.append((now + SILENT, context, otherwise))
+            self._silent.wait(context, (context, otherwise), now)
         lead(go, now)
 
     def next_timer(self) -> float | None:
         """When `on_time` is next of use."""
-        while self._silent and self._silent[0][1].final:
-            self._silent.popleft()
-        return self._silent[0][0] if self._silent else None
+        return self._silent.next_timer()
 
     def on_time(self, now: float) -> None:
         """Sends what nobody has answered by what else is known."""
-        while self._silent and self._silent[0][0] <= now:
-            _, context, otherwise = self._silent.popleft()
+        for context, otherwise in self._silent.overdue(now):
             if context.live and not any(attempt.provisional for attempt in context.live.values()):
                 self._answers.drop("silent-flow")
                 otherwise(partial(self._also, context), now)

@@ -6,18 +6,15 @@ RFC 3261 section 10.3, RFC 3327, RFC 5626 section 4, RFC 5627 section 4.
 from collections.abc import Callable
 from functools import lru_cache
 
-from edge.core.flow import Flow
-from edge.core.registration.senders import way_to
 from edge.core.response import printable
 from edge.core.tokens.path import Names
-from events.commands import Authenticate, Contact, FindUser, Registration
+from events.commands import Contact, Registration
 from events.limits import USER_AGENT
 from events.registrations import Binding
-from events.wire import encode
 from sipcore.address import Address
 from sipcore.errors import ParseError
 from sipcore.grammar import VALUES, delta_seconds, qvalue, too_many, uint
-from sipcore.message import Request
+from sipcore.message import Header, Request
 
 Way = Callable[[Address], tuple[str, ...] | None]
 
@@ -44,15 +41,6 @@ METHODS = {
     "PUBLISH": 8192,
 }
 """OpenSIPS' bits of the column `methods`."""
-
-
-def reached_by(request: Request, flow: Flow) -> Flow:
-    """The flow by which the sender of a request is reached: the one that it came by, or to another port (`way_to`)."""
-    try:
-        (address,) = request.contacts
-        return way_to(address.parsed_uri, request.via, flow, alone=True) or flow
-    except (ParseError, ValueError):  # no Contact, several, or none that can be read
-        return flow
 
 
 def registration(request: Request, names: Names, way: Way) -> Registration:
@@ -85,9 +73,14 @@ def expires_of(request: Request) -> int | None:
 
 
 def is_removed(address: Address, default: int | None) -> bool:
-    """Whether a Contact ends its binding: by its own `expires`, else by the header's (RFC 3261 section 10.2.2)."""
+    """Whether a Contact ends its binding; `default` are the header's seconds."""
     own = address.get("expires")
-    return (default if own is None else delta_seconds(own)) == 0
+    return _ends(None if own is None else delta_seconds(own), default)
+
+
+def _ends(own: int | None, default: int | None) -> bool:
+    """By its own `expires`, else by the header's (RFC 3261 section 10.2.2)."""
+    return (default if own is None else own) == 0
 
 
 def _contact(address: Address, way: Way, default: int | None) -> Contact:
@@ -107,7 +100,7 @@ def _contact(address: Address, way: Way, default: int | None) -> Contact:
             if not reg_id:
                 raise ParseError("bad-reg-id", "Bad reg-id")
     params = address.raw_params if expires is None else address.params_without("expires")
-    path = None if is_removed(address, default) else way(address)
+    path = None if _ends(expires, default) else way(address)
     return Contact(address.uri, params, q, expires, instance, reg_id, path)
 
 
@@ -138,30 +131,10 @@ def _methods(allow: str) -> int:
     return mask
 
 
-def contact_row(binding: Binding, at: int) -> str:
-    """A binding as it stands in the 200: the URI and parameters as the phone sent them (CHECKLIST R25, N01).
+def contact_row(binding: Binding, at: int) -> Header:
+    """Contact: a binding as it stands in the 200: the URI and parameters as the phone sent them (CHECKLIST R25, N01).
 
     Our idea of the log's time may be behind: never more seconds than were granted (R13). 0 would say that it is gone.
     """
     seconds = min(max((binding.expires - at + 500) // 1000, 1), binding.granted)
-    return f"Contact: <{printable(binding.contact)}>{printable(binding.params)};expires={seconds}\r\n"
-
-
-def encoded(command: Authenticate | FindUser) -> bytes:
-    """The record's value; ParseError for octets that are no UTF-8 in what must be text: nobody could read it."""
-    try:
-        return encode(command)
-    except UnicodeEncodeError:
-        raise _not_utf8() from None
-
-
-def check_utf8(text: str) -> None:
-    """ParseError for a text with octets that are no UTF-8."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise _not_utf8() from None
-
-
-def _not_utf8() -> ParseError:
-    return ParseError("not-utf-8", "Not UTF-8")
+    return "Contact", f"<{printable(binding.contact)}>{printable(binding.params)};expires={seconds}"

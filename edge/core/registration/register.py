@@ -5,117 +5,152 @@ no usable credentials --> stateless 401: no record, no look-up, no transaction
 else --> transaction, `Authenticate` --> reply, failure or deadline --> final response
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
-from edge.core import credentials, response
-from edge.core.actions import Publish, Send
-from edge.core.answers import SUPPORTED, Answers, amplifies, unsupported
-from edge.core.flow import SECURE, Flow
-from edge.core.registration.contacts import check_utf8, contact_row, encoded, expires_of, is_removed, registration
-from edge.core.registration.senders import way_to
-from edge.core.registration.transactions import ServerTransactions, Transaction
+from edge.core import response
+from edge.core.actions import Publish
+from edge.core.answers import SUPPORTED, Answers, amplifies, exhausted, unsupported
+from edge.core.arrival import Arrival
+from edge.core.commands import check_utf8, digest_of, encoded
+from edge.core.flow import SECURE, Flow, Way
+from edge.core.pending import Pending
+from edge.core.registration.completed import Completed
+from edge.core.registration.contacts import contact_row, expires_of, is_removed, registration
+from edge.core.registration.flows import Flows
+from edge.core.senders import way_to
 from edge.core.tokens.path import FlowTokens
-from events.commands import Authenticate, ReplyTo
+from events.commands import Authenticate
 from events.replies import Refused, Registered
 from sipcore.address import Address
 from sipcore.digest import Credentials
 from sipcore.errors import ParseError
 from sipcore.message import Request
-from sipcore.transaction import transaction_key
+from sipcore.transactions import NOTHING_KEPT, Known, Sending, Server, Transactions
 from sipcore.uri import Uri, aor, parse_uri
 
 
-class Registering:
+class Registration:
+    """A REGISTER that the log is asked about."""
+
+    __slots__ = ("aor", "flow", "head", "path", "realm", "server", "size", "user")
+
+    def __init__(self, arrival: Arrival, server: Server, head: str, realm: str, aor: str, user: str, path: str) -> None:
+        self.flow = arrival.flow
+        self.size = arrival.size
+        """Octets of the request."""
+        self.server = server
+        """Its transaction, which does not keep the request."""
+        self.head = head
+        """The rows that every response repeats."""
+        self.realm = realm
+        """The served domain that the Request-URI names."""
+        self.aor = aor
+        """Who is registered."""
+        self.user = user
+        """The digest's user and realm."""
+        self.path = path
+        """The Path value of the binding."""
+
+
+class Registers:
     """All REGISTERs of one edge."""
 
-    def __init__(self, answers: Answers, tokens: FlowTokens) -> None:
+    def __init__(self, answers: Answers, tokens: FlowTokens, flows: Flows, refusal: Callable[[Uri, Flow], str]) -> None:
+        """`flows` is told who is registered by which. Replies end long before a 100 would be due (after 3.5 s).
+
+        `refusal`: why nobody may be called at a Contact that its sender's flow does not reach; "" if they may.
+        """
         self._answers = answers
         self._tokens = tokens
+        self._flows = flows
+        self._refusal = refusal
         settings = answers.settings
-        self.transactions = ServerTransactions(settings.reply_seconds, settings.max_completed)
-        self.refusal: Callable[[Uri, Flow], str] = lambda contact, flow: ""
-        """Why nobody may be called at a Contact that is not reached by its sender's flow; "" if they may."""
+        self._layer = Transactions()
+        self._completed = Completed(self._layer, settings.max_completed)
+        self.pending = Pending[str, Registration](settings.reply_seconds)
+        """By the id of the command that asks for the answer."""
 
-    def request(self, request: Request, flow: Flow, now: float, size: int, *, serving: bool) -> None:
+    def __len__(self) -> int:
+        return len(self._layer)
+
+    def take_sends(self) -> list[Sending]:
+        """What is to be sent, by which `Way`."""
+        return self._layer.take_sends()
+
+    def request(self, arrival: Arrival, *, serving: bool) -> None:
         """A REGISTER; ParseError where it breaks the protocol."""
-        answers = self._answers
-        key = transaction_key(request)
-        if (known := self.transactions.find(key)) is not None:
-            self._again(known)
+        answers, request, flow = self._answers, arrival.request, arrival.flow
+        known, _ = self._layer.find(request, arrival.now)
+        if known is not Known.NEW:
+            answers.drop("retransmission")
             return
-        realm = self._domain(request, flow, size)
+        realm = self._domain(arrival)
         if realm is None:
             return
         if flow.transport not in SECURE and _wants_secure(request):
             raise ParseError("sips-in-clear", "SIPS Contact Needs TLS")  # RFC 5630 section 5.2
         settings = answers.settings
-        algorithms = settings.algorithms[realm]
-        seconds = answers.clock.at(now) // 1000
-        values = request.values("authorization")
-        verdict, given = credentials.judge(values, realm, algorithms, answers.keys, seconds, settings.nonce_seconds)
+        given = answers.credentials(arrival, 401, "authorization", realm)
         if given is None:
-            if not answers.rate.passes(flow.remote_host, now):
-                answers.drop("rate-limited")
-                return
-            rows = answers.challenges(flow, realm, algorithms, now, stale=verdict is credentials.Verdict.STALE)
-            answers.stateless(request, flow, size, 401, rows="".join(rows), least=rows[0])
             return
         # SIPp and phones behind a balancer write the address they send to: only another domain of ours is refused.
         if given.uri != request.uri and answers.served(parse_uri(given.uri).host, flow) not in (None, realm):
-            answers.stateless(request, flow, size, 400, "Digest URI of Another Resource")
+            answers.stateless(arrival, 400, "Digest URI of Another Resource")
             return
-        if not serving or self.transactions.pending >= settings.max_pending:
+        if not serving or len(self.pending) >= settings.max_pending:
             answers.drop("shed" if serving else "not-serving")
-            answers.stateless(request, flow, size, 503, rows=answers.retry_after())
+            answers.stateless(arrival, 503, headers=[answers.retry_after()])
             return
-        self._authenticate(request, given, flow, now, size, key, realm)
+        self._authenticate(arrival, given, realm)
 
-    def _domain(self, request: Request, flow: Flow, size: int) -> str | None:
+    def _domain(self, arrival: Arrival) -> str | None:
         """The served domain that the Request-URI names; None once the request is refused (RFC 3261 section 10.3)."""
-        answers = self._answers
+        answers, request = self._answers, arrival.request
         target = parse_uri(request.uri)
         if not target.is_sip:
-            answers.stateless(request, flow, size, 416)
+            answers.stateless(arrival, 416)
             return None
-        realm = answers.served(target.host, flow)
+        realm = answers.served(target.host, arrival.flow)
         if realm is None:
-            answers.stateless(request, flow, size, 403, "Domain Not Served Here")
+            if exhausted(request):  # it would go on
+                answers.stateless(arrival, 483)
+            else:
+                answers.stateless(arrival, 403, "Domain Not Served Here")
             return None
         if missing := unsupported(request):
-            answers.stateless(request, flow, size, 420, rows=missing)
+            answers.stateless(arrival, 420, headers=missing)
             return None
         if request.to.uri.partition(":")[0].lower() not in ("sip", "sips"):
             raise ParseError("to-not-sip", "To Is Not a SIP URI")
         return realm
 
-    def _authenticate(
-        self, request: Request, given: Credentials, flow: Flow, now: float, size: int, key: str, realm: str
-    ) -> None:
+    def _authenticate(self, arrival: Arrival, given: Credentials, realm: str) -> None:
         """Opens the transaction and asks authsvc."""
-        answers = self._answers
+        answers, request, flow, now = self._answers, arrival.request, arrival.flow, arrival.now
         to = self._aor(request, flow)
         id_ = answers.command_id()
-        register = registration(request, self._tokens.names(flow), lambda address: self._way(address, request, flow))
+        register = registration(request, self._tokens.names(flow), lambda address: self._path(address, request, flow))
         by = register.contacts[0].path if len(register.contacts) == 1 else None
         path = (by or register.path)[0]
-        deadline = answers.clock.at(now) + int(answers.settings.reply_seconds * 1000)
         command = Authenticate(
             id=id_,
-            reply=ReplyTo(answers.edge, answers.boot, deadline),
-            digest=credentials.digest_of(given),
+            reply=answers.reply_to(now),
+            digest=digest_of(given),
             method=request.method,
             source=flow.remote_host,
             aor=to,
             register=register,
         )
         value = encoded(command)
-        head = response.head(request, flow, answers.tag_key)
-        port = response.reply_port(request, flow)
+        origin = Way(arrival.caller, response.reply_port(request, flow))
+        server = self._layer.open_server(request, origin, flow.reliable, now)
+        head = answers.head(request, flow)
+        server.request = NOTHING_KEPT
         user = f"{given.username}@{given.realm}"
-        self.transactions.open(Transaction(key, flow, port, head, size, realm, id_, now, aor=to, user=user, path=path))
+        self.pending.wait(id_, Registration(arrival, server, head, realm, to, user, path), now)
         answers.actions.publishes.append(Publish(id_, user, value, patient=True))
 
-    def _way(self, address: Address, request: Request, flow: Flow) -> tuple[str, ...] | None:
+    def _path(self, address: Address, request: Request, flow: Flow) -> tuple[str, ...] | None:
         """The Path of a Contact, where it is not the flow's; ParseError (403) where nothing may be sent (S10)."""
         contact = address.parsed_uri
         if not contact.is_sip:
@@ -123,7 +158,7 @@ class Registering:
         way = way_to(contact, request.via, flow, alone=len(request.contacts) == 1)
         if way is flow:
             return None
-        if why := self.refusal(contact, flow):
+        if why := self._refusal(contact, flow):
             raise ParseError("contact-refused", why, 403)
         return () if way is None else (self._tokens.names(way).path,)
 
@@ -139,66 +174,66 @@ class Registering:
         domain = self._answers.served(host, flow)
         return address if domain is None or domain == host else f"{user}@{domain}"
 
-    def _again(self, transaction: Transaction) -> None:
-        """A retransmission: the last response again, or nothing while there is none (X02, X04)."""
-        self._answers.drop("retransmission")
-        if last := self.transactions.again(transaction):
-            self._answers.actions.sends.append(Send(transaction.flow, last, transaction.port))
-
     # --- final responses ------------------------------------------------------------------------------------------
 
-    def registered(self, transaction: Transaction, reply: Registered, now: float) -> None:
-        """The registration is durable and routable: 200."""
+    def replied(self, registration: Registration, reply: Registered | Refused, now: float) -> None:
+        """What the log says of one that was taken from `pending`."""
+        if isinstance(reply, Refused):
+            self._refused(registration, reply, now)
+            return
+        # The registration is durable and routable.
         answers = self._answers
         at = answers.clock.at(now)
-        contacts = "".join([contact_row(binding, at) for binding in reply.bindings if binding.expires > at])
-        rows = f"{contacts}Path: {transaction.path}\r\n{SUPPORTED}Date: {answers.http_date(at // 1000)}\r\n"
-        self._finish(transaction, 200, response.encode(200, "OK", transaction.head, rows), now)
+        headers = [contact_row(binding, at) for binding in reply.bindings if binding.expires > at]
+        headers += ("Path", registration.path), SUPPORTED, ("Date", answers.http_date(at // 1000))
+        self._finish(registration, 200, response.encode(200, "OK", registration.head, headers), now)
+        self._flows.registered(registration.flow, registration.aor, registration.user, registration.path, reply, now)
 
-    def refused(self, transaction: Transaction, reply: Refused, now: float) -> None:
-        """The registration is refused."""
-        answers = self._answers
+    def _refused(self, registration: Registration, reply: Refused, now: float) -> None:
+        answers, flow = self._answers, registration.flow
         status = reply.status if 400 <= reply.status <= 599 else 500
-        rows = least = response.lines(reply.headers)
+        headers = least = response.lines(reply.headers)
         if status == 401:
-            algorithms = reply.algorithms or answers.settings.algorithms[transaction.realm]
-            challenges = answers.challenges(transaction.flow, transaction.realm, algorithms, now, stale=reply.stale)
-            rows, least = rows + "".join(challenges), least + challenges[0]
-        elif status == 503 and not any(name.lower() == "retry-after" for name, _ in reply.headers):
-            rows = least = rows + answers.retry_after()
-        reason = response.reason_phrase(status, reply.reason)
-        data = response.encode(status, reason, transaction.head, rows)
-        if amplifies(data, transaction.flow, transaction.size):
-            data = response.encode(status, reason, transaction.head, least)
-        self._finish(transaction, status, data, now)
+            algorithms = reply.algorithms or answers.settings.algorithms[registration.realm]
+            challenges = answers.challenges(flow, registration.realm, algorithms, now, stale=reply.stale)
+            headers, least = headers + challenges, least + challenges[:1]
+        elif status == 503:
+            headers = least = answers.with_retry_after(headers)
+        reason, head = response.printable(reply.reason), registration.head
+        data = response.encode(status, reason, head, headers)
+        if amplifies(data, flow, registration.size):
+            data = response.encode(status, reason, head, least)
+        self._finish(registration, status, data, now)
 
     def unpublished(self, ids: Iterable[str], now: float) -> None:
         """The log did not take these commands: 503 at once; whatever they did after all is not promised."""
         for id_ in ids:
-            transaction = self.transactions.answered(id_)
-            if transaction is not None:
+            registration = self.pending.take(id_)
+            if registration is not None:
                 self._answers.drop("unpublished")
-                self._unavailable(transaction, now)
+                self._unavailable(registration, now)
+
+    def next_timer(self) -> float | None:
+        """When `on_time` is next of use."""
+        pending, layer = self.pending.next_timer(), self._layer.next_timer()
+        return layer if pending is None else pending if layer is None else min(pending, layer)
 
     def on_time(self, now: float) -> None:
         """Does what is due."""
-        self.transactions.expire(now)
-        for transaction in self.transactions.trying(now):
-            transaction.response = response.encode(100, "Trying", transaction.head)
-            self._answers.send(100, transaction.flow, transaction.port, transaction.response)
-        overdue: Iterator[Transaction] = self.transactions.overdue(now)
-        for transaction in overdue:
+        self._layer.on_time(now)
+        self._completed.trim()
+        for late in self.pending.overdue(now):
             self._answers.drop("deadline")
-            self._unavailable(transaction, now)
+            self._unavailable(late, now)
 
-    def _unavailable(self, transaction: Transaction, now: float) -> None:
-        rows = self._answers.retry_after()
-        data = response.encode(503, response.reason_phrase(503), transaction.head, rows)
-        self._finish(transaction, 503, data, now)
+    def _unavailable(self, registration: Registration, now: float) -> None:
+        data = response.encode(503, "", registration.head, [self._answers.retry_after()])
+        self._finish(registration, 503, data, now)
 
-    def _finish(self, transaction: Transaction, status: int, data: bytes, now: float) -> None:
-        self._answers.send(status, transaction.flow, transaction.port, data)
-        if ended := self.transactions.complete(transaction, data, now):
+    def _finish(self, registration: Registration, status: int, data: bytes, now: float) -> None:
+        self._answers.count(status)
+        self._layer.respond_with(registration.server, status, data, now)
+        if ended := self._completed.add(registration.server):
             self._answers.drop("transaction-ended-early", ended)
 
 

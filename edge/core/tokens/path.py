@@ -16,11 +16,10 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import msgspec
 
-from edge.core.flow import Flow, host_port
+from edge.core.flow import TRANSPORTS, Flow, host_port
 from edge.core.tokens import base32
 from sipcore.uri import received_uri
 
-TRANSPORTS = ("udp", "tcp", "tls", "ws", "wss")
 IPV6 = 0x80
 MAC = 10
 """Octets of the HMAC: 80 bits (RFC 5626 section 5.2 asks for at least 80)."""

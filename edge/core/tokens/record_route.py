@@ -24,10 +24,9 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import msgspec
 
-from edge.core.flow import Flow
+from edge.core.flow import TRANSPORTS, Flow, Hop
 from edge.core.place import Place
 from edge.core.tokens import base32
-from edge.core.tokens.path import TRANSPORTS
 
 MAC = 10
 PURPOSE = b"ramal record-route\x00"
@@ -51,16 +50,6 @@ REMEMBERED = 20_000
 """Tokens and hops of which it is known what they say."""
 CALLS = 4096
 """Calls of which proofs and marks are kept from one message to the next: ACK asks for those of INVITE, BYE for both."""
-
-
-class Hop(msgspec.Struct, frozen=True, gc=False):
-    """Where a message goes: by a flow of one edge, or to an address that any edge may send to."""
-
-    flow: Flow
-    edge: str = ""
-    """The owner of the flow; "" for an address found by a URI."""
-    boot: str = ""
-    """The owner's life, if the flow is a connection."""
 
 
 class Marks(msgspec.Struct, frozen=True):

@@ -4,8 +4,8 @@ import pytest
 
 from edge.core.actions import Binding, NextHop
 from edge.core.flow import Flow
-from edge.core.gateways.routes import Gateway, Gateways, GatewaysConfig
-from edge.core.registration.senders import way_to
+from edge.core.gateways.routes import Gateway, GatewaysConfig
+from edge.core.senders import way_to
 from edge.core.tokens.path import FlowTokens
 from events.commands import Authenticate
 from sipcore.address import parse_via
@@ -138,10 +138,12 @@ ELSEWHERE = [
 
 @pytest.mark.parametrize(("contact", "reason"), ELSEWHERE)
 def test_s10_a_contact_where_nothing_is_to_be_sent_is_refused_with_403(contact: str, reason: str) -> None:
-    edge = core(is_peer=lambda host: host == "8.8.8.2")
     gateways = {"one": Gateway("sip:8.8.8.1"), "two": Gateway("sip:gateway.example.org")}
-    edge.calls.destinations.gateways = Gateways(GatewaysConfig(gateways))
-    edge.proxy.refuses = lambda host: host.startswith("169.254.")
+    edge = core(
+        gateways=GatewaysConfig(gateways),
+        is_peer=lambda host: host == "8.8.8.2",
+        refuses=lambda host: host.startswith("169.254."),
+    )
     actions = receive(edge, registering(f"<sip:c@{HOME.remote_host}:5062>", contact), HOME)
     (response,) = heard(actions)
     assert (response.status, response.reason) == (403, reason)
@@ -191,10 +193,9 @@ def test_contacts_elsewhere_ring_beside_the_phones_flow() -> None:
 
 
 def test_s10_a_contact_whose_name_leads_to_a_gateway_or_a_peer_is_not_called() -> None:
-    cluster = Cluster(is_peer=lambda host: host == "198.51.100.98")
+    gateways = GatewaysConfig({"one": Gateway("sip:198.51.100.99")})
+    cluster = Cluster(is_peer=lambda host: host == "198.51.100.98", gateways=gateways)
     alice = cluster.phone("alice")
-    for core_ in cluster.edges.values():
-        core_.calls.destinations.gateways = Gateways(GatewaysConfig({"one": Gateway("sip:198.51.100.99")}))
     names = ("sip:bob@one.example.org", "sip:bob@two.example.org", "sip:bob@nowhere.example.org")
     cluster.bindings[f"bob@{DOMAIN}"] = [elsewhere(name) for name in names]
     for name, host in zip(names, ("198.51.100.99", "198.51.100.98"), strict=False):

@@ -6,7 +6,7 @@ import pytest
 
 from edge.config import EdgeConfig
 from edge.core.actions import Located
-from edge.core.gateways.routes import GatewaysConfig
+from edge.core.deny import Denied
 from edge.transport.connections import StreamLimits
 from edge.transport.layer import StreamSettings, Transports
 from edge.transport.tls import Certificates
@@ -28,7 +28,7 @@ def test_y34_one_answer_that_breaks_costs_the_others_nothing(monkeypatch: pytest
     transports = Transports(edge, list.clear, StreamSettings(StreamLimits(1, 1, 1.0, 1.0), Certificates("", "")))
     nothing = cast(Any, None)
     life = ("edge-1", "b00t")
-    wired = Surroundings(EdgeConfig(), Common(), GatewaysConfig(), edge, transports, nothing, nothing, KEYS, life)
+    wired = Surroundings(EdgeConfig(), Common(), Denied(), edge, transports, nothing, nothing, KEYS, life)
     monkeypatch.setattr(edge, "located", located)
     before = drops("bug")
 

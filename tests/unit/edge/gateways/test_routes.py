@@ -3,14 +3,14 @@
 import pytest
 
 from edge.core.actions import NextHop
-from edge.core.gateways.routes import Gateway, Gateways, GatewaysConfig
+from edge.core.gateways.routes import Gateway, GatewaysConfig
 from sipcore.message import Request
 from tests.kit.calls import DOMAIN, Cluster
-from tests.kit.dialogs import by_gateway, contact, invite, routes_of_caller, trunk
+from tests.kit.dialogs import TRUNK, by_gateway, contact, invite, routes_of_caller, trunk
 
 
 def test_s10_a_number_of_nobody_goes_by_a_gateway_for_our_users_alone() -> None:
-    cluster = Cluster("edge-1", foreign_callers=True)
+    cluster = Cluster("edge-1", gateways=TRUNK, foreign_callers=True)
     alice, gateway = cluster.phone("alice"), trunk(cluster)
     invite(alice, f"sip:33812800@{DOMAIN}")
     received = gateway.got_request("INVITE")
@@ -27,7 +27,7 @@ def test_s10_a_number_of_nobody_goes_by_a_gateway_for_our_users_alone() -> None:
 
 
 def test_a_gateway_that_does_not_answer_options_is_left_out_until_it_does() -> None:
-    cluster = Cluster("edge-1")
+    cluster = Cluster("edge-1", gateways=TRUNK)
     alice, gateway = cluster.phone("alice", transport="tcp"), trunk(cluster)
     cluster.turn(2)
     gateway.respond(gateway.got_request("OPTIONS"), 200)
@@ -43,8 +43,7 @@ def test_a_gateway_that_does_not_answer_options_is_left_out_until_it_does() -> N
 
 
 def test_s10_a_gateway_is_reached_by_a_number_of_a_domain_that_may() -> None:
-    cluster = Cluster()
-    by_gateway(cluster, domains=(DOMAIN,))
+    cluster = Cluster(gateways=by_gateway(domains=(DOMAIN,)))
     cluster.hops["sip:+4711@203.0.113.9:5060"] = [NextHop("udp", "203.0.113.9", 5060, "203.0.113.9")]
     alice = cluster.phone("alice")
     alice.request("INVITE", f"sip:+4711@{DOMAIN}", authorized=True)
@@ -55,8 +54,7 @@ def test_s10_a_gateway_is_reached_by_a_number_of_a_domain_that_may() -> None:
     "uri", ["sip:+4711@203.0.113.9", "sip:+4711@gw.example.org", "sip:+4711@x.org;maddr=203.0.113.9"]
 )
 def test_s10_a_gateway_is_not_reached_by_its_address(uri: str) -> None:
-    cluster = Cluster()
-    by_gateway(cluster, domains=("other.test",))
+    cluster = Cluster(gateways=by_gateway(domains=("other.test",)))
     cluster.hops[uri] = [NextHop("udp", "203.0.113.9", 5060, "x")]
     alice = cluster.phone("alice")
     invite(alice, uri)
@@ -66,8 +64,7 @@ def test_s10_a_gateway_is_not_reached_by_its_address(uri: str) -> None:
 
 @pytest.mark.parametrize("host", ["[::ffff:203.0.113.9]", "[64:ff9b::cb00:7109]"])
 def test_s10_a_gateway_is_not_reached_by_another_spelling_of_its_address(host: str) -> None:
-    cluster = Cluster()
-    by_gateway(cluster, domains=("other.test",))
+    cluster = Cluster(gateways=by_gateway(domains=("other.test",)))
     uri = f"sip:+4711@{host}"
     cluster.hops[uri] = [NextHop("tcp", host.strip("[]"), 5060, "x")]
     alice = cluster.phone("alice")
@@ -78,10 +75,8 @@ def test_s10_a_gateway_is_not_reached_by_another_spelling_of_its_address(host: s
 
 @pytest.mark.parametrize("seconds", [30.0, 0.0])
 def test_s10_the_addresses_of_a_gateways_name_are_known_before_anybody_calls_by_it(seconds: float) -> None:
-    cluster = Cluster("edge-1")
-    gateways = Gateways(GatewaysConfig({"pstn": Gateway("sip:gw.example.org", ("",), probe_seconds=seconds)}))
-    core = cluster.edges["edge-1"]
-    core.calls.destinations.gateways = core.probes.gateways = gateways
+    gateways = GatewaysConfig({"pstn": Gateway("sip:gw.example.org", ("",), probe_seconds=seconds)})
+    cluster = Cluster("edge-1", gateways=gateways)
     cluster.hops["sip:gw.example.org"] = [NextHop("udp", "203.0.113.9", 5060, "gw.example.org")]
     alice = cluster.phone("alice")
     cluster.turn(2)

@@ -107,17 +107,15 @@ def test_n07_an_ack_by_a_connection_of_an_earlier_life_goes_nowhere() -> None:
     alice, bob = cluster.phone("alice"), cluster.phone("bob", "edge-1", "tcp")
     _, ok = established(alice, bob)
     core = cluster.edges["edge-1"]
-    core.proxy.forwarding._boot = core._boot = "later"
+    core.reach._boot = core._boot = "later"
     alice.request("ACK", bob.contact, to=ok.first("to"), routes=routes_of_caller(ok))
     assert not bob.inbox
 
 
 @pytest.mark.parametrize("host", ["phone.example.org", "127.0.0.1"])
 def test_x10_s10_an_orphaned_2xx_goes_to_no_name_and_to_no_denied_address(host: str) -> None:
-    cluster = Cluster("edge-1", "edge-2", "edge-3")
+    cluster = Cluster("edge-1", "edge-2", "edge-3", refuses=lambda address: address == "127.0.0.1")
     alice, bob = cluster.phone("alice"), cluster.phone("bob", "edge-2")
-    for core in cluster.edges.values():
-        core.proxy.refuses = lambda address: address == "127.0.0.1"
     invite(alice)
     received = bob.got_request("INVITE")
     cluster.kill("edge-1")

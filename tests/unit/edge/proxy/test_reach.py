@@ -76,7 +76,7 @@ def test_t06_t15_a_request_within_a_dialog_to_a_far_proxy_has_our_address_in_via
 def test_t15_a_next_hop_of_the_other_family_is_reached_from_an_address_of_that_family() -> None:
     cluster = Cluster("edge-1")
     core = cluster.edges["edge-1"]
-    core.proxy.forwarding.addresses = {**core.proxy.forwarding.addresses, ("udp", True): ("2001:db8::1", 5060)}
+    core.reach.addresses = {**core.reach.addresses, ("udp", True): ("2001:db8::1", 5060)}
     alice = cluster.phone("alice")
     uri = "sip:x@six.example"
     cluster.hops[uri] = [NextHop("udp", "2001:db8::9", 5060, "six.example")]

@@ -91,7 +91,7 @@ def test_y14_who_asks_for_sips_in_clear_is_told_of_our_tls() -> None:
     assert far.startswith("<sips:")
     assert "@192.0.2.1:5061;transport=tls;lr;r2=on>" in far
     for each in cluster.edges.values():
-        each.proxy.forwarding.addresses = {}
+        each.reach.addresses = {}
     invite(alice, SECURE_BOB, call_id="call-2")
     far = bob.got_request("INVITE").values("record-route")[1]
     assert far.startswith("<sip:")
@@ -156,8 +156,7 @@ def test_a_binding_of_sips_is_removed_by_any_transport(contact: str, rows: tuple
 
 
 def test_t18_a_sips_call_to_a_number_does_not_go_to_a_gateway_in_clear() -> None:
-    cluster = Cluster()
-    by_gateway(cluster)
+    cluster = Cluster(gateways=by_gateway())
     cluster.hops["sip:+4711@203.0.113.9:5060"] = [NextHop("udp", "203.0.113.9", 5060, "203.0.113.9")]
     alice = cluster.phone("alice", transport="tls")
     invite(alice, f"sips:+4711@{DOMAIN}")

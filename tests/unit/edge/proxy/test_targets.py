@@ -4,12 +4,12 @@ import pytest
 
 from edge.core.flow import Flow
 from edge.core.gateways.numbers import aors, rules_of
-from edge.core.registration.contacts import reached_by
+from edge.core.senders import reached_by
 from runtime.config import Domain
 from sipcore.message import Request
 from sipcore.parser import parse_datagram
 from tests.kit.calls import DOMAIN, Cluster, Phone
-from tests.kit.dialogs import BOB, OFFER, contact, invite, trunk
+from tests.kit.dialogs import BOB, OFFER, TRUNK, contact, invite, trunk
 
 
 def test_y08_unknown_is_404_known_without_phones_480_and_foreign_403() -> None:
@@ -132,7 +132,7 @@ def test_y32_a_local_number_of_a_tel_uri_is_dialled_in_the_callers_domain_as_one
     dialled: str, by: str
 ) -> None:
     domains = {DOMAIN: Domain(country="55", area="48")}
-    cluster = Cluster(number=aors(rules_of(domains), domains))
+    cluster = Cluster(number=aors(rules_of(domains), domains), gateways=TRUNK if by == "gateway" else None)
     alice, bob = cluster.phone("alice"), cluster.phone("bob")
     if by == "user":
         cluster.numbers[f"33812800@{DOMAIN}"] = f"bob@{DOMAIN}"

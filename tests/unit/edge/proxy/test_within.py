@@ -11,12 +11,12 @@ def test_x12_the_ack_of_a_2xx_is_neither_challenged_nor_answered_nor_kept() -> N
     alice, bob = cluster.phone("alice"), cluster.phone("bob", "edge-2", "tcp")
     invite(alice)
     _, ok = answered(alice, bob)
-    before = [core.transactions for core in cluster.edges.values()]
+    before = [core.calls.transactions for core in cluster.edges.values()]
     commands = len(cluster.commands)
     alice.request("ACK", contact(ok), to=ok.first("to"), routes=routes_of_caller(ok))
     bob.got_request("ACK")
     assert not alice.inbox
-    assert [core.transactions for core in cluster.edges.values()] == before
+    assert [core.calls.transactions for core in cluster.edges.values()] == before
     assert len(cluster.commands) == commands
 
 

@@ -77,7 +77,7 @@ def test_text_that_is_no_utf8_never_gets_into_a_record() -> None:
     assert not actions.publishes
     assert heard(actions)[0].status == 400
     assert actions.drops == {"not-utf-8": 1}
-    assert not len(edge.transactions)
+    assert not len(edge.registers)
 
 
 def test_user_agent_is_cut_and_cleaned() -> None:
@@ -97,7 +97,7 @@ def test_r03_a15_without_credentials_one_stateless_401() -> None:
     (response,) = heard(actions)
     assert response.status == 401
     assert not actions.publishes
-    assert not len(edge.transactions)
+    assert not len(edge.registers)
     assert edge.next_timer() is None
 
 
@@ -144,14 +144,14 @@ def test_a11_a14_a15_credentials_that_nobody_can_use_are_a_plain_401(row: str) -
     assert response.status == 401
     assert "Digest" in (response.first("www-authenticate") or "")
     assert "stale" not in (response.first("www-authenticate") or "")
-    assert not len(edge.transactions)
+    assert not len(edge.registers)
 
 
 def test_a08_an_aged_genuine_nonce_is_called_stale_and_nothing_is_published() -> None:
     edge = core()
     response = answer(edge, request("REGISTER", "sip:example.test", authorization(age=301)))
     assert "stale=true" in (response.first("www-authenticate") or "")
-    assert not len(edge.transactions)
+    assert not len(edge.registers)
 
 
 def test_a07_a_nonce_of_another_edge_with_the_same_keys_is_good() -> None:
@@ -222,7 +222,7 @@ def test_s03_a15_a_storm_of_100000_leaves_no_transaction_and_publishes_nothing()
             actions = edge.take()
             published += len(actions.publishes)
             sent += len(actions.sends)
-    assert (published, sent, len(edge.transactions), edge.next_timer()) == (0, 100_000, 0, None)
+    assert (published, sent, len(edge.registers), edge.next_timer()) == (0, 100_000, 0, None)
 
 
 def test_s01_a_source_over_its_rate_gets_nothing_and_others_are_served() -> None:
@@ -447,7 +447,7 @@ def test_before_the_log_is_heard_registers_get_503_and_challenges_go_on() -> Non
     response = answer(edge, credible())
     assert response.status == 503
     assert response.first("retry-after")
-    assert not len(edge.transactions)
+    assert not len(edge.registers)
 
 
 def test_s04_above_the_bound_of_pending_ones_503_statelessly() -> None:
@@ -457,7 +457,7 @@ def test_s04_above_the_bound_of_pending_ones_503_statelessly() -> None:
     actions = receive(edge, data)
     assert heard(actions)[0].status == 503
     assert actions.drops == {"shed": 1}
-    assert len(edge.transactions) == 1
+    assert len(edge.registers) == 1
 
 
 def test_a25_no_secret_shows_in_a_repr() -> None:
@@ -467,7 +467,7 @@ def test_a25_no_secret_shows_in_a_repr() -> None:
     secret = asked(actions).digest.response
     assert secret not in repr(edge)
     assert secret not in repr(actions)
-    assert secret not in repr(edge.transactions)
+    assert secret not in repr(edge.registers)
 
 
 def test_stream_answers_go_by_the_same_connection() -> None:
@@ -485,7 +485,7 @@ def test_stream_answers_go_by_the_same_connection() -> None:
     # T04: the sent-by port is where a new connection would go.
     assert (send.flow, send.port) == (TCP, 5071)
     # Timer J is 0 on streams.
-    assert not len(edge.transactions)
+    assert not len(edge.registers)
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.core.flow import Flow
+from edge.core.flow import Flow, Hop
 from edge.core.tokens.branch import Branches
-from edge.core.tokens.record_route import Dialog, DialogTokens, Hop
+from edge.core.tokens.record_route import Dialog, DialogTokens
 
 KEYS = {"k1": bytes(range(32)), "k0": bytes(32)}
 AT = 1_700_000_000_000

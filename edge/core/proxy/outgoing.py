@@ -1,15 +1,19 @@
-"""How a request leaves this edge: by which hop, and with which Via and Record-Route (RFC 3261 section 16.6). PURE."""
+"""Requests as they leave for one target: with our Via and, where they begin a dialog, our Record-Route. PURE.
 
-from collections.abc import Mapping, Sequence
+RFC 3261 section 16.6, steps 1 to 8; RFC 5658.
+"""
+
+from collections.abc import Sequence
 
 from edge.core.answers import Answers
 from edge.core.deny import spelled
-from edge.core.flow import SECURE, Flow, host_port
+from edge.core.flow import SECURE, Flow, Hop
 from edge.core.media.relay import Leg
 from edge.core.place import DIALLED, place_of
 from edge.core.proxy.context import Context
-from edge.core.registration.contacts import reached_by
-from edge.core.tokens.record_route import Dialog, DialogTokens, Hop, Marks
+from edge.core.reach import Reach
+from edge.core.senders import reached_by
+from edge.core.tokens.record_route import Dialog, DialogTokens, Marks
 from sipcore import proxy
 from sipcore.address import parse_address
 from sipcore.errors import ParseError
@@ -18,63 +22,23 @@ from sipcore.uri import parse_uri
 
 RECORDED = frozenset({"INVITE", "SUBSCRIBE", "REFER"})
 """Methods that begin a dialog: we stay on its way (CHECKLIST Y12)."""
-LOST_OWNER_SECONDS = 4.0
-"""How long a phone on UDP is tried without its owner (DESIGN section 8)."""
 
 
-class Forwarding:
-    """The ways out of one edge."""
+class Outgoing:
+    """Makes the requests that leave one edge."""
 
-    def __init__(self, answers: Answers, dialogs: DialogTokens) -> None:
+    def __init__(self, answers: Answers, dialogs: DialogTokens, reach: Reach) -> None:
         self._answers = answers
         self._settings = answers.settings
         self._dialogs = dialogs
-        self._edge, self._boot = answers.edge, answers.boot
-        self.addresses: Mapping[tuple[str, bool], tuple[str, int]] = {}
-        """By transport and whether it is IPv6, the first address by which this edge is reached."""
-        self.neighbours: frozenset[tuple[str, str]] = frozenset()
-        """Live other edges and their lives."""
-
-    def reachable(self, hop: Hop, caller: Flow, now: float) -> tuple[Hop | None, float]:
-        """The hop as it can be reached now and, without its owner, until when it is tried (DESIGN, "A dead owner")."""
-        if not hop.edge and not hop.flow.local_host:
-            flow = hop.flow
-            return self.outward(flow.transport, flow.remote_host, flow.remote_port, caller), 0.0
-        if hop.edge in ("", self._edge):
-            if hop.flow.connection and hop.edge and hop.boot != self._boot:
-                return None, 0.0
-            return hop, 0.0
-        for edge, boot in self.neighbours:
-            if edge == hop.edge and hop.boot in ("", boot):
-                return hop, 0.0
-        if hop.flow.reliable:
-            return None, 0.0
-        return self.outward("udp", hop.flow.remote_host, hop.flow.remote_port, caller), (now + LOST_OWNER_SECONDS)
-
-    def upward(self, hop: Hop) -> Hop:
-        """The hop as a response to a caller whom another edge hears can take it.
-
-        On UDP that edge's next life will do, and if there is none, our own address.
-        """
-        if hop.flow.reliable or hop.edge == self._edge:
-            return hop
-        if any(edge == hop.edge for edge, _ in self.neighbours):
-            return Hop(hop.flow, hop.edge)
-        return self.outward("udp", hop.flow.remote_host, hop.flow.remote_port)
-
-    def outward(self, transport: str, host: str, port: int, caller: Flow | None = None) -> Hop:
-        """The way from this edge to an address."""
-        local_host, local_port = self.addresses.get((transport, ":" in host), ("", 0))
-        if local_host in ("0.0.0.0", "::", "") and caller is not None and (":" in caller.local_host) == (":" in host):  # noqa: S104
-            local_host = caller.local_host
-        return Hop(Flow(transport, local_host, local_port, host, port))
+        self._reach = reach
 
     def request(
         self, context: Context, uri: str, routes: Sequence[str], hop: Hop, branch: str, leg: Leg | None, now: float
     ) -> Request:
         """The request as this attempt sends it (section 16.6, steps 1 to 8)."""
         flow = hop.flow
-        via = self.via(flow, branch)
+        via = self._reach.via(flow, branch)
         records: list[str] = []
         if context.route_token and context.request.method in RECORDED:
             at = self._answers.clock.at(now)
@@ -123,29 +87,18 @@ class Forwarding:
             return None
         return Hop(Flow(transport, "", 0, host, port))
 
-    def via(self, flow: Flow, branch: str) -> str:
-        rport = ";rport" if flow.transport == "udp" else ""
-        return f"SIP/2.0/{flow.transport.upper()} {self.sent_by(flow)};branch={branch}{rport}"
-
-    def sent_by(self, flow: Flow) -> str:
-        """What the other end of a flow knows us by (CHECKLIST T15)."""
-        advertised = self._settings.advertised.get(flow.transport)
-        if advertised is not None:
-            return advertised
-        return host_port(flow.local_host, flow.local_port) if flow.local_host else self._settings.default_domain
-
     def record_routes(self, token: str, caller: Flow, callee: Flow, secure: tuple[bool, bool]) -> list[str]:
         """Our Record-Route values, the topmost first; two where scheme, transport, family or address change (RFC 5658).
 
         `secure`: whether a sips: URI was asked for, and whether one, or a Route of sips:, goes on. Each side gets what
         it can follow (RFC 3261 section 16.6, step 4; RFC 5630 section 5.3).
         """
-        near = _record(secure[1], token, callee.transport, self.sent_by(callee))
-        secure_caller = caller if caller.transport in SECURE else self.outward("tls", caller.remote_host, 0).flow
+        near = _record(secure[1], token, callee.transport, self._reach.sent_by(callee))
+        secure_caller = caller if caller.transport in SECURE else self._reach.outward("tls", caller.remote_host, 0).flow
         if secure[0] and secure_caller.local_port:
-            far = _record(True, token, secure_caller.transport, self.sent_by(secure_caller))
+            far = _record(True, token, secure_caller.transport, self._reach.sent_by(secure_caller))
         else:
-            far = _record(False, token, caller.transport, self.sent_by(caller))
+            far = _record(False, token, caller.transport, self._reach.sent_by(caller))
         return [f"<{near};lr>"] if near == far else [f"<{near};lr;r2=on>", f"<{far};lr;r2=on>"]
 
 

@@ -5,18 +5,28 @@ another UDP port of a sender without NAT --> that port, from the same socket of 
 all else --> where the Contact says, by its URI, whichever edge the call is at
 """
 
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 
 from edge.core.deny import parsed, plain
-from edge.core.flow import Flow
+from edge.core.flow import PORTS, Flow
 from edge.core.next_hops import in_dns
 from sipcore.address import Via
+from sipcore.errors import ParseError
+from sipcore.message import Request
 from sipcore.uri import Uri
 
-PORTS = {"tls": 5061, "ws": 80, "wss": 443}
-"""Where a URI or sent-by without a port means another than 5060."""
 WITHIN = frozenset({("tls", "tcp"), ("wss", "ws"), ("wss", "tls")})
 """By which transport the phone came, and what it may say of it: in a sips URI the parameter names what is below TLS."""
+
+
+def reached_by(request: Request, flow: Flow) -> Flow:
+    """The flow by which the sender of a request is reached: the one that it came by, or to another port (`way_to`)."""
+    try:
+        (address,) = request.contacts
+        return way_to(address.parsed_uri, request.via, flow, alone=True) or flow
+    except (ParseError, ValueError):  # no Contact, several, or none that can be read
+        return flow
 
 
 def way_to(contact: Uri, via: Via, flow: Flow, *, alone: bool) -> Flow | None:
@@ -56,6 +66,7 @@ def _said(contact: Uri) -> str:
     return (contact.param("transport") or "").lower()
 
 
+@lru_cache(maxsize=20_000)
 def _address(host: str) -> IPv4Address | IPv6Address | None:
     address = parsed(host)
     return None if address is None else plain(address)

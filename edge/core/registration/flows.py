@@ -1,0 +1,70 @@
+"""Which flows are phones': pinged on UDP, told to the log when a connection ends (CHECKLIST N02, N11, W08). PURE."""
+
+from edge.core.actions import Publish, Send
+from edge.core.answers import Answers
+from edge.core.flow import Flow
+from edge.core.reach import Reach
+from edge.core.registration.keepalive import Keepalives, ping
+from edge.core.tokens.branch import Branches
+from edge.core.tokens.path import FlowTokens
+from events.commands import FlowLost
+from events.replies import Registered
+from events.wire import encode
+
+REGISTERED = 100_000
+"""Connections remembered as a phone's flow, so that their end can be told."""
+PER_FLOW = 16
+"""AORs remembered of one connection."""
+PING = "ping"
+"""What the branches of pings have for a loop digest."""
+LOST = "lost-"
+"""How the ids of commands begin that nobody waits for."""
+
+
+class Flows:
+    """The flows by which phones have registered at one edge."""
+
+    def __init__(self, answers: Answers, tokens: FlowTokens, branches: Branches, reach: Reach) -> None:
+        self._answers = answers
+        self._tokens = tokens
+        self._branches = branches
+        self._reach = reach
+        self._connections: dict[Flow, dict[str, str]] = {}
+        """The AORs that registered by each, with who did."""
+        self._keepalives = Keepalives(answers.settings.keepalive_seconds)
+
+    def registered(self, flow: Flow, aor: str, user: str, path: str, reply: Registered, now: float) -> None:
+        """Somebody has registered by a flow, or ended what he had there."""
+        answers = self._answers
+        until = max([b.expires for b in reply.bindings if b.path and b.path[0] == path], default=0)
+        left = (until - answers.clock.at(now)) / 1000
+        if not flow.reliable:
+            if left <= 0:
+                self._keepalives.ended(flow)
+            elif not self._keepalives.registered(flow, now + left, now) and answers.settings.keepalive_seconds:
+                answers.drop("too-many-keepalives")
+        elif left <= 0:
+            self._connections.get(flow, {}).pop(aor, None)
+        elif flow in self._connections or len(self._connections) < REGISTERED:
+            aors = self._connections.setdefault(flow, {})
+            if len(aors) < PER_FLOW:
+                aors[aor] = user
+
+    def closed(self, flow: Flow, now: float) -> None:
+        """A connection is closed: if a phone had registered by it, the log is told."""
+        answers = self._answers
+        for aor, user in self._connections.pop(flow, {}).items():
+            answers.drop("flow-lost")
+            id_ = f"{LOST}{answers.command_id()}"
+            lost = FlowLost(id_, answers.reply_to(now), user, aor, self._tokens.names(flow).path)
+            answers.actions.publishes.append(Publish(id_, user, encode(lost), patient=True))
+
+    def next_timer(self) -> float | None:
+        """When `on_time` is next of use."""
+        return self._keepalives.next_timer()
+
+    def on_time(self, now: float) -> None:
+        """Pings those whose turn it is."""
+        for flow in self._keepalives.due(now):
+            data = ping(flow, self._branches.make(PING), self._reach.sent_by(flow))
+            self._answers.actions.sends.append(Send(flow, data, flow.remote_port))
