@@ -1,10 +1,12 @@
 """Settings of the pure core."""
 
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import msgspec
 
-from edge.core.media.commands import Mode
+Mode = Literal["direct", "bridge", "relay"]
+"""Where rtpengine stands between the phones of a domain's calls: never, only between WebRTC and others, always."""
 
 
 class CoreSettings(msgspec.Struct, frozen=True):

@@ -11,10 +11,8 @@ that both are known to. The same holds for re-INVITE, UPDATE and PRACK: a new of
 """
 
 from enum import IntEnum
-from typing import Literal
 
-Mode = Literal["direct", "bridge", "relay"]
-"""Of a domain. `direct`: never; `bridge`: only between WebRTC and RTP or SAVP; `relay`: always."""
+from edge.core.settings import Mode
 
 
 class Kind(IntEnum):
