@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edge.config import EdgeConfig, endpoint
-from edge.core.actions import Located, NextHop, Send
+from edge.core.actions import Location, NextHop, Send
 from edge.core.deny import Denied, parsed
 from edge.core.dispatch import EdgeCore
 from edge.core.gateways.numbers import rules_of
@@ -134,7 +134,7 @@ class Surroundings:
             self._core.drain.carried(send.data, send.flow)
         self._transports.deliver(send)
 
-    def _located(self, answers: Sequence[tuple[int, Located]]) -> None:
+    def _located(self, answers: Sequence[tuple[int, Location]]) -> None:
         now = time.monotonic()
         for number, found in answers:
             self._transports.tell(self._core.located, number, found, now)

@@ -37,7 +37,7 @@ class Forward(NamedTuple):
 
 
 class Seek(NamedTuple):
-    """A CANCEL or ACK whose INVITE is not known here, for `EdgeCore.sought` at every live edge."""
+    """A CANCEL or ACK whose INVITE is not known here, for `EdgeCore.claims` at every live edge."""
 
     id: str
     """For `EdgeCore.found_elsewhere`; "": nobody needs to know."""
@@ -61,7 +61,7 @@ class Binding(msgspec.Struct, frozen=True, gc=False):
     id: int
 
 
-class Located(msgspec.Struct, frozen=True, gc=False):
+class Location(msgspec.Struct, frozen=True, gc=False):
     """What is known of where an AOR can be reached."""
 
     aor: str

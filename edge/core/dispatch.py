@@ -11,7 +11,7 @@ Times are local monotonic seconds; `LogClock` makes the log's time of them. Noth
 import re
 from collections.abc import Callable, Iterable, Mapping
 
-from edge.core.actions import Actions, Forward, Located, NextHop, Send
+from edge.core.actions import Actions, Forward, Location, NextHop, Send
 from edge.core.answers import Answers
 from edge.core.arrival import Arrival
 from edge.core.clock import LogClock
@@ -135,12 +135,12 @@ class EdgeCore:
         if message is not None:
             self._message(message, Hop(flow, edge, boot), now, len(data), handed=True)
 
-    def sought(self, data: bytes, edge: str, boot: str, flow: Flow, now: float) -> bool:
+    def claims(self, data: bytes, edge: str, boot: str, flow: Flow, now: float) -> bool:
         """A CANCEL or ACK that came by another edge's flow: whether its INVITE is ours."""
         message = self._parsed(data)
         if not isinstance(message, Request):
             return False
-        return self.calls.cancels.sought(Arrival(message, Hop(flow, edge, boot), now, len(data)))
+        return self.calls.cancels.claims(Arrival(message, Hop(flow, edge, boot), now, len(data)))
 
     def found_elsewhere(self, id_: str) -> None:
         """Another edge has taken what was sought."""
@@ -201,7 +201,7 @@ class EdgeCore:
                 if not self.probes.lost(client.user, now):
                     self.calls.failures.unsent(client, status, now)
 
-    def located(self, number: int, found: Located, now: float) -> None:
+    def located(self, number: int, found: Location, now: float) -> None:
         """The answer to a `LookUp`."""
         self.calls.destinations.located(number, found, now)
 

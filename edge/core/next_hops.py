@@ -16,7 +16,7 @@ _NAPTR_SERVICES = {"SIPS+D2T": "tls", "SIP+D2T": "tcp", "SIP+D2U": "udp"}
 _NOT_IN_DNS = ("invalid", "localhost")  # RFC 6761; `.invalid` is what browsers put into their Contact
 
 
-class Sought(NamedTuple):
+class NextHopQuery(NamedTuple):
     """What a URI asks for."""
 
     host: str
@@ -66,7 +66,7 @@ class Naptr(NamedTuple):
 
 
 @lru_cache(maxsize=2_000)
-def sought(uri: str) -> Sought | None:
+def query_of(uri: str) -> NextHopQuery | None:
     """What a URI asks for; None for one that leads nowhere from here.
 
     Those are: other schemes, transports that we do not open, a sips URI with `transport=udp`, names that are
@@ -86,7 +86,7 @@ def sought(uri: str) -> Sought | None:
         transport = {"tcp": "tls", "tls": "tls"}.get(transport, "none")
     if host is None or (transport and transport not in DEFAULT_PORTS) or parts.port == 0:
         return None
-    return Sought(host, transport, parts.port or 0, secure)
+    return NextHopQuery(host, transport, parts.port or 0, secure)
 
 
 def _target(uri: Uri) -> str | None:
@@ -106,13 +106,13 @@ def in_dns(host: str) -> bool:
 
 def numeric(uri: str) -> list[NextHop] | None:
     """Where a URI leads if it takes no DNS to tell: [] for nowhere; None if DNS must be asked."""
-    asked = sought(uri)
+    asked = query_of(uri)
     if asked is None:
         return []
     return asked.at([asked.host]) if asked.is_numeric else None
 
 
-def services(asked: Sought) -> list[tuple[str, str]]:
+def services(asked: NextHopQuery) -> list[tuple[str, str]]:
     """Transports and the names of their SRV records, the preferred first, where NAPTR says nothing (section 4.1)."""
     if asked.transport or asked.secure:
         transports: Sequence[str] = (asked.default_transport,)

@@ -1,4 +1,4 @@
-"""Asked: the connections that other edges have dialled, and what we answer there.
+"""Accepted: the connections that other edges have dialled, and what we answer there.
 
 Who has not proved the key gets a second, and place is kept for few of them: a stranger costs little, whatever he does.
 """
@@ -25,20 +25,20 @@ MARK = "@"
 """What ids begin with that are not the core's: then our number of the connection, again this, and the id there."""
 
 
-class Owner(Protocol):
+class AcceptedOwner(Protocol):
     """Who does what is asked."""
 
     def deliver(self, send: actions.Send) -> None: ...
-    def handed(self, forward: frames.Forward, peer: Hello, now: float) -> None: ...
-    def sought(self, seek: frames.Seek, peer: Hello, now: float) -> bool: ...
+    def handed(self, forward: frames.ForwardFrame, peer: Hello, now: float) -> None: ...
+    def claims(self, seek: frames.SeekFrame, peer: Hello, now: float) -> bool: ...
     def back(self, edge: str) -> None: ...
     def soon(self) -> None: ...
 
 
-class Asked:
+class Accepted:
     """The accepted connections of one edge (the `End` of their channels)."""
 
-    def __init__(self, hello: Hello, keys: Mapping[str, bytes], owner: Owner) -> None:
+    def __init__(self, hello: Hello, keys: Mapping[str, bytes], owner: AcceptedOwner) -> None:
         self._hello = hello
         self._keys = keys
         self._owner = owner
@@ -143,14 +143,14 @@ class Asked:
             number = self._numbers.get(channel)
             if number is None or peer is None:
                 return  # closed meanwhile
-            if isinstance(frame, frames.Send):
+            if isinstance(frame, frames.SendFrame):
                 id_ = f"{MARK}{number}{MARK}{frame.id}" if frame.id else ""
                 owner.deliver(actions.Send(frame.flow, frame.data, frame.port, "", "", id_, frame.name))
-            elif isinstance(frame, frames.Forward):
+            elif isinstance(frame, frames.ForwardFrame):
                 owner.handed(frame, peer, now)
-            elif isinstance(frame, frames.Seek):
-                if owner.sought(frame, peer, now) and frame.id:
-                    self._answer(channel, frames.Sought(frame.id))
+            elif isinstance(frame, frames.SeekFrame):
+                if owner.claims(frame, peer, now) and frame.id:
+                    self._answer(channel, frames.ClaimFrame(frame.id))
             elif isinstance(frame, frames.Ping):
                 self._answer(channel, frames.Pong())
             else:

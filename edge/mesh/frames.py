@@ -1,8 +1,8 @@
 """Frames: what edges say to each other, many in one record. PURE.
 
 An edge is a transport for the others: the INVITE's edge holds the one transaction, and asks the owner of a flow to
-send for it (`Send`); what comes back there is handed to the edge that the branch names (`Forward`). All frames
-that one wake-up brings for an edge are one record: a msgpack array of arrays, each with its tag first. A later
+send for it (`SendFrame`); what comes back there is handed to the edge that the branch names (`ForwardFrame`). All
+frames that one wake-up brings for an edge are one record: a msgpack array of arrays, each with its tag first. A later
 version may add fields at a frame's end, and frames: who does not know a frame drops it alone.
 """
 
@@ -13,7 +13,7 @@ import msgspec
 from edge.core.flow import Flow
 
 
-class Send(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=1):
+class SendFrame(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=1):
     """Send this by that flow of yours (`edge.core.actions.Send`)."""
 
     flow: Flow
@@ -31,15 +31,15 @@ class Unsent(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=2):
     status: int
 
 
-class Forward(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=3):
+class ForwardFrame(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=3):
     """This came by that flow of mine, and is yours."""
 
     flow: Flow
     data: bytes
 
 
-class Seek(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=4):
-    """This came by that flow of mine: is its INVITE yours? If so, answered by `Sought`."""
+class SeekFrame(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=4):
+    """This came by that flow of mine: is its INVITE yours? If so, answered by `ClaimFrame`."""
 
     id: str
     """"": nobody waits for the answer."""
@@ -47,7 +47,7 @@ class Seek(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=4):
     data: bytes
 
 
-class Sought(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=5):
+class ClaimFrame(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=5):
     """It is mine, and I have taken it."""
 
     id: str
@@ -62,7 +62,7 @@ class Pong(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=7):
     """I live."""
 
 
-Frame = Send | Unsent | Forward | Seek | Sought | Ping | Pong
+Frame = SendFrame | Unsent | ForwardFrame | SeekFrame | ClaimFrame | Ping | Pong
 
 
 class Hello(msgspec.Struct, frozen=True, array_like=True):

@@ -29,7 +29,7 @@ UNPROVED = 2 * 1024 * 1024
 """Octets kept until they are seen to have been taken; the oldest are then taken for granted."""
 
 
-class Owner(Protocol):
+class LinkOwner(Protocol):
     """Who has the links."""
 
     def channel(self, end: End) -> Channel:
@@ -48,7 +48,7 @@ class Owner(Protocol):
 class Link:
     """The way to one life of another edge."""
 
-    def __init__(self, owner: Owner, edge: str, boot: str, host: str, port: int) -> None:
+    def __init__(self, owner: LinkOwner, edge: str, boot: str, host: str, port: int) -> None:
         self._owner = owner
         self.edge, self.boot = edge, boot
         self.host, self.port = host, port

@@ -16,7 +16,7 @@ from edge.config import endpoint
 from edge.core import actions
 from edge.core.flow import Flow
 from edge.mesh import frames
-from edge.mesh.accepted import Asked
+from edge.mesh.accepted import Accepted
 from edge.mesh.channel import FRAME, Channel, End
 from edge.mesh.frames import Frame, Hello
 from edge.mesh.link import Link
@@ -40,7 +40,7 @@ class Core(Protocol):
 
     def unsent(self, failures: Iterable[tuple[str, int]], now: float) -> None: ...
     def handed(self, data: bytes, edge: str, boot: str, flow: Flow, now: float) -> None: ...
-    def sought(self, data: bytes, edge: str, boot: str, flow: Flow, now: float) -> bool: ...
+    def claims(self, data: bytes, edge: str, boot: str, flow: Flow, now: float) -> bool: ...
     def found_elsewhere(self, id_: str) -> None: ...
     def edge_lost(self, edge: str, boot: str, now: float) -> None: ...
     def edges(self, live: Iterable[tuple[str, str]], now: float) -> None: ...
@@ -71,7 +71,7 @@ class Mesh:
         self._failures: list[tuple[str, int]] = []
         self._told = False
         """Whether the core was told something since the last flush."""
-        self._asked = Asked(self._hello, keys, self)
+        self._accepted_by_us = Accepted(self._hello, keys, self)
         self._waking = False
         self._server: asyncio.Server | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -83,7 +83,7 @@ class Mesh:
         self._loop = asyncio.get_running_loop()
         if address is None:
             return
-        self._server = await self._loop.create_server(self._asked.accept, *address)
+        self._server = await self._loop.create_server(self._accepted_by_us.accept, *address)
         self._due = time.monotonic() + TICK
         self._timer = self._loop.call_later(TICK, self._tick)
 
@@ -110,7 +110,7 @@ class Mesh:
         self._wake()
         self._loop = None
         links, self._links = self._links, {}
-        self._asked.stop()
+        self._accepted_by_us.stop()
         await asyncio.gather(*(link.stop() for link in links.values()), return_exceptions=True)
 
     # --- what the core wants --------------------------------------------------------------------------------------
@@ -126,7 +126,7 @@ class Mesh:
             self._fail(send.id, 430, "edge-of-another-life")
         elif len(send.data) > FRAME:
             self._fail(send.id, 503, "edge-frame-too-long")
-        elif self._put(link, frames.Send(send.flow, send.data, send.port, send.id, send.name)):
+        elif self._put(link, frames.SendFrame(send.flow, send.data, send.port, send.id, send.name)):
             return
         else:
             self._fail(send.id, 503, "edge-unsent-full")
@@ -140,7 +140,7 @@ class Mesh:
             dropped("edge-of-another-life")
         elif len(forward.data) > FRAME:
             dropped("edge-frame-too-long")
-        elif not self._put(link, frames.Forward(forward.flow, forward.data)):
+        elif not self._put(link, frames.ForwardFrame(forward.flow, forward.data)):
             dropped("edge-unsent-full")
 
     def seek(self, seek: actions.Seek) -> None:
@@ -148,14 +148,14 @@ class Mesh:
         if len(seek.data) > FRAME:
             dropped("edge-frame-too-long")
             return
-        frame = frames.Seek(seek.id, seek.flow, seek.data)
+        frame = frames.SeekFrame(seek.id, seek.flow, seek.data)
         for link in self._links.values():
             if link.live and not self._put(link, frame):
                 dropped("edge-unsent-full")
 
     def failed(self, id_: str, status: int) -> bool:
         """Whether an id of `deliver` was another edge's, which is then told; the core's own are left to the caller."""
-        return self._asked.failed(id_, status)
+        return self._accepted_by_us.failed(id_, status)
 
     def _put(self, link: Link, frame: Frame) -> bool:
         if not link.put(frame):
@@ -191,7 +191,7 @@ class Mesh:
         dirty, self._dirty = self._dirty, {}
         for link in dirty:
             self._guard(link.write, now)
-        self._guard(self._asked.write)
+        self._guard(self._accepted_by_us.write)
         if self._failures or self._told:  # by what the flush or a write led to
             self.soon()
 
@@ -219,7 +219,7 @@ class Mesh:
         self._timer = self._loop.call_later(TICK, self._tick)
         for link in list(self._links.values()):
             self._guard(link.beat, now, late)
-        self._asked.beat(now, late)
+        self._accepted_by_us.beat(now, late)
 
     # --- leases ---------------------------------------------------------------------------------------------------
 
@@ -288,7 +288,7 @@ class Mesh:
         self.tell(self._core.edge_lost, link.edge, link.boot, now)
         self._survey(now)
         for frame in unsent:
-            self._fail(frame.id if isinstance(frame, frames.Send) else "", 503, "edge-lost-unsent")
+            self._fail(frame.id if isinstance(frame, frames.SendFrame) else "", 503, "edge-lost-unsent")
 
     def answered(self, link: Link, said: list[Frame]) -> None:
         """The other edge has said these."""
@@ -299,7 +299,7 @@ class Mesh:
             elif isinstance(frame, frames.Unsent):
                 self._failures.append((frame.id, frame.status))
                 self.soon()
-            elif isinstance(frame, frames.Sought):
+            elif isinstance(frame, frames.ClaimFrame):
                 if frame.yes:  # edges of before said also that it is not theirs
                     self.tell(self._core.found_elsewhere, frame.id)
             else:
@@ -311,13 +311,13 @@ class Mesh:
         """Another edge sends by a flow of ours."""
         self.tell(self._deliver, send)
 
-    def handed(self, forward: frames.Forward, peer: Hello, now: float) -> None:
+    def handed(self, forward: frames.ForwardFrame, peer: Hello, now: float) -> None:
         """Another edge hands us what is ours."""
         self.tell(self._core.handed, forward.data, peer.edge, peer.boot, forward.flow, now)
 
-    def sought(self, seek: frames.Seek, peer: Hello, now: float) -> bool:
+    def claims(self, seek: frames.SeekFrame, peer: Hello, now: float) -> bool:
         """Another edge asks whether this is ours."""
-        return bool(self.tell(self._core.sought, seek.data, peer.edge, peer.boot, seek.flow, now))
+        return bool(self.tell(self._core.claims, seek.data, peer.edge, peer.boot, seek.flow, now))
 
     def back(self, edge: str) -> None:
         """Another edge has dialled us, so it lives."""

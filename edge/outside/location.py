@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote
 import msgspec
 from aiohttp import web
 
-from edge.core.actions import Binding, Located
+from edge.core.actions import Binding, Location
 from events import limits
 from runtime.database.port import Database, Row
 from runtime.errors import DatabaseUnavailable
@@ -87,7 +87,7 @@ class Names:
 
 async def find(
     database: Database, names: Mapping[str, list[Name]], own: Collection[str] = (), grace: int = 5
-) -> tuple[dict[str, Located], float]:
+) -> tuple[dict[str, Location], float]:
     """By AOR, what the tables say; and the database's time in Unix seconds (0 without any row).
 
     `names` are the AORs with their `Names.of`; `own` are those that were found under their own name before: an
@@ -122,7 +122,7 @@ def bases(contact: Uri) -> list[str]:
 
 async def find_contacts(
     database: Database, contacts: Collection[str], grace: int = 5
-) -> tuple[dict[str, Located], float]:
+) -> tuple[dict[str, Location], float]:
     """By Contact URI, the live bindings that may be meant by it, of any AOR, by age; and the database's time.
 
     An index serves it: texts that are a spelling's, or begin with it before a parameter. Raises DatabaseUnavailable.
@@ -144,7 +144,7 @@ async def find_contacts(
         bindings = {row.id: row for base in mine for row in by_base.get(base, ())}
         ordered = sorted(bindings.values(), key=lambda row: row.id or 0)
         owners = tuple([f"{row.user}@{row.domain}" for row in ordered])
-        found[contact] = Located(contact, tuple(map(_target, ordered)), known=bool(ordered), owners=owners)
+        found[contact] = Location(contact, tuple(map(_target, ordered)), known=bool(ordered), owners=owners)
     return found, now
 
 
@@ -203,19 +203,19 @@ class _Reading:
         """Users of aliases that the join found no bindings of, if their names differ between the tables."""
         return {user for name, user in self.aliases.items() if not self._through[name] and "%" in user[0]}
 
-    def located(self, aor: str, whole: list[Name]) -> Located:
+    def located(self, aor: str, whole: list[Name]) -> Location:
         known = False
         for name in whole:
             own = self.targets.get(name)
             if own:
-                return Located(f"{name[0]}@{name[1]}", _in_order(own), known=True)
+                return Location(f"{name[0]}@{name[1]}", _in_order(own), known=True)
             known = known or own is not None
         for name in whole:
             user = self.aliases.get(name)
             if user is not None:
                 through = self._through[name] or self.targets.get(user, [])
-                return Located(f"{user[0]}@{user[1]}", _in_order(through), known=True)
-        return Located(aor, known=known)
+                return Location(f"{user[0]}@{user[1]}", _in_order(through), known=True)
+        return Location(aor, known=known)
 
 
 async def _query(database: Database, direct: Collection[Name], indirect: Collection[Name]) -> list[Row]:

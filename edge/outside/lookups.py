@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Mapping
 
 import msgspec
 
-from edge.core.actions import Located, LookUp, is_contact
+from edge.core.actions import Location, LookUp, is_contact
 from edge.outside.location import Names, find, find_contacts, find_known
 from runtime.database.port import Database
 from runtime.errors import DatabaseUnavailable
@@ -36,7 +36,7 @@ RETRY = 0.3
 """Seconds between two probes while the database is away."""
 _PROBE = "SELECT contact_id FROM location LIMIT 1"
 
-Answers = list[tuple[int, Located]]
+Answers = list[tuple[int, Location]]
 
 
 class Locations:
@@ -60,7 +60,7 @@ class Locations:
         self._count = 0
         """Look-ups that wait for their query."""
         self._tasks: set[asyncio.Task[None]] = set()
-        self._last: OrderedDict[str, Located] = OrderedDict()
+        self._last: OrderedDict[str, Location] = OrderedDict()
         """By AOR or Contact as it was asked for; only those with targets."""
         self._learnt = (0.0, 0.0)
         """The clock and the database's time at the last row."""
@@ -150,19 +150,19 @@ class Locations:
             found[aor] = msgspec.structs.replace(found[aor], known=True)
         self._answer(batch, {aor: found[aor] for aor in batch})
 
-    def _answer(self, batch: dict[str, list[int]], answers: Mapping[str, Located]) -> None:
+    def _answer(self, batch: dict[str, list[int]], answers: Mapping[str, Location]) -> None:
         self._located([(id_, located) for aor, located in answers.items() for id_ in batch.pop(aor)])
 
-    def _last_known(self, aor: str) -> Located:
+    def _last_known(self, aor: str) -> Location:
         known = self._last.get(aor)
         if known is None:
-            return Located(aor, away=True)
+            return Location(aor, away=True)
         at, then = self._learnt
         live = then + self._clock() - at - self._grace
         kept = [index for index, target in enumerate(known.targets) if target.expires > live]
         targets = tuple([known.targets[index] for index in kept])
         owners = tuple([known.owners[index] for index in kept]) if known.owners else ()
-        return Located(known.aor, targets, known=True, away=True, owners=owners)
+        return Location(known.aor, targets, known=True, away=True, owners=owners)
 
     def _went_away(self, cause: str) -> None:
         if self.away:

@@ -22,7 +22,17 @@ from dns.rdtypes.IN.SRV import SRV
 from edge.config import endpoint
 from edge.core.actions import NextHop, Resolve
 from edge.core.deny import Denied, parsed
-from edge.core.next_hops import DEFAULT_PORTS, Naptr, Service, Sought, by_naptr, in_order, numeric, services, sought
+from edge.core.next_hops import (
+    DEFAULT_PORTS,
+    Naptr,
+    NextHopQuery,
+    Service,
+    by_naptr,
+    in_order,
+    numeric,
+    query_of,
+    services,
+)
 from runtime.errors import ConfigError
 from runtime.metrics import dropped
 
@@ -67,14 +77,14 @@ class Resolver:
         self._families = frozenset(families)
         self._draw = draw
         self._dns = _library(nameservers)
-        self._waiting: dict[Sought, list[int]] = {}
+        self._waiting: dict[NextHopQuery, list[int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._places = asyncio.Semaphore(UNDER_WAY)
 
     def resolve(self, asked: list[Resolve]) -> None:
         """Answers each within SECONDS."""
         for id_, uri in asked:
-            target = sought(uri)
+            target = query_of(uri)
             hops = numeric(uri)
             if target is None or hops is not None:
                 asyncio.get_running_loop().call_soon(self._resolved, id_, self._allowed(hops or []))
@@ -91,7 +101,7 @@ class Resolver:
 
     async def knows(self, name: str) -> bool:
         """Whether a name leads anywhere, by DNS or the hosts file, within SECONDS; addresses do."""
-        target = sought(f"sip:{name}")
+        target = query_of(f"sip:{name}")
         if target is None or target.is_numeric or _in_hosts_file(target.host):
             return target is not None
         try:
@@ -106,7 +116,7 @@ class Resolver:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _answer(self, target: Sought) -> None:
+    async def _answer(self, target: NextHopQuery) -> None:
         hops: list[NextHop] = []
         try:
             async with asyncio.timeout(SECONDS), self._places:
@@ -127,7 +137,7 @@ class Resolver:
                 allowed.append(hop)
         return allowed[:MOST_HOPS]
 
-    async def _find(self, target: Sought) -> list[NextHop]:
+    async def _find(self, target: NextHopQuery) -> list[NextHop]:
         """Section 4 of RFC 3263 for a name."""
         if target.port:
             return target.at(await self._addresses(target.host))
@@ -145,10 +155,10 @@ class Resolver:
             return [hop for hops in each for hop in hops]
         return target.at(await self._addresses(target.host))
 
-    async def _by_service(self, target: Sought, transport: str, name: str) -> list[NextHop]:
+    async def _by_service(self, target: NextHopQuery, transport: str, name: str) -> list[NextHop]:
         return await self._reach(target, transport, await self._srv(name))
 
-    async def _reach(self, target: Sought, transport: str, records: list[Service]) -> list[NextHop]:
+    async def _reach(self, target: NextHopQuery, transport: str, records: list[Service]) -> list[NextHop]:
         """Addresses of the hosts of SRV records; the name to be proved is that of the URI (RFC 5922 section 4)."""
         ordered = [record for record in in_order(records, self._draw) if record.target][:MOST_HOPS]
         found = await asyncio.gather(*[self._addresses(record.target) for record in ordered])

@@ -36,7 +36,7 @@ Reply = dict[str, object]
 Relayed = Callable[[int, Reply | None], None]
 
 
-class _Asked:
+class _Command:
     """A command that is on its way."""
 
     __slots__ = ("again", "at", "call_id", "id", "octets", "server")
@@ -99,7 +99,7 @@ class Rtpengine:
         """
         self._servers = [_Server(name, self._received, self._lost) for name in servers]
         self._relayed = relayed
-        self._asked: dict[bytes, _Asked] = {}
+        self._asked: dict[bytes, _Command] = {}
         self._pings: dict[bytes, asyncio.Future[None]] = {}
         # Who cannot see our datagrams cannot answer in rtpengine's name.
         self._cookies = (f"{secrets.token_hex(6)}_{number}".encode() for number in itertools.count(1))
@@ -140,7 +140,7 @@ class Rtpengine:
                 self._loop.call_soon(self._relayed, id_, None)
                 continue
             cookie = next(self._cookies)
-            asked = _Asked(id_, call_id, cookie + b" " + bencode.encode(command), server, now)
+            asked = _Command(id_, call_id, cookie + b" " + bencode.encode(command), server, now)
             self._asked[cookie] = asked
             server.send(asked.octets)
         self._set_timer()

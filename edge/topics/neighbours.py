@@ -37,7 +37,7 @@ Changed = Callable[[Sequence[EdgeLease], Sequence[Life]], None]
 _decode: Decoder[EdgeLease] = Decoder(EdgeLease)
 
 
-class _Known(msgspec.Struct, frozen=True):
+class _Newest(msgspec.Struct, frozen=True):
     """The lease of an edge's newest life."""
 
     lease: EdgeLease
@@ -54,7 +54,7 @@ class Neighbours:
         self._log = log
         self._edge, self._boot = edge, boot
         self._changed = changed
-        self._known: dict[str, _Known] = {}
+        self._known: dict[str, _Newest] = {}
         self._position = -1
         """The offset to go on at; -1 before all that was there at the start has been read."""
         self._own_seen = False
@@ -149,7 +149,7 @@ class Neighbours:
     def _edge_of(record: Record) -> str:
         return (record.key or b"").rpartition(b"/")[0].decode("utf-8", "replace")
 
-    def _after(self, before: _Known | None, record: Record) -> _Known | None:
+    def _after(self, before: _Newest | None, record: Record) -> _Newest | None:
         """What is known of the record's edge after it."""
         if record.value is None:
             boot = (record.key or b"").rpartition(b"/")[2]
@@ -166,4 +166,4 @@ class Neighbours:
         if before and before.lease.boot != lease.boot and since < before.since:
             dropped("lease-of-an-ended-life")
             return before
-        return _Known(lease, since, record.timestamp)
+        return _Newest(lease, since, record.timestamp)

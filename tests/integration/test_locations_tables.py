@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.core.actions import Located, LookUp
+from edge.core.actions import Location, LookUp
 from edge.outside import lookups as lookups_module
 from edge.outside.location import Names, bases, canonical, find, find_contacts, find_known, look_up, plain
 from edge.outside.lookups import Locations
@@ -90,18 +90,18 @@ class Asking:
     """Locations, and who waits for what they find."""
 
     def __init__(self, tables: Tables, grace: int = 5) -> None:
-        self.answers: dict[int, asyncio.Future[Located]] = {}
+        self.answers: dict[int, asyncio.Future[Location]] = {}
         self.calls: list[int] = []
         """How many answers came together."""
         self.now = 1000.0
         self.locations = Locations(tables, grace, self._located, RULES, lambda: self.now)  # type: ignore[arg-type]
 
-    def _located(self, answers: list[tuple[int, Located]]) -> None:
+    def _located(self, answers: list[tuple[int, Location]]) -> None:
         self.calls.append(len(answers))
         for id_, located in answers:
             self.answers[id_].set_result(located)
 
-    def begin(self, *aors: str) -> list["asyncio.Future[Located]"]:
+    def begin(self, *aors: str) -> list["asyncio.Future[Location]"]:
         """Look-ups of one wake-up."""
         loop = asyncio.get_running_loop()
         ids = range(len(self.answers), len(self.answers) + len(aors))
@@ -109,7 +109,7 @@ class Asking:
         self.locations.look_up([LookUp(id_, aor) for id_, aor in zip(ids, aors, strict=True)])
         return [self.answers[id_] for id_ in ids]
 
-    async def __call__(self, *aors: str) -> list[Located]:
+    async def __call__(self, *aors: str) -> list[Location]:
         async with asyncio.timeout(DEADLINE):
             return list(await asyncio.gather(*self.begin(*aors)))
 
@@ -154,7 +154,7 @@ async def lite(sqlite: Tables) -> AsyncIterator[Asking]:
     await asking.locations.stop()
 
 
-def contacts(found: Located) -> list[str]:
+def contacts(found: Location) -> list[str]:
     return [target.contact for target in found.targets]
 
 
@@ -279,7 +279,7 @@ async def test_who_is_known_without_bindings(ask: Asking, tables: Tables) -> Non
 
 @pytest.mark.parametrize("aor", ["", "@", HERE, "x" * 65 + "@" + HERE, "x@" + "y" * 65, "%FF@" + HERE, "%00@" + HERE])
 async def test_an_aor_that_no_table_can_have_is_unknown(ask: Asking, aor: str) -> None:
-    assert await ask(aor) == [Located(aor)]
+    assert await ask(aor) == [Location(aor)]
 
 
 async def test_the_query_goes_by_the_indexes(tables: Tables) -> None:
@@ -351,10 +351,10 @@ async def test_e02_without_the_database_the_last_known_bindings_are_given(
         alice, desk, bob = await lite(ALICE, f"desk@{HERE}", BOB)
         assert (alice.aor, alice.targets, alice.known, alice.away) == (ALICE, before[0].targets, True, True)
         assert (desk.aor, desk.targets, desk.away) == (ALICE, before[1].targets, True)
-        assert bob == Located(BOB, away=True)
+        assert bob == Location(BOB, away=True)
     setattr(sqlite, how, False)
     await lite.back()
-    assert await lite(ALICE, BOB) == [before[0], Located(BOB)]
+    assert await lite(ALICE, BOB) == [before[0], Location(BOB)]
 
 
 async def test_e02_while_the_database_is_away_nobody_waits(lite: Asking, sqlite: Tables) -> None:
@@ -420,7 +420,7 @@ async def test_more_look_ups_than_are_bounded_get_what_is_known(
 async def test_a_bug_in_a_look_up_holds_up_nobody_else(lite: Asking, sqlite: Tables) -> None:
     await sqlite.bind(BOB)
     good, sqlite.database = sqlite.database, None  # type: ignore[assignment]
-    assert await lite(ALICE) == [Located(ALICE, away=True)]
+    assert await lite(ALICE) == [Location(ALICE, away=True)]
     sqlite.database = good
     assert contacts((await lite(BOB))[0]) == ["sip:bob@h"]
 

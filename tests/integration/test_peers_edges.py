@@ -72,7 +72,7 @@ class Edge:
         for link in links.values():
             if link._task is not None:
                 link._task.cancel()
-        for channel in list(peers._asked._accepted.values()):
+        for channel in list(peers._accepted_by_us._accepted.values()):
             channel.abort()
 
     async def stop(self) -> None:
@@ -124,7 +124,7 @@ class Edge:
         if self.breaks:
             raise ValueError("a bug")
 
-    def sought(self, data: bytes, edge: str, boot: str, flow: Flow, now: float) -> bool:
+    def claims(self, data: bytes, edge: str, boot: str, flow: Flow, now: float) -> bool:
         self._tell("sought", data, edge, boot, flow)
         return data in self.mine
 
@@ -184,7 +184,7 @@ async def joined(*edges: Edge) -> None:
 
 def accepted(edge: Edge, name: str) -> Channel:
     """The connection that the other has dialled."""
-    (channel,) = [c for c in edge.peers._asked._accepted.values() if c.peer and c.peer.edge == name]
+    (channel,) = [c for c in edge.peers._accepted_by_us._accepted.values() if c.peer and c.peer.edge == name]
     return channel
 
 
@@ -612,7 +612,7 @@ async def test_a_stranger_gets_nothing_and_is_closed(begin: Begin, said: bytes) 
     heard = await heard_by_stranger(a.peers.address, said)
     assert len(heard) in (0, HEAD)
     assert not a.told
-    assert not a.peers._asked._strangers
+    assert not a.peers._accepted_by_us._strangers
 
 
 async def test_one_who_repeats_what_an_edge_said_gets_nothing(begin: Begin, log: EmbeddedLog) -> None:
@@ -653,7 +653,7 @@ async def test_strangers_are_few_and_edges_come_in_all_the_same(begin: Begin) ->
     a = await begin("a")
     before = drops("edge-too-many-strangers")
     strangers = [await asyncio.open_connection(*a.peers.address) for _ in range(STRANGERS + 10)]
-    assert len(a.peers._asked._strangers) <= STRANGERS
+    assert len(a.peers._accepted_by_us._strangers) <= STRANGERS
     b = await begin("b")
     await joined(a, b)
     assert drops("edge-too-many-strangers") >= before + 10
@@ -710,7 +710,7 @@ async def test_one_that_does_not_read_our_answers_is_closed(begin: Begin) -> Non
     assert dialled._transport is not None
     dialled._transport.pause_reading()
     before = drops("edge-unread")
-    (number,) = b.peers._asked._numbers.values()
+    (number,) = b.peers._accepted_by_us._numbers.values()
     for _ in range(400):
         for answer in range(20):
             b.peers.failed(f"@{number}@{'i' * 2000}{answer}", 503)
@@ -727,11 +727,11 @@ async def test_a_frame_that_is_no_question_is_dropped_by_name(begin: Begin) -> N
     before = drops("edge-frame-unexpected")
     channel = a.link("b")._channel
     assert channel is not None
-    channel.write([frames.Pong(), frames.Sought("s", True)], 0)
+    channel.write([frames.Pong(), frames.ClaimFrame("s", True)], 0)
     a.peers.send(send("b"))
     await b.hears("deliver", UDP, b"INVITE", 5062, "example.test")
     b_channel = accepted(b, "a")
-    b_channel.write([frames.Ping(), frames.Sought("s1", True), frames.Unsent("i9", 430)], 0)
+    b_channel.write([frames.Ping(), frames.ClaimFrame("s1", True), frames.Unsent("i9", 430)], 0)
     await a.hears("unsent", "i9", 430)
     assert drops("edge-frame-unexpected") == before + 3
 

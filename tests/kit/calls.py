@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from edge.core.actions import Actions, Binding, Located, NextHop, Send, is_contact
+from edge.core.actions import Actions, Binding, Location, NextHop, Send, is_contact
 from edge.core.clock import LogClock
 from edge.core.dispatch import EdgeCore
 from edge.core.flow import Flow
@@ -294,11 +294,11 @@ class Cluster:
                 self.edges[forward.edge].handed(forward.data, name, "b00t", forward.flow, self.now)
         for seek in actions.seeks:
             others = [other for key, other in self.edges.items() if key != name]
-            found = [other.sought(seek.data, name, "b00t", seek.flow, self.now) for other in others]
+            found = [other.claims(seek.data, name, "b00t", seek.flow, self.now) for other in others]
             if any(found):
                 core.found_elsewhere(seek.id)
 
-    def locate(self, aor: str) -> Located:
+    def locate(self, aor: str) -> Location:
         """What the tables say of an AOR, or of a Contact."""
         if is_contact(aor):
             wanted = set(bases(parse_uri(aor)))
@@ -308,9 +308,9 @@ class Cluster:
                 for b in rows
                 if wanted & set(bases(parse_uri(b.contact)))
             ]
-            return Located(aor, tuple(b for _, b in rows), bool(rows), self.away, tuple(own for own, _ in rows))
+            return Location(aor, tuple(b for _, b in rows), bool(rows), self.away, tuple(own for own, _ in rows))
         targets = tuple(self.bindings.get(aor, ()))
-        return Located(aor, targets, bool(targets) or aor in self.users, self.away)
+        return Location(aor, targets, bool(targets) or aor in self.users, self.away)
 
     def _deliver(self, name: str, core: EdgeCore, send: Send) -> None:
         owner = send.edge or name

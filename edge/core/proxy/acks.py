@@ -15,7 +15,7 @@ from edge.core.media.relay import has_sdp, leg_in, with_body
 from edge.core.proxy.forwarding import Proxy
 from edge.core.proxy.identity import rows_that_go_on
 from edge.core.proxy.remote import Lead, Remote, end_of
-from edge.core.proxy.route import Routed
+from edge.core.proxy.route import RouteInformation
 from edge.core.proxy.target_set import Target
 from edge.core.tokens.branch import Branches
 from edge.core.tokens.record_route import Dialog
@@ -57,7 +57,7 @@ class Acks:
         self._come: OrderedDict[tuple[str, int, str, str], None] = OrderedDict()
         """Call-ID, CSeq and both tags of those that came."""
 
-    def within(self, arrival: Arrival, routed: Routed, dialog: Dialog) -> None:
+    def within(self, arrival: Arrival, routed: RouteInformation, dialog: Dialog) -> None:
         """To the other end of its dialog."""
         request, caller, now = arrival.request, arrival.flow, arrival.now
         leg = leg_in(dialog, request, to_callee=routed.to_callee)
@@ -82,7 +82,7 @@ class Acks:
         if ack is not None:
             self._send(ack, now)
 
-    def _lead(self, request: Request, caller: Flow, routed: Routed, dialog: Dialog, now: float) -> None:
+    def _lead(self, request: Request, caller: Flow, routed: RouteInformation, dialog: Dialog, now: float) -> None:
         lead, otherwise = self._remote.lead(end_of(request, routed, dialog), routed)
 
         def go(target: Target, at: float) -> None:

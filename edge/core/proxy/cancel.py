@@ -96,7 +96,7 @@ class Cancels:
 
     # --- at other edges -------------------------------------------------------------------------------------------
 
-    def sought(self, arrival: Arrival) -> bool:
+    def claims(self, arrival: Arrival) -> bool:
         """A CANCEL or ACK that fell on another edge: whether its INVITE is ours, and then it is done with."""
         request, now = arrival.request, arrival.now
         known, server = self._layer.find(request, now)

@@ -6,7 +6,7 @@ from edge.core.actions import Binding, NextHop
 from edge.core.answers import Answers
 from edge.core.deny import parsed
 from edge.core.flow import Flow, Way
-from edge.core.next_hops import DEFAULT_PORTS, sought
+from edge.core.next_hops import DEFAULT_PORTS, query_of
 from edge.core.proxy.target_set import Target
 from edge.core.proxy.waiting import Call
 from edge.core.reach import Reach
@@ -51,7 +51,7 @@ class Elsewhere:
 
         Who registers one has callers send where he says; so may he himself, where calls to other domains are relayed.
         """
-        asked = sought(str(contact))
+        asked = query_of(str(contact))
         if asked is None:
             return "Contact Cannot Be Reached"
         transport = asked.default_transport

@@ -18,14 +18,14 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
 
-from edge.core.actions import Located
+from edge.core.actions import Location
 from edge.core.answers import Answers
 from edge.core.arrival import Arrival
 from edge.core.deny import spelled
 from edge.core.flow import Flow, Hop, Way
 from edge.core.place import DIALLED, Place, place_of
 from edge.core.proxy.outgoing import contact_of
-from edge.core.proxy.route import Routed
+from edge.core.proxy.route import RouteInformation
 from edge.core.proxy.target_set import Target, of_bindings, port_of, same_contact
 from edge.core.proxy.targets import Destinations
 from edge.core.senders import reached_by
@@ -47,7 +47,7 @@ Lead = Callable[[Go, float], None]
 """Has a request sent where it leads, at once or once that is looked up."""
 
 
-class End(NamedTuple):
+class DialogEnd(NamedTuple):
     """The end of a dialog that a request is for."""
 
     call_id: str
@@ -56,12 +56,12 @@ class End(NamedTuple):
     marks: Marks
 
 
-def end_of(request: Request, routed: Routed, dialog: Dialog) -> End:
+def end_of(request: Request, routed: RouteInformation, dialog: Dialog) -> DialogEnd:
     """The end that the request is for."""
     tag = request.to.tag or ""
     if routed.to_callee:
-        return End(request.call_id, tag, dialog.callee, dialog.callee_marks)
-    return End(request.call_id, tag, dialog.caller, dialog.caller_marks)
+        return DialogEnd(request.call_id, tag, dialog.callee, dialog.callee_marks)
+    return DialogEnd(request.call_id, tag, dialog.caller, dialog.caller_marks)
 
 
 class Remote:
@@ -75,7 +75,7 @@ class Remote:
         self._came: OrderedDict[tuple[str, str], tuple[Place, Hop]] = OrderedDict()
         """By Call-ID and tag, where ends say that they are, and by which flow they said so."""
 
-    def came(self, arrival: Arrival, routed: Routed, dialog: Dialog) -> None:
+    def came(self, arrival: Arrival, routed: RouteInformation, dialog: Dialog) -> None:
         """A request within a dialog: whether it tells a new remote target of its sender, who has not registered yet.
 
         Whoever brings the token and the tags of an end can have but the other end's requests sent to himself.
@@ -93,7 +93,7 @@ class Remote:
             if len(self._came) > CAME:
                 self._came.popitem(last=False)
 
-    def lead(self, end: End, routed: Routed) -> tuple[Lead, Lead | None]:
+    def lead(self, end: DialogEnd, routed: RouteInformation) -> tuple[Lead, Lead | None]:
         """Where a request leads, and where else if nobody is there."""
         place = self._place(routed)
         by_hop = Target(routed.uri, (self._hop(end),), 1.0, routed.routes)
@@ -110,7 +110,7 @@ class Remote:
         by_place = Target(routed.uri, ways, 1.0, routed.routes)
         return _to(by_place) if routed.routes else self._to_binding(end, routed, by_place), _to(by_hop)
 
-    def _place(self, routed: Routed) -> Place | None:
+    def _place(self, routed: RouteInformation) -> Place | None:
         """What the top Route or, without one, the Request-URI names; None for what cannot be read."""
         try:
             uri = parse_uri(uri_of(routed.routes[0]) if routed.routes else routed.uri)
@@ -118,11 +118,11 @@ class Remote:
             return None
         return place_of(uri) if uri.is_sip else None
 
-    def _is_at(self, end: End, place: Place) -> bool:
+    def _is_at(self, end: DialogEnd, place: Place) -> bool:
         """Whether an end is still where it was when the token was made, or at the other end of its flow."""
         return self._dialogs.is_at(end.marks, end.call_id, place) or place == _place_of(end.hop.flow)
 
-    def _to_binding(self, end: End, routed: Routed, else_: Target) -> Lead:
+    def _to_binding(self, end: DialogEnd, routed: RouteInformation, else_: Target) -> Lead:
         """To the live binding of this end's AOR that has the request's target for its Contact, if there is one."""
 
         def lead(go: Go, now: float) -> None:
@@ -131,12 +131,12 @@ class Remote:
             else:
                 self._destinations.seek(routed.uri, found_for(go), now)
 
-        def found_for(go: Go) -> Callable[[Located, float], None]:
+        def found_for(go: Go) -> Callable[[Location, float], None]:
             return lambda located, at: go(self._bound(end, routed, located) or else_, at)
 
         return lead
 
-    def _bound(self, end: End, routed: Routed, located: Located) -> Target | None:
+    def _bound(self, end: DialogEnd, routed: RouteInformation, located: Location) -> Target | None:
         """The one among these that is this end's: by the whole Contact, else by its user and host; the newest."""
         mine = [
             binding
@@ -148,10 +148,10 @@ class Remote:
         return Target(routed.uri, targets[0].ways, 1.0, targets[0].routes) if targets else None
 
     @staticmethod
-    def _hop(end: End) -> Way:
+    def _hop(end: DialogEnd) -> Way:
         return Way(end.hop, port_of(end.hop), may_grow=not end.hop.edge)
 
-    def _beside(self, end: End, place: Place) -> Way | None:
+    def _beside(self, end: DialogEnd, place: Place) -> Way | None:
         """The way to another port or transport of the host that the token's hop has; None if the place is none.
 
         Not where a NAT stands between, whose ports mean something else there.

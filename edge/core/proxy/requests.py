@@ -24,13 +24,13 @@ from edge.core.proxy.failures import Failures
 from edge.core.proxy.forwarding import Proxy
 from edge.core.proxy.identity import rows_that_go_on
 from edge.core.proxy.remote import Remote
-from edge.core.proxy.route import Routed, Routes
+from edge.core.proxy.route import RouteInformation, Routes
 from edge.core.proxy.target_set import Target, port_of
 from edge.core.proxy.targets import Destinations
 from edge.core.proxy.waiting import Call
 from edge.core.proxy.within import Within
 from edge.core.tokens.branch import Branches
-from edge.core.tokens.path import FlowTokens, Named
+from edge.core.tokens.path import FlowTokens
 from edge.core.tokens.record_route import DialogTokens
 from events.replies import Authenticated, Found, Refused
 from sipcore import proxy
@@ -123,7 +123,7 @@ class Calls:
         else:
             self._outside(arrival, routed, target, serving=serving)
 
-    def _outside(self, arrival: Arrival, routed: Routed, target: Uri, *, serving: bool) -> None:
+    def _outside(self, arrival: Arrival, routed: RouteInformation, target: Uri, *, serving: bool) -> None:
         """Outside a dialog, or within one that nobody can prove (CHECKLIST Y35)."""
         answers, request = self._answers, arrival.request
         peer = self._settings.is_peer(arrival.flow.remote_host)
@@ -139,7 +139,7 @@ class Calls:
         else:
             self._admission.request(arrival, target, served, peer=peer, serving=serving)
 
-    def _by_path(self, arrival: Arrival, routed: Routed, named: Named) -> None:
+    def _by_path(self, arrival: Arrival, routed: RouteInformation, named: Hop) -> None:
         """By the flow that a Path of ours names, which a proxy has read beside the Contact (RFC 3327 section 5.3)."""
         if shed(arrival, self._answers, self._layer):
             return
@@ -256,6 +256,5 @@ class Calls:
             self.failures.edge_began(edge, boot, now)
 
 
-def _by_flow(named: Named, routed: Routed) -> Target:
-    hop = Hop(named.flow, named.edge, named.boot)
-    return Target(routed.uri, (Way(hop, port_of(hop)),), 1.0, routed.routes)
+def _by_flow(named: Hop, routed: RouteInformation) -> Target:
+    return Target(routed.uri, (Way(named, port_of(named)),), 1.0, routed.routes)

@@ -4,8 +4,8 @@ import re
 
 from edge.core.answers import Answers
 from edge.core.arrival import Arrival
-from edge.core.flow import Flow
-from edge.core.tokens.path import FlowTokens, Named
+from edge.core.flow import Flow, Hop
+from edge.core.tokens.path import FlowTokens
 from edge.core.tokens.record_route import Dialog, DialogTokens
 from sipcore import proxy
 from sipcore.address import uri_of
@@ -16,7 +16,7 @@ TOKEN = re.compile(r"[A-Za-z2-7]{14,}")
 """What may have been a token of ours: base32. A shorter user part, or another, before our host is a name."""
 
 
-class Routed:
+class RouteInformation:
     """What is left."""
 
     __slots__ = ("dialog", "foreign_token", "named", "routes", "to_callee", "uri")
@@ -29,7 +29,7 @@ class Routed:
         self.dialog: Dialog | None = None
         """What a token says that fits the request; then nothing more is asked of its sender."""
         self.to_callee = False
-        self.named: Named | None = None
+        self.named: Hop | None = None
         """The flow that a Path of ours names (RFC 3327 section 5.3)."""
         self.foreign_token = False
         """Whether there was a token that is another call's, or nobody's."""
@@ -43,14 +43,14 @@ class Routes:
         self._dialogs = dialogs
         self._tokens = tokens
 
-    def taken_off(self, arrival: Arrival) -> Routed:
+    def taken_off(self, arrival: Arrival) -> RouteInformation:
         """What is left of a request.
 
         Names of ours go, however many. Of tokens the topmost counts, which may stand in two values (RFC 5658); one
         of another turn of the same call stays for when the request comes back.
         """
         request, flow = arrival.request, arrival.flow
-        routed = Routed(request.uri, proxy.route_values(request))
+        routed = RouteInformation(request.uri, proxy.route_values(request))
         routes = routed.routes
         token = ""
         if routes and self._dialogs.is_ours(user := parse_uri(request.uri).user or ""):
@@ -67,7 +67,7 @@ class Routes:
         routed.uri = self._without_maddr(routed.uri, flow)
         return routed
 
-    def _open(self, token: str, arrival: Arrival, routed: Routed) -> None:
+    def _open(self, token: str, arrival: Arrival, routed: RouteInformation) -> None:
         request = arrival.request
         tags = request.from_.tag or "", request.to.tag or ""
         found = self._dialogs.open(token, request.call_id, tags, self._answers.clock.at(arrival.now))

@@ -36,10 +36,9 @@ def of_bindings(bindings: Iterable[Binding], tokens: FlowTokens) -> list[Target]
             uri = proxy.request_uri(parse_uri(binding.contact))
         except ParseError:
             continue
-        named = tokens.verify(paths[0].parsed_uri.user or "") if paths else None
-        if named is None:
+        hop = tokens.verify(paths[0].parsed_uri.user or "") if paths else None
+        if hop is None:
             continue
-        hop = Hop(named.flow, named.edge, named.boot)
         routes = [f"<{path.uri}>" for path in paths[1:]]
         port = 0 if hop.flow.reliable else hop.flow.remote_port
         q = binding.q if binding.q >= 0 else 1.0  # none was given

@@ -11,7 +11,7 @@ a binding elsewhere than its phone's flow --> by RFC 3263 (`edge.core.proxy.else
 from collections.abc import Callable, Iterable
 
 from edge.core import response
-from edge.core.actions import Binding, Located, LookUp, NextHop, Publish, Resolve, is_contact
+from edge.core.actions import Binding, Location, LookUp, NextHop, Publish, Resolve, is_contact
 from edge.core.answers import Answers
 from edge.core.call_events.telling import Telling
 from edge.core.commands import encoded
@@ -36,7 +36,7 @@ SECONDS = 5.0
 """What a look-up or a name may take in the end; whoever is asked answers sooner."""
 
 
-class Believed:
+class OwnBindings:
     """A look-up of the caller's own bindings, while the log is away."""
 
     __slots__ = ("call",)
@@ -50,7 +50,7 @@ class Seeking:
 
     __slots__ = ("then",)
 
-    def __init__(self, then: Callable[[Located, float], None]) -> None:
+    def __init__(self, then: Callable[[Location, float], None]) -> None:
         self.then = then
 
 
@@ -69,7 +69,7 @@ class Resolving:
         self.ways: list[Way] = []
 
 
-Asking = Call | Context | Believed | Seeking | Resolving | ByContact
+Asking = Call | Context | OwnBindings | Seeking | Resolving | ByContact
 
 
 class Destinations:
@@ -119,11 +119,11 @@ class Destinations:
             return None
         return aor(Uri("sip", target.user, None, served))
 
-    def seek(self, contact: str, then: Callable[[Located, float], None], now: float) -> None:
+    def seek(self, contact: str, then: Callable[[Location, float], None], now: float) -> None:
         """Has the bindings of a Contact URI told, in about a second at the latest; none if nobody says in time."""
         self._look_up(Seeking(then), contact, now)
 
-    def _look_up(self, asking: Call | Context | Believed | Seeking, name: str, now: float) -> None:
+    def _look_up(self, asking: Call | Context | OwnBindings | Seeking, name: str, now: float) -> None:
         number = self._wait(asking, now)
         self._answers.actions.lookups.append(LookUp(number, name))
         if isinstance(asking, Call):
@@ -146,7 +146,7 @@ class Destinations:
             if isinstance(asking, Context):
                 asking.look_up = 0
             elif isinstance(asking, Seeking):
-                asking.then(Located("", away=True), now)
+                asking.then(Location("", away=True), now)
             else:
                 call = asking if isinstance(asking, Call) else asking.call
                 self._answers.drop("unanswered-question")
@@ -164,11 +164,11 @@ class Destinations:
     def by_binding(self, call: Call, now: float) -> None:
         """The log is away: a caller whose flow is that of his live binding is believed (DESIGN, "Kafka away")."""
         if call.user:
-            self._look_up(Believed(call), call.user, now)
+            self._look_up(OwnBindings(call), call.user, now)
         else:
             self._proxy.unavailable(call.context, now)
 
-    def located(self, number: int, found: Located, now: float) -> None:
+    def located(self, number: int, found: Location, now: float) -> None:
         """What the tables say of an AOR."""
         asking = self._looking.take(number)
         if isinstance(asking, Context):
@@ -176,14 +176,14 @@ class Destinations:
             self._proxy.join(asking, of_bindings(found.targets, self._tokens), now)
         elif isinstance(asking, Seeking):
             asking.then(found, now)
-        elif isinstance(asking, Believed):
+        elif isinstance(asking, OwnBindings):
             self._believe(asking.call, found, now)
         elif isinstance(asking, Call) and asking.look_up == number:
             asking.located = found
             if asking.allowed:
                 self.go_on(asking, now)
 
-    def _believe(self, call: Call, found: Located, now: float) -> None:
+    def _believe(self, call: Call, found: Location, now: float) -> None:
         if call.context.final:
             return
         hops = [target.ways[0].hop for target in of_bindings(found.targets, self._tokens)]
@@ -238,7 +238,7 @@ class Destinations:
         if not fork.left:
             self._begin(fork.call, fork.targets, now, fork.callee)
 
-    def _by_contact(self, call: Call, contact: str, found: Located, now: float) -> None:
+    def _by_contact(self, call: Call, contact: str, found: Location, now: float) -> None:
         """To the binding whose Contact was called, by its own flow.
 
         Of several users with one Contact, as in private networks, it is one of the caller's domain, then the first
@@ -270,7 +270,7 @@ class Destinations:
         call.context.rows = rows_that_go_on(call.context.request, call.user, self._realms)
         self._proxy.begin(call.context, targets, now)
 
-    def _redirect(self, context: Context, found: Located, now: float) -> None:
+    def _redirect(self, context: Context, found: Location, now: float) -> None:
         """302 with the contacts (RFC 3261 section 8.3; Y28)."""
         at = self._answers.clock.at(now) // 1000
         headers = [
@@ -365,7 +365,7 @@ class Destinations:
             self._proxy.answer(context, 480, now)
 
 
-def _told(call: Call, found: Located | None) -> None:
+def _told(call: Call, found: Location | None) -> None:
     """What is known by now of who calls whom, for what is told of the call."""
     telling = call.context.telling
     if isinstance(telling, Telling):

@@ -1,6 +1,6 @@
 """A call on its way to its targets: what is known of it, and what is still asked for. PURE."""
 
-from edge.core.actions import Located
+from edge.core.actions import Location
 from edge.core.flow import Flow
 from edge.core.proxy.context import Context
 from sipcore.uri import Uri
@@ -26,7 +26,7 @@ class Call:
         """The AOR that was last looked up for it."""
         self.look_up = 0
         """The number of that look-up."""
-        self.located: Located | None = None
+        self.located: Location | None = None
         self.found = False
         """Whether authsvc was asked who is called so."""
 

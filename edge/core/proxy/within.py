@@ -15,7 +15,7 @@ from edge.core.proxy.context import Context, opened, shed
 from edge.core.proxy.forwarding import Proxy
 from edge.core.proxy.identity import rows_that_go_on
 from edge.core.proxy.remote import Lead, Remote, end_of
-from edge.core.proxy.route import Routed
+from edge.core.proxy.route import RouteInformation
 from edge.core.proxy.target_set import Target
 from edge.core.tokens.record_route import Dialog
 from sipcore.transactions import Transactions
@@ -36,7 +36,7 @@ class Within:
         self._silent = Pending[Context, tuple[Context, Lead]](SILENT, lambda silent: bool(silent[0].final))
         """Requests that may stay without an answer, and what is then to be done."""
 
-    def request(self, arrival: Arrival, routed: Routed, dialog: Dialog) -> None:
+    def request(self, arrival: Arrival, routed: RouteInformation, dialog: Dialog) -> None:
         """To the other end of its dialog."""
         if shed(arrival, self._answers, self._layer, times=2):
             return

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from edge.core.response import printable
-from edge.core.tokens.path import Names
+from edge.core.tokens.path import FlowNames
 from events.commands import Contact, Registration
 from events.limits import USER_AGENT
 from events.registrations import Binding
@@ -43,7 +43,7 @@ METHODS = {
 """OpenSIPS' bits of the column `methods`."""
 
 
-def registration(request: Request, names: Names, way: Way) -> Registration:
+def registration(request: Request, names: FlowNames, way: Way) -> Registration:
     """What the request says and how it came; ParseError (400) where a Contact says nonsense.
 
     `way` gives the Path of a Contact, as `events.commands.Contact` has it; it is not asked of those that are removed.

@@ -16,7 +16,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import msgspec
 
-from edge.core.flow import TRANSPORTS, Flow, host_port
+from edge.core.flow import TRANSPORTS, Flow, Hop, host_port
 from edge.core.tokens import base32
 from sipcore.uri import received_uri
 
@@ -31,16 +31,7 @@ FLOWS = 20_000
 for a phone's is the same in each call to it."""
 
 
-class Named(msgspec.Struct, frozen=True):
-    """What a genuine token names."""
-
-    edge: str
-    boot: str
-    """Empty on UDP."""
-    flow: Flow
-
-
-class Names(msgspec.Struct, frozen=True, gc=False):
+class FlowNames(msgspec.Struct, frozen=True, gc=False):
     """A flow as the records of `registrations` have it."""
 
     path: str
@@ -81,7 +72,7 @@ class FlowTokens:
             payload += _text(self._boot) + flow.connection.to_bytes(6, "big")
         return base32.encode(payload + self._mac(self._signing, payload))
 
-    def verify(self, token: str) -> Named | None:
+    def verify(self, token: str) -> Hop | None:
         """What the token names; None for one that is changed, foreign or of a forgotten key."""
         if not token.isascii() or len(token) > LONGEST:
             return None
@@ -90,7 +81,7 @@ class FlowTokens:
         except (IndexError, ValueError):
             return None
 
-    def _verify(self, token: str) -> Named:
+    def _verify(self, token: str) -> Hop:
         """Raises for what is not genuine, so that only what is genuine is remembered."""
         octets = base32.decode(token)
         payload, mac = octets[:-MAC], octets[-MAC:]
@@ -102,8 +93,8 @@ class FlowTokens:
     def _mac(self, key_id: str, payload: bytes) -> bytes:
         return hmac.digest(self._keys[key_id], PURPOSE + payload, "sha256")[:MAC]
 
-    def _names(self, flow: Flow) -> Names:
-        return Names(
+    def _names(self, flow: Flow) -> FlowNames:
+        return FlowNames(
             path=f"<sip:{self.make(flow)}@{self._service_name};lr>",
             received=received_uri(flow.transport, flow.remote_host, flow.remote_port),
             socket=f"{flow.transport}:{host_port(flow.local_host, flow.local_port)}",
@@ -124,7 +115,7 @@ def _read_text(payload: bytes) -> tuple[str, bytes]:
     return payload[1:end].decode(), payload[end:]
 
 
-def _named(payload: bytes) -> Named:
+def _named(payload: bytes) -> Hop:
     """The fields after the key id, of a payload whose HMAC is right."""
     edge, rest = _read_text(payload)
     size = 16 if rest[0] & IPV6 else 4
@@ -135,7 +126,7 @@ def _named(payload: bytes) -> Named:
     if rest:
         boot, number = _read_text(rest)
         connection = int.from_bytes(number, "big")
-    return Named(edge, boot, Flow(transport, *_address(local), *_address(remote), connection))
+    return Hop(Flow(transport, *_address(local), *_address(remote), connection), edge, boot)
 
 
 def _address(octets: bytes) -> tuple[str, int]:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.core.actions import NextHop
-from edge.core.next_hops import Naptr, Service, Sought, by_naptr, in_order, numeric, services, sought
+from edge.core.next_hops import Naptr, NextHopQuery, Service, by_naptr, in_order, numeric, query_of, services
 
 
 @pytest.mark.parametrize(
@@ -53,15 +53,18 @@ def test_t16_what_leads_nowhere_takes_no_dns(uri: str) -> None:
 
 def test_t16_names_are_for_dns() -> None:
     assert numeric("sip:a@Example.Test.") is None
-    assert sought("sip:a@Example.Test.") == Sought("example.test", "", 0, secure=False)
-    assert sought("sips:a@example.test:5065") == Sought("example.test", "", 5065, secure=True)
+    assert query_of("sip:a@Example.Test.") == NextHopQuery("example.test", "", 0, secure=False)
+    assert query_of("sips:a@example.test:5065") == NextHopQuery("example.test", "", 5065, secure=True)
 
 
 def test_t16_without_naptr_the_transports_services_are_asked_for() -> None:
-    assert services(Sought("a.test", "", 0, secure=False)) == [("udp", "_sip._udp.a.test"), ("tcp", "_sip._tcp.a.test")]
-    assert services(Sought("a.test", "tcp", 0, secure=False)) == [("tcp", "_sip._tcp.a.test")]
-    assert services(Sought("a.test", "tls", 0, secure=False)) == [("tls", "_sips._tcp.a.test")]
-    assert services(Sought("a.test", "", 0, secure=True)) == [("tls", "_sips._tcp.a.test")]
+    assert services(NextHopQuery("a.test", "", 0, secure=False)) == [
+        ("udp", "_sip._udp.a.test"),
+        ("tcp", "_sip._tcp.a.test"),
+    ]
+    assert services(NextHopQuery("a.test", "tcp", 0, secure=False)) == [("tcp", "_sip._tcp.a.test")]
+    assert services(NextHopQuery("a.test", "tls", 0, secure=False)) == [("tls", "_sips._tcp.a.test")]
+    assert services(NextHopQuery("a.test", "", 0, secure=True)) == [("tls", "_sips._tcp.a.test")]
 
 
 def test_t16_naptr_goes_by_order_and_preference_and_sips_takes_tls_alone() -> None:

@@ -5,7 +5,7 @@ from typing import Any, cast
 import pytest
 
 from edge.config import EdgeConfig
-from edge.core.actions import Located
+from edge.core.actions import Location
 from edge.core.deny import Denied
 from edge.transport.connections import StreamLimits
 from edge.transport.layer import StreamSettings, Transports
@@ -19,7 +19,7 @@ from tests.kit.edge import KEYS, core
 def test_y34_one_answer_that_breaks_costs_the_others_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     told = []
 
-    def located(number: int, found: Located, now: float) -> None:
+    def located(number: int, found: Location, now: float) -> None:
         told.append((number, found.aor))
         if number == 1:
             raise ZeroDivisionError
@@ -32,7 +32,7 @@ def test_y34_one_answer_that_breaks_costs_the_others_nothing(monkeypatch: pytest
     monkeypatch.setattr(edge, "located", located)
     before = drops("bug")
 
-    wired._located([(1, Located("alice@example.test")), (2, Located("bob@example.test"))])
+    wired._located([(1, Location("alice@example.test")), (2, Location("bob@example.test"))])
 
     assert told == [(1, "alice@example.test"), (2, "bob@example.test")]
     assert drops("bug") == before + 1

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from edge.core.flow import Flow
 from edge.mesh.frames import (
-    Forward,
+    ClaimFrame,
+    ForwardFrame,
     Frame,
     Hello,
     Ping,
     Pong,
-    Seek,
-    Send,
-    Sought,
+    SeekFrame,
+    SendFrame,
     Unsent,
     decode,
     decode_hello,
@@ -29,12 +29,12 @@ KEYS = {"k1": OLD}
 UDP = Flow("udp", "192.0.2.1", 5060, "198.51.100.7", 40_000)
 WSS = Flow("wss", "2001:db8::1", 443, "2001:db8::7", 40_000, 77)
 FRAMES: list[Frame] = [
-    Send(WSS, b"INVITE", 0, "z9hG4bK1", "example.test"),
-    Send(UDP, b"\0\xff", 5062),
+    SendFrame(WSS, b"INVITE", 0, "z9hG4bK1", "example.test"),
+    SendFrame(UDP, b"\0\xff", 5062),
     Unsent("z9hG4bK1", 430),
-    Forward(UDP, b"SIP/2.0 200 OK"),
-    Seek("s1", UDP, b"CANCEL"),
-    Sought("s1", True),
+    ForwardFrame(UDP, b"SIP/2.0 200 OK"),
+    SeekFrame("s1", UDP, b"CANCEL"),
+    ClaimFrame("s1", True),
     Ping(),
     Pong(),
 ]
@@ -58,7 +58,7 @@ def test_e19_a_frame_of_a_later_version_is_dropped_alone() -> None:
     later = msgspec.msgpack.encode([99, "what"])
     longer = msgspec.msgpack.encode([5, "s1", True, "more"])
     record = b"\x93" + later + longer + encode(Ping())
-    assert decode(record) == ([Sought("s1", True), Ping()], 1)
+    assert decode(record) == ([ClaimFrame("s1", True), Ping()], 1)
 
 
 @given(st.binary(max_size=200))
