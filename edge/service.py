@@ -14,10 +14,9 @@ from prometheus_client import Gauge
 from edge.config import EdgeConfig, core_settings, endpoint
 from edge.core.clock import LogClock
 from edge.core.dispatch import EdgeCore
-from edge.core.flow import TRANSPORTS, host_port
+from edge.core.flow import TRANSPORTS, WILDCARDS, host_port
 from edge.core.gateways.numbers import rules_of
 from edge.core.gateways.routes import Gateways, GatewaysConfig
-from edge.core.reach import WILDCARDS
 from edge.core.tokens.path import FlowTokens
 from edge.outside.location import location_page
 from edge.topics.call_spool import CallSpool

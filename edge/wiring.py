@@ -13,9 +13,9 @@ from edge.config import EdgeConfig, endpoint
 from edge.core.actions import Location, NextHop, Send
 from edge.core.deny import Denied, parsed
 from edge.core.dispatch import EdgeCore
+from edge.core.flow import WILDCARDS
 from edge.core.gateways.numbers import rules_of
 from edge.core.gateways.routes import GatewaysConfig
-from edge.core.reach import WILDCARDS
 from edge.mesh.mesh import Mesh
 from edge.outside.lookups import Locations
 from edge.outside.resolver import Resolver

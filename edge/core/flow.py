@@ -7,6 +7,8 @@ import msgspec
 TRANSPORTS = ("udp", "tcp", "tls", "ws", "wss")
 PORTS = {"udp": 5060, "tcp": 5060, "tls": 5061, "ws": 80, "wss": 443}
 """By transport, the port where a URI or sent-by names none (RFC 3261 section 19.1.2, RFC 7118 section 5)."""
+WILDCARDS = ("", "0.0.0.0", "::")  # noqa: S104  # compared, not bound
+"""Local addresses that mean all of them, or that none is known yet."""
 SECURE = ("tls", "wss")
 """What a sips: URI may be reached by (RFC 3261 section 26.2.2; RFC 5630 section 5; CHECKLIST T18)."""
 

@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping
 
-from edge.core.flow import Flow, Hop, host_port
+from edge.core.flow import WILDCARDS, Flow, Hop, host_port
 from edge.core.settings import CoreSettings
 
-WILDCARDS = ("0.0.0.0", "::")  # noqa: S104  # compared, not bound
 LOST_OWNER_SECONDS = 4.0
 """How long a phone on UDP is tried without its owner (DESIGN section 8)."""
 
@@ -51,7 +50,7 @@ class Reach:
     def outward(self, transport: str, host: str, port: int, caller: Flow | None = None) -> Hop:
         """The way from this edge to an address."""
         local_host, local_port = self.addresses.get((transport, ":" in host), ("", 0))
-        if local_host in ("", *WILDCARDS) and caller is not None and (":" in caller.local_host) == (":" in host):
+        if local_host in WILDCARDS and caller is not None and (":" in caller.local_host) == (":" in host):
             local_host = caller.local_host
         return Hop(Flow(transport, local_host, local_port, host, port))
 

@@ -15,14 +15,14 @@ import msgspec
 from prometheus_client import Counter
 
 from edge.core.actions import Actions, Forward, LookUp, Media, Publish, Resolve, Seek, Send
-from edge.core.flow import TRANSPORTS, Flow
+from edge.core.flow import SECURE, TRANSPORTS, WILDCARDS, Flow
 from edge.transport.connections import GONE, UNAVAILABLE, StreamLimits, Streams
 from edge.transport.dial import Dials
 from edge.transport.floods import STEP, Floods, program
 from edge.transport.listener import Entrance, Listener, Network
 from edge.transport.tls import Certificates
 from edge.transport.turns import Datagram, Turns, cost, network
-from edge.transport.udp import WILDCARDS, UdpSocket
+from edge.transport.udp import UdpSocket
 from events.calls import CallEvent
 from events.replies import Reply
 from runtime.metrics import dropped
@@ -34,7 +34,6 @@ TICK = 0.1
 """Seconds between two looks at the timers, at the least: deadlines may be that late, wake-ups are what costs."""
 LOOK_SECONDS = 1.0
 """Between two looks at who floods no longer."""
-ENCRYPTED = ("tls", "wss")
 
 RESPONSES = Counter("ramal_edge_responses", "Responses sent, by status.", ["status"])
 RESPONSES.labels("503")  # an alert sees the first one, too
@@ -142,7 +141,7 @@ class Transports:
                     self._udp.append(socket)
                     socket.open(loop)
                     continue
-                if transport in ENCRYPTED:
+                if transport in SECURE:
                     self._certificates.server(loop.time())
                 listener = Listener(host, port, partial(self._entrance.accept, transport))
                 self._listeners.setdefault(transport, []).append(listener)

@@ -13,6 +13,7 @@ from collections import Counter as Tally
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
+from edge.core.flow import SECURE
 from edge.transport import proxy_protocol
 from edge.transport.connections import HANDSHAKE_SECONDS, Connection, Streams
 from edge.transport.proxy_protocol import BadHeader, Parties
@@ -32,7 +33,6 @@ HANDSHAKES = 16
 """TLS handshakes of one source at a time; each is a millisecond of work, and all may ask for it at one wake-up."""
 REST_SECONDS = 1.0
 """Without accepting, when the process has no file descriptors left."""
-ENCRYPTED = frozenset({"tls", "wss"})
 
 PROBES = {socket.TCP_KEEPIDLE: 120, socket.TCP_KEEPINTVL: 30, socket.TCP_KEEPCNT: 4}
 """Seconds of silence, seconds between probes, probes: a peer that vanished is gone after four minutes."""
@@ -153,7 +153,7 @@ class Entrance:
                     return
                 place = parties.remote_host
             _probe_when_idle(connected)
-            if transport in ENCRYPTED:
+            if transport in SECURE:
                 async with self._handshake(network(parties.remote_host)):
                     connection = self._connection(transport, place, parties)
                     await self._connect(transport, connected, connection)
@@ -201,7 +201,7 @@ class Entrance:
 
     async def _connect(self, transport: str, connected: socket.socket, connection: Connection) -> None:
         loop = asyncio.get_running_loop()
-        if transport in ENCRYPTED:
+        if transport in SECURE:
             await loop.connect_accepted_socket(
                 lambda: connection,
                 connected,

@@ -18,7 +18,7 @@ import struct
 from collections import deque
 from collections.abc import Callable
 
-from edge.core.flow import Flow
+from edge.core.flow import WILDCARDS, Flow
 from edge.transport.floods import Instruction, attach
 from runtime.metrics import dropped
 
@@ -56,9 +56,6 @@ TOO_BIG = (ICMP, 3, 4)
 ERROR_ANCILLARY = 256
 REMEMBERED = 512
 """Datagrams whose failure is still asked for; the oldest is forgotten."""
-
-WILDCARDS = ("", "0.0.0.0", "::")  # noqa: S104  # compared, not bound
-"""What a flow has in the place of an address of ours that is not known yet."""
 
 Receive = Callable[[bytes, Flow], None]
 Drained = Callable[[], None]
