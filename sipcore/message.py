@@ -307,7 +307,7 @@ def repeated(request: Request, to_tag: str | None = None, source: tuple[str, int
             continue
         if name == "via":
             if source is not None:
-                each = Row(name, each.original, _with_source(request, each.value, *source))
+                each = tuple.__new__(Row, (name, each.original, _with_source(request, each.value, *source)))
                 source = None
         elif name in seen:
             continue

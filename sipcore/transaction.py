@@ -201,6 +201,11 @@ def _key(request: Request, method: str) -> str:
     return "=" + digest.hexdigest()
 
 
+# Bound once: until Python 3.12 each look at a member of an enum is a call.
+_CALLING, _PROCEEDING, _TRYING = State.CALLING, State.PROCEEDING, State.TRYING
+_NO_TIMER = Stimulus.TRANSPORT_ERROR
+
+
 class Transaction:
     """What server and client transactions share. The timers are set by `sipcore.timers`."""
 
@@ -222,7 +227,7 @@ class Transaction:
         """What its user keeps with it; None from the `take_sends` after its end."""
         self.sent = b""
         """What a repetition sends: a server's last response, a client's request or ACK; else empty."""
-        self.timer = Stimulus.TRANSPORT_ERROR
+        self.timer = _NO_TIMER
         """Which timer `ends` is."""
         self.ends = 0.0
         """When it fires, in monotonic seconds; 0: it does not run."""
@@ -242,9 +247,9 @@ class Server(Transaction):
 
     def __init__(self, key: str, request: Request, origin: object, reliable: bool, user: object) -> None:
         if request.method == "INVITE":
-            super().__init__(request, reliable, State.PROCEEDING, INVITE_SERVER, user)
+            super().__init__(request, reliable, _PROCEEDING, INVITE_SERVER, user)
         else:
-            super().__init__(request, reliable, State.TRYING, TABLE, user)
+            super().__init__(request, reliable, _TRYING, TABLE, user)
         self.key = key
         self.origin = origin
         """Where responses go."""
@@ -257,9 +262,9 @@ class Client(Transaction):
 
     def __init__(self, branch: str, request: Request, destination: object, reliable: bool, user: object) -> None:
         if request.method == "INVITE":
-            super().__init__(request, reliable, State.CALLING, INVITE_CLIENT, user)
+            super().__init__(request, reliable, _CALLING, INVITE_CLIENT, user)
         else:
-            super().__init__(request, reliable, State.TRYING, CLIENT, user)
+            super().__init__(request, reliable, _TRYING, CLIENT, user)
         self.branch = branch
         """In lower case."""
         self.destination = destination

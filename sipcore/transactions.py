@@ -48,6 +48,36 @@ LAST_TIMER_A: Final = 16.0
 UNANSWERED: Final = GIVE_UP - TRYING_AFTER
 OPEN: Final = frozenset({State.CALLING, State.TRYING, State.PROCEEDING})
 """The states without a final response."""
+# Bound once: until Python 3.12 each look at a member of an enum is a call, and a call makes a hundred of them.
+ACCEPTED: Final = State.ACCEPTED
+COMPLETED: Final = State.COMPLETED
+PROCEEDING: Final = State.PROCEEDING
+TERMINATED: Final = State.TERMINATED
+ON_ACK: Final = Stimulus.ACK
+ON_CANCEL_UNHEARD: Final = Stimulus.CANCEL_UNHEARD
+ON_FINAL: Final = Stimulus.FINAL
+ON_NO_FINAL: Final = Stimulus.NO_FINAL
+ON_PROVISIONAL: Final = Stimulus.PROVISIONAL
+ON_REFUSAL: Final = Stimulus.REFUSAL
+ON_REQUEST: Final = Stimulus.REQUEST
+ON_SUCCESS: Final = Stimulus.SUCCESS
+ON_TIMER_B: Final = Stimulus.TIMER_B
+ON_TIMER_D: Final = Stimulus.TIMER_D
+ON_TIMER_F: Final = Stimulus.TIMER_F
+ON_TIMER_H: Final = Stimulus.TIMER_H
+ON_TIMER_I: Final = Stimulus.TIMER_I
+ON_TIMER_J: Final = Stimulus.TIMER_J
+ON_TIMER_K: Final = Stimulus.TIMER_K
+ON_TIMER_L: Final = Stimulus.TIMER_L
+ON_TIMER_M: Final = Stimulus.TIMER_M
+ON_TRANSPORT_ERROR: Final = Stimulus.TRANSPORT_ERROR
+ON_TRYING_DUE: Final = Stimulus.TRYING_DUE
+DO_ACK: Final = Action.ACK
+DO_INFORM: Final = Action.INFORM
+DO_NOTHING: Final = Action.NOTHING
+DO_RESEND: Final = Action.RESEND
+DO_TO_TU: Final = Action.TO_TU
+DO_TO_TU_AND_ACK: Final = Action.TO_TU_AND_ACK
 NOTHING_KEPT: Final = Request("", "", ())
 
 Sending = tuple[Any, bytes, str]
@@ -76,6 +106,15 @@ class Heard(enum.StrEnum):
     """A retransmission, or the answer to our own CANCEL: done with."""
     UNMATCHED = "unmatched"
     """Of no transaction: to be dropped (RFC 6026 section 7.3)."""
+
+
+IS_ACKED: Final = Known.ACKED
+IS_INVITE: Final = Known.INVITE
+IS_NEW: Final = Known.NEW
+IS_RETRANSMISSION: Final = Known.RETRANSMISSION
+HEARD_ABSORBED: Final = Heard.ABSORBED
+HEARD_PASS: Final = Heard.PASS
+HEARD_UNMATCHED: Final = Heard.UNMATCHED
 
 
 class Transactions:
@@ -114,26 +153,26 @@ class Transactions:
         if request.method == "ACK":
             return self._acknowledged(server, request, now)
         if server is not None:
-            _, action = server.table.get((server.state, Stimulus.REQUEST), (server.state, Action.NOTHING))
-            if action is Action.RESEND and server.sent:
+            _, action = server.table.get((server.state, ON_REQUEST), (server.state, DO_NOTHING))
+            if action is DO_RESEND and server.sent:
                 self._sends.append((server.origin, server.sent, ""))
-            return Known.RETRANSMISSION, server
+            return IS_RETRANSMISSION, server
         if request.method == "CANCEL":
             invite = self._servers.get(transaction_key(request, "INVITE"))
             if invite is not None:
-                return Known.INVITE, invite
-        return Known.NEW, None
+                return IS_INVITE, invite
+        return IS_NEW, None
 
     def _acknowledged(self, server: Server | None, ack: Request, now: float) -> tuple[Known, Server | None]:
-        if server is None or (server.state is State.COMPLETED and not _is_of(ack, server.sent)):
-            return Known.NEW, None
+        if server is None or (server.state is COMPLETED and not _is_of(ack, server.sent)):
+            return IS_NEW, None
         before = server.state
-        server.state, action = server.table.get((before, Stimulus.ACK), (before, Action.NOTHING))
+        server.state, action = server.table.get((before, ON_ACK), (before, DO_NOTHING))
         if server.state is not before:
             server.repeats = 0.0
             server.sent = b""
-            self._absorb_for(T4, Stimulus.TIMER_I, server, now)
-        return (Known.INVITE if action is Action.TO_TU else Known.ACKED), server
+            self._absorb_for(T4, ON_TIMER_I, server, now)
+        return (IS_INVITE if action is DO_TO_TU else IS_ACKED), server
 
     def open_server(self, request: Request, origin: object, reliable: bool, now: float, user: object = None) -> Server:
         """Begins the transaction of a request, other than ACK, that is new, or of a CANCEL of an INVITE.
@@ -147,7 +186,7 @@ class Transactions:
         self._servers[key] = server = Server(key, request, origin, reliable, user)
         self._pending += 1
         if server.table is TABLE:
-            self._timers.end(server, Stimulus.TRYING_DUE, TRYING_AFTER, now)
+            self._timers.end(server, ON_TRYING_DUE, TRYING_AFTER, now)
         return server
 
     def respond(self, server: Server, response: Response, now: float) -> bool:
@@ -164,7 +203,7 @@ class Transactions:
             return self._send(server, _to_invite(status), data, now)
         if status < 200:
             return False
-        return self._send(server, Stimulus.NO_FINAL if status == 408 else Stimulus.FINAL, data, now)
+        return self._send(server, ON_NO_FINAL if status == 408 else ON_FINAL, data, now)
 
     def _send(self, server: Server, stimulus: Stimulus, data: bytes, now: float) -> bool:
         before = server.state
@@ -172,15 +211,15 @@ class Transactions:
         if move is None:
             return False
         server.state, action = move
-        if action is Action.NOTHING:
+        if action is DO_NOTHING:
             data = b""
         else:
             self._sends.append((server.origin, data, ""))
-        if server.state is State.PROCEEDING:
+        if server.state is PROCEEDING:
             server.sent = data
         elif server.state is not before:
             self._answered(server, data, now)
-        return action is not Action.NOTHING
+        return action is not DO_NOTHING
 
     def _answered(self, server: Server, data: bytes, now: float) -> None:
         """Enters Accepted or Completed."""
@@ -188,18 +227,18 @@ class Transactions:
         self._finished.append(server)
         server.sent = data
         if server.table is TABLE:
-            self._absorb_for(TIMER_J, Stimulus.TIMER_J, server, now)
-        elif server.state is State.ACCEPTED:
+            self._absorb_for(TIMER_J, ON_TIMER_J, server, now)
+        elif server.state is ACCEPTED:
             server.sent = b""  # it is for the sender of a 2xx to repeat it (RFC 6026 section 7.1)
-            self._timers.end_lazily(server, Stimulus.TIMER_L, GIVE_UP, now)
+            self._timers.end_lazily(server, ON_TIMER_L, GIVE_UP, now)
         else:
-            self._timers.end_lazily(server, Stimulus.TIMER_H, GIVE_UP, now)
+            self._timers.end_lazily(server, ON_TIMER_H, GIVE_UP, now)
             if not server.reliable:
                 self._timers.repeat(server, T1, now)
 
     def forget(self, server: Server) -> None:
         """Ends a transaction at once, answered or not; a retransmission would be a new request."""
-        if server.state is not State.TERMINATED:
+        if server.state is not TERMINATED:
             self._end(server)
 
     # --- client transactions --------------------------------------------------------------------------------------
@@ -221,7 +260,7 @@ class Transactions:
 
     def _begin(self, client: Client, data: bytes, now: float) -> None:
         self._sends.append((client.destination, data, client.branch))
-        timer = Stimulus.TIMER_B if client.table is INVITE_CLIENT else Stimulus.TIMER_F
+        timer = ON_TIMER_B if client.table is INVITE_CLIENT else ON_TIMER_F
         self._timers.end(client, timer, GIVE_UP, now)
         if not client.reliable:
             client.sent = data
@@ -237,25 +276,25 @@ class Transactions:
         cancels = proxy.is_of(response, "CANCEL")
         client = (self._cancels if cancels else self._clients).get(branch.lower())
         if client is None:
-            return Heard.UNMATCHED, None
+            return HEARD_UNMATCHED, None
         if client.table is INVITE_CLIENT:
             stimulus = _to_invite(response.status)
         else:
-            stimulus = Stimulus.FINAL if response.status >= 200 else Stimulus.PROVISIONAL
+            stimulus = ON_FINAL if response.status >= 200 else ON_PROVISIONAL
         before = client.state
         move = client.table.get((before, stimulus))
         if move is None:
-            return Heard.ABSORBED, client
+            return HEARD_ABSORBED, client
         client.state, action = move
-        if action is Action.ACK:
+        if action is DO_ACK:
             self._sends.append((client.destination, client.sent, ""))
-            return Heard.ABSORBED, client
-        if client.state is State.PROCEEDING:
-            if before is not State.PROCEEDING:
+            return HEARD_ABSORBED, client
+        if client.state is PROCEEDING:
+            if before is not PROCEEDING:
                 self._proceeding(client, now)
         elif client.state is not before:
             self._final(client, action, response, now)
-        return (Heard.ABSORBED if cancels else Heard.PASS), client
+        return (HEARD_ABSORBED if cancels else HEARD_PASS), client
 
     def _proceeding(self, client: Client, now: float) -> None:
         if client.table is CLIENT:
@@ -271,15 +310,15 @@ class Transactions:
         self._finished.append(client)
         client.repeats = 0.0
         client.sent = b""
-        if action is Action.TO_TU_AND_ACK:
+        if action is DO_TO_TU_AND_ACK:
             client.sent = hop_by_hop.ack(client.request, response).encode()
             # Without its branch: the INVITE has its result, and a lost ACK is asked for again.
             self._sends.append((client.destination, client.sent, ""))
-            self._absorb_for(GIVE_UP, Stimulus.TIMER_D, client, now)
-        elif client.state is State.ACCEPTED:
-            self._timers.end_lazily(client, Stimulus.TIMER_M, GIVE_UP, now)
+            self._absorb_for(GIVE_UP, ON_TIMER_D, client, now)
+        elif client.state is ACCEPTED:
+            self._timers.end_lazily(client, ON_TIMER_M, GIVE_UP, now)
         else:
-            self._absorb_for(T4, Stimulus.TIMER_K, client, now)
+            self._absorb_for(T4, ON_TIMER_K, client, now)
 
     def cancel(self, client: Client, now: float, rows: Iterable[Row] = ()) -> None:
         """Cancels an INVITE (RFC 3261 section 9.1): now if it has had a 1xx, else when one comes (CHECKLIST X13).
@@ -291,7 +330,7 @@ class Transactions:
             return
         client.cancelled = True
         client.cancel_rows = tuple(rows)
-        if client.state is State.PROCEEDING:
+        if client.state is PROCEEDING:
             self._send_cancel(client, now)
 
     def _send_cancel(self, client: Client, now: float) -> None:
@@ -299,7 +338,7 @@ class Transactions:
         cancel = Client(client.branch, request, client.destination, client.reliable, None)
         self._cancels[client.branch] = cancel
         self._begin(cancel, request.encode(), now)
-        self._timers.end(client, Stimulus.CANCEL_UNHEARD, GIVE_UP, now)
+        self._timers.end(client, ON_CANCEL_UNHEARD, GIVE_UP, now)
 
     def failed(self, branch: str, now: float) -> Client | None:
         """The client transaction that ends because its request or CANCEL cannot be sent (RFC 3261 section 17.1.4).
@@ -310,7 +349,7 @@ class Transactions:
         if cancel is not None:
             self._end(cancel)
         client = self._clients.get(branch)
-        if client is None or (client.state, Stimulus.TRANSPORT_ERROR) not in client.table:
+        if client is None or (client.state, ON_TRANSPORT_ERROR) not in client.table:
             return None
         unanswered = client.state in OPEN
         self._end(client)
@@ -327,7 +366,7 @@ class Transactions:
 
     def forget_client(self, client: Client) -> None:
         """Ends a transaction at once and without a result; what still comes for it is unmatched."""
-        if client.state is not State.TERMINATED:
+        if client.state is not TERMINATED:
             self._end(client)
 
     # --- time -----------------------------------------------------------------------------------------------------
@@ -347,8 +386,8 @@ class Transactions:
             return timed_out
         for transaction in self._timers.ended(now):
             move = transaction.table.get((transaction.state, transaction.timer))
-            if move is not None and move[0] is State.TERMINATED:
-                if move[1] is Action.INFORM and isinstance(transaction, Client) and transaction.method != "CANCEL":
+            if move is not None and move[0] is TERMINATED:
+                if move[1] is DO_INFORM and isinstance(transaction, Client) and transaction.method != "CANCEL":
                     timed_out.append(transaction)
                 self._end(transaction)
             elif isinstance(transaction, Server):
@@ -360,11 +399,11 @@ class Transactions:
 
     def _unanswered(self, server: Server, now: float) -> None:
         """What RFC 4320 asks for while a request other than INVITE has no final response."""
-        if server.timer is Stimulus.TRYING_DUE:
-            self._send(server, Stimulus.TRYING_DUE, respond(server.request, 100).encode(), now)
-            self._timers.end(server, Stimulus.NO_FINAL, UNANSWERED, now)
+        if server.timer is ON_TRYING_DUE:
+            self._send(server, ON_TRYING_DUE, respond(server.request, 100).encode(), now)
+            self._timers.end(server, ON_NO_FINAL, UNANSWERED, now)
         else:
-            self._send(server, Stimulus.NO_FINAL, b"", now)
+            self._send(server, ON_NO_FINAL, b"", now)
 
     def _repeat(self, transaction: Transaction, now: float) -> None:
         """Timer A, E or G: none of them changes the state."""
@@ -385,7 +424,7 @@ class Transactions:
         if self._finished:
             for transaction in self._finished:
                 transaction.request = NOTHING_KEPT
-                if transaction.state is State.TERMINATED:
+                if transaction.state is TERMINATED:
                     transaction.user = None
             self._finished.clear()
         taken, self._sends = self._sends, []
@@ -406,7 +445,7 @@ class Transactions:
             del self._servers[transaction.key]
             if transaction.state in OPEN:
                 self._pending -= 1
-        transaction.state = State.TERMINATED
+        transaction.state = TERMINATED
         transaction.ends = transaction.repeats = 0.0
         transaction.sent = b""
         self._finished.append(transaction)
@@ -414,8 +453,8 @@ class Transactions:
 
 def _to_invite(status: int) -> Stimulus:
     if status < 200:
-        return Stimulus.PROVISIONAL
-    return Stimulus.SUCCESS if status < 300 else Stimulus.REFUSAL
+        return ON_PROVISIONAL
+    return ON_SUCCESS if status < 300 else ON_REFUSAL
 
 
 def _is_of(ack: Request, response: bytes) -> bool:

@@ -5,8 +5,7 @@ A storm costs retransmissions their answer, never a new phone its own.
 
 from collections import deque
 
-from sipcore.transaction import State
-from sipcore.transactions import Server, Transactions
+from sipcore.transactions import TERMINATED, Server, Transactions
 
 OCTETS = 128 * 1024 * 1024
 """Of responses kept: one repeats the request's Via rows, and those may be 60 KiB."""
@@ -23,7 +22,7 @@ class Completed:
 
     def add(self, server: Server) -> int:
         """Keeps one that has been answered; returns how many had to end early for it."""
-        if server.state is State.TERMINATED:
+        if server.state is TERMINATED:
             return 0  # on a stream nothing is repeated
         octets = len(server.sent)
         self._kept.append((server, octets))
@@ -37,7 +36,7 @@ class Completed:
 
     def trim(self) -> None:
         """Lets go of those that Timer J has ended."""
-        while self._kept and self._kept[0][0].state is State.TERMINATED:
+        while self._kept and self._kept[0][0].state is TERMINATED:
             self._pop()
 
     def _pop(self) -> Server:

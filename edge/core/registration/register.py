@@ -25,7 +25,7 @@ from sipcore.address import Address
 from sipcore.digest import Credentials
 from sipcore.errors import ParseError
 from sipcore.message import Request
-from sipcore.transactions import NOTHING_KEPT, Known, Sending, Server, Transactions
+from sipcore.transactions import NOTHING_KEPT, Sending, Server, Transactions
 from sipcore.uri import Uri, aor, parse_uri
 
 
@@ -80,8 +80,8 @@ class Registers:
     def request(self, arrival: Arrival, *, serving: bool) -> None:
         """A REGISTER; ParseError where it breaks the protocol."""
         answers, request, flow = self._answers, arrival.request, arrival.flow
-        known, _ = self._layer.find(request, arrival.now)
-        if known is not Known.NEW:
+        _, server = self._layer.find(request, arrival.now)
+        if server is not None:
             answers.drop("retransmission")
             return
         realm = self._domain(arrival)
@@ -240,4 +240,4 @@ class Registers:
 def _wants_secure(request: Request) -> bool:
     """Whether a Contact asks to be bound to a sips: URI; one that is removed asks for nothing."""
     secure = [contact for contact in request.contacts if contact.uri[:5].lower() == "sips:"]
-    return any(not is_removed(contact, expires_of(request)) for contact in secure)
+    return bool(secure) and any(not is_removed(contact, expires_of(request)) for contact in secure)
