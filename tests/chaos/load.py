@@ -11,9 +11,9 @@ import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from tests.chaos.sip_text import Answer, Credentials, request, stale
 from tests.chaos.transactions import Exchange, Transactions
 from tests.chaos.uptime import Uptime
+from tests.kit.sip import Credentials, Message
 
 DEADLINE = 2.0
 SLACK = 1.0
@@ -143,7 +143,7 @@ class Load:
         self._random = random.Random(seed)
         host = f"{self.transactions.local[0]}:{self.transactions.local[1]}"
         self.phones = [
-            Phone(f"{user}@{domain}", Credentials(user, domain, password), f"{seed}-{user}@chaos", host)
+            Phone(f"{user}@{domain}", Credentials(user, password, domain), f"{seed}-{user}@chaos", host)
             for user, password in users
         ]
         self._next_edge = 0
@@ -247,7 +247,7 @@ class Load:
                 answer = exchange.answer
                 if answer is None or answer.status != 401:
                     return sent
-                if sent is not None and not stale(answer):
+                if sent is not None and not answer.stale:
                     self._violated(phone, sent, "401 without stale to right credentials")
                 if not phone.credentials.challenged(answer):
                     self._violated(phone, sent, "401 without a usable challenge")
@@ -263,7 +263,7 @@ class Load:
     ) -> tuple[Sent | None, Exchange]:
         phone.cseq += 1
         packet, branch = self.packet(phone, intent, phone.cseq, call_id)
-        with_credentials = phone.credentials.nonce is not None
+        with_credentials = bool(phone.credentials.nonce)
         copy_to = self.edges[self._another(edge)] if self.scatter else None
         exchange = await self.transactions.send(edge, self.edges[edge], branch, packet, self.patience, copy_to)
         self._judged.append(exchange)
@@ -286,11 +286,10 @@ class Load:
             f"Contact: <{intent.contact}>" if intent.contact else "Contact: *",
             f"Expires: {intent.expires}",
         ]
-        if phone.credentials.nonce is not None:
-            rows.append("Authorization: " + phone.credentials.authorization("REGISTER", uri, branch[7:15]))
-        call_id = call_id or phone.call_id
-        sent_by = self.transactions.local
-        return request("REGISTER", uri, phone.aor, call_id, cseq, branch, sent_by, tuple(rows)), branch
+        if phone.credentials.nonce:
+            rows.append("Authorization: " + phone.credentials.answer("REGISTER", uri, branch[7:15]))
+        aor, call_id = f"sip:{phone.aor}", call_id or phone.call_id
+        return self.transactions.request("REGISTER", uri, aor, call_id, cseq, branch, rows), branch
 
     # -- what is learnt and judged ----------------------------------------------------------------------
 
@@ -302,20 +301,21 @@ class Load:
         if answer is None or answer.status == 401:
             return
         if answer.status == 200:
-            listed = answer.contacts()
+            left = answer.contacts
+            listed = frozenset(left)
             phone.possible = done
             if not phone.may_have(listed):
                 self._violated(phone, sent, f"200 lists {sorted(listed)}, expected one of {[sorted(b) for b in done]}")
             phone.possible, phone.last = frozenset({listed}), sent
             # Seconds left are rounded to the nearest, and were so many at the earliest when the request was sent.
-            phone.ends = {c: exchange.sent + (answer.seconds_left(c) or 0) - ROUNDING for c in listed}
+            phone.ends = {c: exchange.sent + left[c] - ROUNDING for c in listed}
             if sent.intent.expires and sent.intent.contact:
-                phone.granted = answer.seconds_left(sent.intent.contact) or 0
+                phone.granted = left.get(sent.intent.contact, 0)
                 if not 0 < phone.granted <= sent.intent.expires:
                     self._violated(phone, sent, f"granted {phone.granted} of {sent.intent.expires} s")
             await self.acknowledged(phone, sent)
         elif answer.status == 503:
-            if answer.first("retry-after") is None:
+            if not answer.has("retry-after"):
                 self._violated(phone, sent, "503 without Retry-After")
         elif answer.status == 500 and exchange.copies:
             self.answers["500 after a retransmission"] += 1
@@ -345,7 +345,7 @@ class Load:
         if exchange.took is not None:
             self.took.append(exchange.took)
 
-    def _changed(self, exchange: Exchange, answer: Answer) -> None:
+    def _changed(self, exchange: Exchange, answer: Message) -> None:
         first = exchange.answer.status if exchange.answer else 0
         if exchange.scattered and {first, answer.status} <= {200, 401, 503}:
             # Two edges answer for themselves: one may have run into its deadline, or have met a new authsvc.

@@ -5,9 +5,9 @@ import dataclasses
 import time
 from collections.abc import Mapping
 
-from tests.chaos.sip_text import Answer, request
 from tests.chaos.transactions import Exchange, Transactions
 from tests.chaos.uptime import Uptime
+from tests.kit.sip import Message
 
 LIMIT = 0.5
 EXPECTED = {"OPTIONS": 200, "REGISTER": 401}
@@ -72,19 +72,12 @@ class Prober:
         while True:
             cseq += 1
             branch = self._transactions.branch()
-            packet = request(
-                method,
-                f"sip:{self._domain}",
-                f"probe@{self._domain}",
-                f"probe-{branch}",
-                cseq,
-                branch,
-                self._transactions.local,
-            )
+            uri, aor = f"sip:{self._domain}", f"sip:probe@{self._domain}"
+            packet = self._transactions.request(method, uri, aor, f"probe-{branch}", cseq, branch)
             exchange = await self._transactions.send(edge, address, branch, packet, patience=4 * LIMIT)
             self._probes.append(Probe(method, exchange))
             await asyncio.sleep(self._every)
 
 
-def _changed(_: Exchange, __: Answer) -> None:
+def _changed(_: Exchange, __: Message) -> None:
     """Two answers to one probe say nothing: it changes nothing."""

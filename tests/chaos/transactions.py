@@ -12,9 +12,9 @@ import socket
 import struct
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from tests.chaos.sip_text import Answer, read_answer
+from tests.kit.sip import Message, parse, request
 
 T1, T2 = 0.5, 4.0
 TIMER_F = 64 * T1
@@ -34,7 +34,7 @@ class Exchange:
     packet: bytes = dataclasses.field(repr=False)
     proceeding: bool = False
     """A provisional response came: timer E is T2 from now on."""
-    answer: Answer | None = None
+    answer: Message | None = None
     """The first final response."""
     answered: float | None = None
     scattered: bool = False
@@ -63,7 +63,7 @@ class Exchange:
 class Transactions:
     """Sends requests and matches responses by their branch."""
 
-    def __init__(self, changed: Callable[[Exchange, Answer], None], seed: int = 1) -> None:
+    def __init__(self, changed: Callable[[Exchange, Message], None], seed: int = 1) -> None:
         """`changed` hears of a final response that differs in status from the first one."""
         self._changed = changed
         self._random = random.Random(seed)
@@ -86,6 +86,22 @@ class Transactions:
     def branch(self) -> str:
         """A new branch."""
         return f"z9hG4bK{self._random.getrandbits(64):016x}"
+
+    def request(
+        self, method: str, uri: str, aor: str, call_id: str, cseq: int, branch: str, rows: Sequence[str] = ()
+    ) -> bytes:
+        """A request of one phone to its registrar."""
+        lines = [
+            f"Via: SIP/2.0/UDP {self.local[0]}:{self.local[1]};branch={branch};rport",
+            "Max-Forwards: 70",
+            f"From: <{aor}>;tag={branch[-8:]}",
+            f"To: <{aor}>",
+            f"Call-ID: {call_id}",
+            f"CSeq: {cseq} {method}",
+            "User-Agent: chaos",
+            *rows,
+        ]
+        return request(method, uri, lines)
 
     async def send(
         self,
@@ -136,8 +152,8 @@ class Transactions:
                 datagram, ancillary, _, _ = self._socket.recvmsg(65535, 64)
             except OSError:
                 return
-            answer = read_answer(datagram)
-            if answer is None:
+            answer = parse(datagram)
+            if not answer.status:  # an edge may ping its flows
                 continue
             if answer.status < 200:
                 if held := self._open.get(answer.branch):
@@ -150,7 +166,7 @@ class Transactions:
                     at = seconds + nanoseconds / 1e9
             self._answered(answer, at)
 
-    def _answered(self, answer: Answer, at: float) -> None:
+    def _answered(self, answer: Message, at: float) -> None:
         if held := self._open.get(answer.branch):
             exchange, future = held
             if not future.done():

@@ -7,8 +7,8 @@ what they saw: for tests that have to run it in another network namespace. Any f
 import json
 import sys
 
-from tests.e2e.caller import SDP, Caller
-from tests.e2e.wire import UdpLink
+from tests.kit.phone import SDP, Phone
+from tests.kit.wire import UdpLink
 
 DOMAIN = "example.test"
 
@@ -19,7 +19,7 @@ def call(own: str, edges: list[str], users: list[str]) -> dict[str, object]:
     for edge, user in zip(edges, users, strict=True):
         host, port = edge.rsplit(":", 1)
         name, password = user.split(":")
-        phones.append(Caller(UdpLink((host, int(port)), own), name, password, DOMAIN))
+        phones.append(Phone(UdpLink((host, int(port)), own), name, password, DOMAIN))
     caller, callee = phones
     for phone in phones:
         phone.register()

@@ -21,8 +21,9 @@ import pytest
 
 from ramal.processes import free_port
 from tests.containers.podman import FULL, OWN, ROOT, podman
-from tests.e2e.phone import NoAnswer, Phone
 from tests.kit.compose_file import ours, program, read
+from tests.kit.phone import Phone
+from tests.kit.wire import Silent, UdpLink
 
 pytestmark = [
     pytest.mark.e2e,
@@ -152,8 +153,8 @@ def test_t15_from_nothing_to_a_call_between_two_edges_and_no_containers_address_
 
 def test_who_is_kept_as_ssha_is_challenged_and_refused(running: Running) -> None:
     host, port = running.edges[0].split(":")
-    with Phone((host, int(port)), "carol", running.passwords["carol"], DOMAIN) as phone:
-        assert phone.register().status == 401
+    with Phone(UdpLink((host, int(port))), "carol", running.passwords["carol"], DOMAIN) as phone:
+        assert phone.registers(f"Contact: <{phone.contact}>", "Expires: 300").status == 401
 
 
 def test_prometheus_hears_from_every_process(running: Running) -> None:
@@ -230,15 +231,15 @@ class Refreshing:
         with contextlib.ExitStack() as stack:
             addresses = [edge.split(":") for edge in self._running.edges]
             phones = [
-                stack.enter_context(Phone((host, int(port)), name, f"secret-{name}", DOMAIN))
+                stack.enter_context(Phone(UdpLink((host, int(port))), name, f"secret-{name}", DOMAIN))
                 for host, port in addresses
             ]
             while not self._over.is_set():
                 for phone in phones:
                     begun = time.monotonic()
                     try:
-                        status = phone.register(f"<sip:{name}@192.0.2.9:5060>").status
-                    except NoAnswer as error:
+                        status = phone.registers(f"Contact: <sip:{name}@192.0.2.9:5060>", "Expires: 300").status
+                    except Silent as error:
                         self.failed.append(str(error))
                     else:
                         self.answered.append((time.monotonic() - begun, status))

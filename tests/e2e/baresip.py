@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from ramal.processes import find, free_port
-from tests.e2e.wire import Address
+from tests.kit.wire import Address
 
 MODULES = Path("/usr/lib/baresip/modules")
 SECONDS = 20.0

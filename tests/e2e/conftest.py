@@ -20,9 +20,8 @@ import pytest
 from authsvc.users.file import add_user
 from ramal.certificate import self_signed
 from ramal.processes import free_port, tail
-from tests.e2e.caller import Caller
-from tests.e2e.phone import Phone
-from tests.e2e.wire import TRANSPORTS, Address, link
+from tests.kit.phone import Phone
+from tests.kit.wire import TRANSPORTS, Address, link
 
 DOMAIN = "example.test"
 RAMAL = [sys.executable, "-m", "ramal"]
@@ -58,11 +57,11 @@ class System:
     run_dir: Path | None = None
     """Of a stack: where `stack.json` is."""
 
-    def caller(self, number: int, *, edge: int = 0, transport: str = "udp", domain: str = DOMAIN) -> Caller:
-        """A phone of a user at an edge that calls and is called."""
+    def phone(self, number: int, *, edge: int = 0, transport: str = "udp", domain: str = DOMAIN) -> Phone:
+        """A phone of a user at an edge."""
         name = user(number)
         way = link(transport, self.at[edge][transport], self.authority)
-        return Caller(way, name, f"secret-{name}", domain)
+        return Phone(way, name, f"secret-{name}", domain)
 
     def described(self) -> dict[str, Any]:
         """A stack's `stack.json` as it is now."""
@@ -75,11 +74,6 @@ class System:
         with urllib.request.urlopen(f"{self.http[edge]}/metrics", timeout=5) as response:
             lines = response.read().decode().splitlines()
         return sum(float(line.split()[-1]) for line in lines if re.match(rf"{name}(\{{|\s)", line))
-
-    def phone(self, number: int, *, edge: int = 0, transport: str = "udp") -> Phone:
-        """The phone of a user at an edge."""
-        name = user(number)
-        return Phone(self.edges[edge], name, f"secret-{name}", DOMAIN, transport=transport)
 
     def located(self, number: int, *, edge: int = 0) -> list[str]:
         """The contacts by which an edge would route to a user."""

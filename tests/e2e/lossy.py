@@ -15,7 +15,7 @@ import threading
 import time
 from typing import Self
 
-from tests.e2e.wire import Address
+from tests.kit.wire import Address
 
 LOSS, DELAY, TWICE = 0.08, 0.10, 0.05
 """How many of all datagrams are lost; of the others, how many come late, and how many come twice."""

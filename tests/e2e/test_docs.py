@@ -20,7 +20,8 @@ from ramal.cli import _toml, app
 from ramal.system import sections
 from runtime.config import Sources, masked
 from tests.e2e.conftest import DOMAIN, Running, start_up
-from tests.e2e.phone import Phone
+from tests.kit.phone import Phone
+from tests.kit.wire import UdpLink
 
 ROOT = Path(__file__).parents[2]
 ENGLISH = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -123,7 +124,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[
 def _register_alice(running: Running, edge: tuple[str, int]) -> None:
     running.wait_for(lambda: "Ctrl-C" in running.output())
     password = re.findall(r"User +alice +password (\S+)", running.output())[0]
-    with Phone(edge, "alice", password, DOMAIN) as phone:
+    with Phone(UdpLink(edge), "alice", password, DOMAIN) as phone:
         assert phone.register("<sip:alice@192.0.2.4:5062>").status == 200
 
 

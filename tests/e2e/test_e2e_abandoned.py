@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from authsvc.users.file import add_user
-from tests.e2e.caller import Caller
 from tests.e2e.conftest import DOMAIN, System, start_up, user
 from tests.e2e.test_e2e_edges import until
-from tests.e2e.wire import Message, Silent, UdpLink, parse
+from tests.kit.phone import Phone
+from tests.kit.sip import Message, parse, request
+from tests.kit.wire import Silent, UdpLink
 
 pytestmark = pytest.mark.e2e
 
@@ -52,7 +53,7 @@ class Vanishing:
     caller cancels, and the callee does not answer the CANCEL either.
     """
 
-    def __init__(self, caller: Caller, callee: Caller) -> None:
+    def __init__(self, caller: Phone, callee: Phone) -> None:
         self._caller, self._callee = caller, callee
         self._sent: dict[int, tuple[bytes, float]] = {}
         """What has not been answered yet, and when it was sent."""
@@ -117,7 +118,7 @@ class Vanishing:
             f"Contact: <{caller.contact}>",
             *caller.credentials("INVITE", uri),
         ]
-        return caller.rows("INVITE", uri, rows, b"")
+        return request("INVITE", uri, rows, b"")
 
 
 def _of_same_hop(method: str, message: Message, uri: str = "") -> bytes:
@@ -136,7 +137,7 @@ def resident(pid: int) -> int:
 
 def test_x17_ten_thousand_abandoned_invites_leave_nothing_behind(alone: tuple[System, int]) -> None:
     system, pid = alone
-    with system.caller(0) as alice, system.caller(1) as bob:
+    with system.phone(0) as alice, system.phone(1) as bob:
         for phone in (alice, bob):
             assert isinstance(phone.link, UdpLink)
             phone.link._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)

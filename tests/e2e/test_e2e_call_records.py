@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.caller import SDP, Call, Caller
 from tests.e2e.conftest import CALLERS, DOMAIN, System, user
+from tests.kit.phone import SDP, Call, Phone
 
 pytestmark = pytest.mark.e2e
 
@@ -27,7 +27,7 @@ def until(system: System, *words: str, wanted: Any) -> Any:
         time.sleep(0.2)
 
 
-def established(alice: Caller, bob: Caller) -> tuple[Call, Call]:
+def established(alice: Phone, bob: Phone) -> tuple[Call, Call]:
     call = alice.invite(bob.aor)
     incoming = bob.incoming()
     incoming.respond(180)
@@ -41,7 +41,7 @@ def established(alice: Caller, bob: Caller) -> tuple[Call, Call]:
 
 def test_a_call_is_open_while_it_stands_and_one_record_when_it_has_ended(system: System) -> None:
     last = len(system.at) - 1
-    with system.caller(ALICE, edge=last) as alice, system.caller(BOB, transport="tcp") as bob:
+    with system.phone(ALICE, edge=last) as alice, system.phone(BOB, transport="tcp") as bob:
         alice.register()
         bob.register()
         call, incoming = established(alice, bob)
@@ -63,7 +63,7 @@ def test_a_call_is_open_while_it_stands_and_one_record_when_it_has_ended(system:
 
 
 def test_a_call_that_is_given_up_is_missed_and_the_audit_finds_no_difference(system: System) -> None:
-    with system.caller(ALICE) as alice, system.caller(BOB, transport="tcp") as bob:
+    with system.phone(ALICE) as alice, system.phone(BOB, transport="tcp") as bob:
         alice.register()
         bob.register()
         call = alice.invite(bob.aor)

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.caller import SDP, Call, Caller
 from tests.e2e.conftest import CALLERS, DOMAIN, System
-from tests.e2e.wire import TRANSPORTS
+from tests.kit.phone import SDP, Call, Phone
+from tests.kit.wire import TRANSPORTS
 
 pytestmark = pytest.mark.e2e
 
@@ -23,14 +23,14 @@ by_all = [
 
 
 @pytest.fixture(scope="module", params=["up", "stack"])
-def phones(request: pytest.FixtureRequest) -> Iterator[dict[str, tuple[Caller, Caller]]]:
+def phones(request: pytest.FixtureRequest) -> Iterator[dict[str, tuple[Phone, Phone]]]:
     """By transport, a caller at the last edge and a callee at the first, registered."""
     system: System = request.getfixturevalue(request.param)
     with contextlib.ExitStack() as stack:
         found = {}
         for transport in TRANSPORTS:
-            alice = stack.enter_context(system.caller(ALICE[transport], edge=len(system.at) - 1, transport=transport))
-            bob = stack.enter_context(system.caller(BOB[transport], transport=transport))
+            alice = stack.enter_context(system.phone(ALICE[transport], edge=len(system.at) - 1, transport=transport))
+            bob = stack.enter_context(system.phone(BOB[transport], transport=transport))
             alice.register()
             bob.register()
             found[transport] = alice, bob
@@ -43,7 +43,7 @@ def phones(request: pytest.FixtureRequest) -> Iterator[dict[str, tuple[Caller, C
 
 
 @pytest.fixture
-def pair(phones: dict[str, tuple[Caller, Caller]], caller_by: str, callee_by: str) -> tuple[Caller, Caller]:
+def pair(phones: dict[str, tuple[Phone, Phone]], caller_by: str, callee_by: str) -> tuple[Phone, Phone]:
     return phones[caller_by][0], phones[callee_by][1]
 
 
@@ -54,7 +54,7 @@ def each_pair(test: object) -> object:
     return test
 
 
-def established(alice: Caller, bob: Caller) -> tuple[Call, Call]:
+def established(alice: Phone, bob: Phone) -> tuple[Call, Call]:
     """A call that rang, was answered and acknowledged; both its sides."""
     call = alice.invite(bob.aor)
     incoming = bob.incoming()
@@ -87,7 +87,7 @@ def passes(sender: Call, receiver: Call, method: str, body: bytes = b"") -> None
 
 @each_pair
 def test_n09_a_call_with_reinvite_and_update_from_both_sides_and_bye_of_the_caller(
-    pair: tuple[Caller, Caller],
+    pair: tuple[Phone, Phone],
 ) -> None:
     call, incoming = established(*pair)
     for sender, receiver in ((call, incoming), (incoming, call)):
@@ -97,13 +97,13 @@ def test_n09_a_call_with_reinvite_and_update_from_both_sides_and_bye_of_the_call
 
 
 @each_pair
-def test_n09_a_call_ended_by_the_callee(pair: tuple[Caller, Caller]) -> None:
+def test_n09_a_call_ended_by_the_callee(pair: tuple[Phone, Phone]) -> None:
     call, incoming = established(*pair)
     passes(incoming, call, "BYE")
 
 
 @each_pair
-def test_n09_x14_a_call_that_nobody_answers_is_cancelled(pair: tuple[Caller, Caller]) -> None:
+def test_n09_x14_a_call_that_nobody_answers_is_cancelled(pair: tuple[Phone, Phone]) -> None:
     alice, bob = pair
     call = alice.invite(bob.aor)
     incoming = bob.incoming()
@@ -121,7 +121,7 @@ def test_n09_x14_a_call_that_nobody_answers_is_cancelled(pair: tuple[Caller, Cal
 
 
 @each_pair
-def test_n09_a_busy_phone(pair: tuple[Caller, Caller]) -> None:
+def test_n09_a_busy_phone(pair: tuple[Phone, Phone]) -> None:
     alice, bob = pair
     call = alice.invite(bob.aor)
     incoming = bob.incoming()
@@ -139,8 +139,8 @@ def test_y23_three_phones_ring_one_answers_and_the_others_get_cancel_with_reason
 ) -> None:
     transports = [TRANSPORTS[(TRANSPORTS.index(caller_by) + step) % 5] for step in range(3)]
     edges = itertools.cycle(range(len(system.at)))
-    phones = [system.caller(DAVE, edge=edge, transport=by) for by, edge in zip(transports, edges, strict=False)]
-    with system.caller(CAROL, edge=len(system.at) - 1, transport=caller_by) as alice:
+    phones = [system.phone(DAVE, edge=edge, transport=by) for by, edge in zip(transports, edges, strict=False)]
+    with system.phone(CAROL, edge=len(system.at) - 1, transport=caller_by) as alice:
         for phone in phones:
             phone.register()
         call = alice.invite(phones[0].aor)
@@ -169,13 +169,13 @@ def test_y23_three_phones_ring_one_answers_and_the_others_get_cancel_with_reason
 
 @pytest.mark.parametrize("system", ["up", "stack"], indirect=True)
 def test_y08_who_is_nobody_is_404_who_is_not_there_480_and_a_wrong_password_reaches_nobody(system: System) -> None:
-    with system.caller(CAROL) as alice, system.caller(DAVE, transport="tcp") as bob:
+    with system.phone(CAROL) as alice, system.phone(DAVE, transport="tcp") as bob:
         bob.register()
         alice.invite(f"sip:nobody@{DOMAIN}").hears(404)
         bob.deregister()
         alice.invite(bob.aor).hears(480)
         bob.register()
-        stranger = system.caller(CAROL)
+        stranger = system.phone(CAROL)
         stranger._password = "not the password"
         stranger.invite(bob.aor).hears(407)
         stranger.close()

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.caller import Caller
 from tests.e2e.conftest import CALLERS, System
-from tests.e2e.wire import DEADLINE, UdpLink
+from tests.kit.phone import Phone
+from tests.kit.wire import DEADLINE, UdpLink
 
 pytestmark = pytest.mark.e2e
 
@@ -15,21 +15,21 @@ ALICE, BOB = CALLERS[24], CALLERS[25]
 
 
 @pytest.fixture
-def alice(system: System) -> Iterator[Caller]:
-    with system.caller(ALICE, edge=len(system.at) - 1) as phone:
+def alice(system: System) -> Iterator[Phone]:
+    with system.phone(ALICE, edge=len(system.at) - 1) as phone:
         yield phone
 
 
 @pytest.fixture
-def bob(system: System) -> Iterator[Caller]:
-    with system.caller(BOB) as phone:
+def bob(system: System) -> Iterator[Phone]:
+    with system.phone(BOB) as phone:
         yield phone
         phone.deregister()
 
 
-def test_two_contacts_of_one_host_ring_and_their_sender_does_not(system: System, alice: Caller, bob: Caller) -> None:
+def test_two_contacts_of_one_host_ring_and_their_sender_does_not(system: System, alice: Phone, bob: Phone) -> None:
     edge = system.at[0]["udp"]
-    places = [Caller(UdpLink(edge), bob.user, "", bob.domain) for _ in range(2)]
+    places = [Phone(UdpLink(edge), bob.user, "", bob.domain) for _ in range(2)]
     bob.register(", ".join(f"<{place.contact}>" for place in places))
     call = alice.invite(bob.aor)
     rung = [place.incoming() for place in places]
@@ -41,7 +41,7 @@ def test_two_contacts_of_one_host_ring_and_their_sender_does_not(system: System,
         place.close()
 
 
-def test_a_contact_on_tcp_that_came_by_udp_rings_on_tcp(alice: Caller, bob: Caller) -> None:
+def test_a_contact_on_tcp_that_came_by_udp_rings_on_tcp(alice: Phone, bob: Phone) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(DEADLINE)
         contact = f"sip:{bob.user}@127.0.0.1:{listening.getsockname()[1]};transport=tcp"
@@ -60,7 +60,7 @@ def test_a_contact_on_tcp_that_came_by_udp_rings_on_tcp(alice: Caller, bob: Call
     [("tel:+5548999", 400), ("mailto:x@example.test", 400), ("urn:x:y", 400), ("sip:x@169.254.169.254", 403)],
 )
 def test_a_contact_that_cannot_be_called_is_refused_and_nothing_of_its_register_is_kept(
-    bob: Caller, contact: str, status: int
+    bob: Phone, contact: str, status: int
 ) -> None:
     rows = f"Contact: <{bob.contact}>, <{contact}>", "Expires: 300"
     assert bob.ask("REGISTER", f"sip:{bob.domain}", *rows, to=f"<{bob.aor}>").status == status

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from authsvc.users.file import add_user
-from tests.e2e.caller import SDP, Call, Caller
 from tests.e2e.conftest import CALLERS, DOMAIN, System, start_up, user
-from tests.e2e.wire import TRANSPORTS, UdpLink
+from tests.kit.phone import SDP, Call, Phone
+from tests.kit.wire import TRANSPORTS, UdpLink
 
 pytestmark = pytest.mark.e2e
 
@@ -20,11 +20,11 @@ PEER, STRANGER = "127.0.0.60", "127.0.0.61"
 
 
 @contextlib.contextmanager
-def pair(system: System, alice_by: str, bob_by: str) -> Iterator[tuple[Caller, Caller]]:
+def pair(system: System, alice_by: str, bob_by: str) -> Iterator[tuple[Phone, Phone]]:
     """A caller at the last edge and a callee at the first, registered."""
     with (
-        system.caller(ALICE, edge=len(system.at) - 1, transport=alice_by) as alice,
-        system.caller(BOB, transport=bob_by) as bob,
+        system.phone(ALICE, edge=len(system.at) - 1, transport=alice_by) as alice,
+        system.phone(BOB, transport=bob_by) as bob,
     ):
         alice.register()
         bob.register()
@@ -33,7 +33,7 @@ def pair(system: System, alice_by: str, bob_by: str) -> Iterator[tuple[Caller, C
             phone.deregister()
 
 
-def established(alice: Caller, bob: Caller, *rows: str) -> tuple[Call, Call]:
+def established(alice: Phone, bob: Phone, *rows: str) -> tuple[Call, Call]:
     """A call that was answered and acknowledged; both its sides."""
     call = alice.invite(bob.aor, *rows)
     incoming = bob.incoming()
@@ -77,9 +77,9 @@ def test_y26_a_phone_that_changes_its_network_in_a_call_is_reached_where_it_is_n
 ) -> None:
     by = (before, "udp") if mover == "alice" else ("udp", before)
     with (
-        system.caller(ALICE, edge=len(system.at) - 1, transport=by[0]) as alice,
-        system.caller(BOB, transport=by[1]) as bob,
-        system.caller(ALICE if mover == "alice" else BOB, transport=after) as new,
+        system.phone(ALICE, edge=len(system.at) - 1, transport=by[0]) as alice,
+        system.phone(BOB, transport=by[1]) as bob,
+        system.phone(ALICE if mover == "alice" else BOB, transport=after) as new,
     ):
         alice.register()
         bob.register()
@@ -97,7 +97,7 @@ def test_y26_a_phone_that_changes_its_network_in_a_call_is_reached_where_it_is_n
 
 
 def test_y26_a_200_with_a_contact_at_another_port_leads_there(system: System) -> None:
-    with pair(system, "udp", "udp") as (alice, bob), system.caller(BOB) as line:
+    with pair(system, "udp", "udp") as (alice, bob), system.phone(BOB) as line:
         call = alice.invite(bob.aor)
         incoming = bob.incoming()
         there = Call(line, incoming.call_id, incoming.local, incoming.remote, incoming.target)
@@ -115,7 +115,7 @@ def test_y26_a_200_with_a_contact_at_another_port_leads_there(system: System) ->
 
 @pytest.mark.parametrize("transport", ["udp", "ws", "wss"])
 def test_a_contact_that_is_called_by_its_uri_rings_at_any_edge(system: System, transport: str) -> None:
-    with pair(system, "tcp", transport) as (alice, bob), system.caller(CAROL) as carol:
+    with pair(system, "tcp", transport) as (alice, bob), system.phone(CAROL) as carol:
         call, incoming = established(alice, bob)
         transferred = carol.invite(bob.contact, f"Replaces: {call.call_id};to-tag=1;from-tag=2")
         second = bob.incoming()
@@ -167,16 +167,16 @@ def row(system: System, number: int) -> tuple[str, str]:
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_listed_peer_calls_a_phone_by_its_path_and_a_stranger_does_not(with_peer: System, transport: str) -> None:
     edge = with_peer.at[0]["udp"]
-    with with_peer.caller(BOB, transport=transport) as bob:
+    with with_peer.phone(BOB, transport=transport) as bob:
         bob.register()
         contact, path = row(with_peer, BOB)
         assert contact == bob.contact
-        with Caller(FromLink(edge, STRANGER), "x", "", "other.test") as stranger:
+        with Phone(FromLink(edge, STRANGER), "x", "", "other.test") as stranger:
             refused = Call(stranger, "c1", "<sip:x@other.test>;tag=1", f"<{contact}>", contact)
             refused.request("INVITE", f"Route: {path}", body=SDP)
             refused.hears(403)
             refused.ack()
-        with Caller(FromLink(edge, PEER), "pbx", "", "other.test") as pbx:
+        with Phone(FromLink(edge, PEER), "pbx", "", "other.test") as pbx:
             call = Call(pbx, f"c-{transport}", "<sip:x@other.test>;tag=1", f"<{contact}>", contact)
             call.request("INVITE", f"Route: {path}", body=SDP)
             call.hears(100)

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from authsvc.users.file import add_user
-from tests.e2e.caller import SDP, Call
 from tests.e2e.conftest import CALLERS, DOMAIN, Running, System, start_up, user
+from tests.kit.phone import SDP, Call
 
 pytestmark = pytest.mark.e2e
 
@@ -62,7 +62,7 @@ def phones() -> Iterator[contextlib.ExitStack]:
 
 def rings(system: System, phones: contextlib.ExitStack, bob_at: int = 0) -> tuple[Call, Call]:
     """A call that rings: the caller's side, and the callee's."""
-    alice, bob = (phones.enter_context(each) for each in (system.caller(ALICE), system.caller(BOB, edge=bob_at)))
+    alice, bob = (phones.enter_context(each) for each in (system.phone(ALICE), system.phone(BOB, edge=bob_at)))
     alice.register()
     bob.register()
     call = alice.invite(bob.aor)
@@ -125,7 +125,7 @@ def test_e09_a_call_that_begins_at_a_draining_edge_is_another_edges(
     call, incoming = rings(edges, phones, bob_at=1)
     os.kill(first, signal.SIGTERM)
     until_draining(edges.http[0])
-    with edges.caller(CAROL) as carol:
+    with edges.phone(CAROL) as carol:
         carol.register()
         second = carol.invite(incoming.phone.aor)
         handed = incoming.phone.incoming()

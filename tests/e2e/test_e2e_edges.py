@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.e2e.caller import SDP, Call, Caller
 from tests.e2e.conftest import CALLERS, System, is_ready
-from tests.e2e.wire import Address, Silent, UdpLink
+from tests.kit.phone import SDP, Call, Phone
 from tests.kit.stopping import standing_still
+from tests.kit.wire import Address, Silent, UdpLink
 
 pytestmark = pytest.mark.e2e
 
@@ -69,12 +69,12 @@ def three(edges: System) -> Iterator[Edges]:
 
 
 @pytest.fixture
-def bob_at(edges: System) -> Iterator[Callable[..., Caller]]:
+def bob_at(edges: System) -> Iterator[Callable[..., Phone]]:
     """Registers bob's phone at an edge."""
     with contextlib.ExitStack() as stack:
 
-        def registered(edge: int, transport: str) -> Caller:
-            phone = stack.enter_context(edges.caller(BOB, edge=edge, transport=transport))
+        def registered(edge: int, transport: str) -> Phone:
+            phone = stack.enter_context(edges.phone(BOB, edge=edge, transport=transport))
             phone.register()
             return phone
 
@@ -83,9 +83,9 @@ def bob_at(edges: System) -> Iterator[Callable[..., Caller]]:
 
 
 @pytest.fixture
-def alice(edges: System) -> Iterator[Caller]:
+def alice(edges: System) -> Iterator[Phone]:
     """A phone on UDP, registered at the first edge."""
-    with edges.caller(ALICE) as phone:
+    with edges.phone(ALICE) as phone:
         phone.register()
         yield phone
         until_gone(edges, ALICE)
@@ -93,11 +93,11 @@ def alice(edges: System) -> Iterator[Caller]:
 
 def until_gone(system: System, number: int) -> None:
     """Removes all bindings of a user."""
-    with system.caller(number, edge=2) as other:
+    with system.phone(number, edge=2) as other:
         other.deregister()
 
 
-def through(phone: Caller, system: System, edge: int) -> UdpLink:
+def through(phone: Phone, system: System, edge: int) -> UdpLink:
     """The phone's own socket towards another edge."""
     assert isinstance(phone.link, UdpLink)
     return phone.link.through(system.edges[edge])
@@ -125,7 +125,7 @@ def ends(sender: Call, receiver: Call) -> None:
 @pytest.mark.parametrize("transport", ["udp", "tcp", "wss"])
 @pytest.mark.parametrize("by", ["caller", "callee"])
 def test_e08_bye_passes_though_the_edge_between_was_killed_in_mid_call(
-    three: Edges, alice: Caller, bob_at: Callable[..., Caller], transport: str, by: str
+    three: Edges, alice: Phone, bob_at: Callable[..., Phone], transport: str, by: str
 ) -> None:
     bob = bob_at(2, transport)
     call = alice.invite(bob.aor, by=through(alice, three.system, 1))
@@ -142,7 +142,7 @@ def test_e08_bye_passes_though_the_edge_between_was_killed_in_mid_call(
 
 @pytest.mark.parametrize("transport", ["tcp", "tls", "ws", "wss"])
 def test_n12_n06_with_the_owner_killed_a_phone_on_a_connection_is_480_at_once(
-    three: Edges, alice: Caller, bob_at: Callable[..., Caller], transport: str
+    three: Edges, alice: Phone, bob_at: Callable[..., Phone], transport: str
 ) -> None:
     bob = bob_at(1, transport)
     three.kill(1)
@@ -153,7 +153,7 @@ def test_n12_n06_with_the_owner_killed_a_phone_on_a_connection_is_480_at_once(
 
 
 def test_n12_with_the_owner_stopped_a_silent_phone_on_udp_is_480_after_4_s(
-    three: Edges, alice: Caller, bob_at: Callable[..., Caller]
+    three: Edges, alice: Phone, bob_at: Callable[..., Phone]
 ) -> None:
     bob = bob_at(1, "udp")
     with three.stopped("edge-2"):
@@ -168,7 +168,7 @@ def test_n12_with_the_owner_stopped_a_silent_phone_on_udp_is_480_after_4_s(
 
 
 def test_n12_with_the_owner_stopped_a_phone_on_udp_is_called_from_another_edge(
-    three: Edges, alice: Caller, bob_at: Callable[..., Caller]
+    three: Edges, alice: Phone, bob_at: Callable[..., Phone]
 ) -> None:
     bob = bob_at(1, "udp")
     with three.stopped("edge-2"):
@@ -183,7 +183,7 @@ def test_n12_with_the_owner_stopped_a_phone_on_udp_is_called_from_another_edge(
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 def test_y38_x10_the_invites_edge_dies_while_it_rings_an_answer_reaches_the_caller(
-    three: Edges, alice: Caller, bob_at: Callable[..., Caller], transport: str
+    three: Edges, alice: Phone, bob_at: Callable[..., Phone], transport: str
 ) -> None:
     bob = bob_at(2, transport)
     call = alice.invite(bob.aor, by=through(alice, three.system, 1))
@@ -199,7 +199,7 @@ def test_y38_x10_the_invites_edge_dies_while_it_rings_an_answer_reaches_the_call
 
 @pytest.mark.parametrize("transport", ["udp", "ws"])
 def test_y38_x14_the_invites_edge_dies_while_it_rings_a_cancel_at_another_ends_both_sides(
-    three: Edges, alice: Caller, bob_at: Callable[..., Caller], transport: str
+    three: Edges, alice: Phone, bob_at: Callable[..., Phone], transport: str
 ) -> None:
     bob = bob_at(2, transport)
     call = alice.invite(bob.aor, by=through(alice, three.system, 1))
@@ -220,7 +220,7 @@ def test_y38_x14_the_invites_edge_dies_while_it_rings_a_cancel_at_another_ends_b
 
 
 def test_rfc3665_3_4_an_edge_that_does_not_answer_and_the_next_one_that_does(
-    three: Edges, alice: Caller, bob_at: Callable[..., Caller]
+    three: Edges, alice: Phone, bob_at: Callable[..., Phone]
 ) -> None:
     bob = bob_at(2, "tcp")
     with three.stopped("edge-2"):
@@ -234,7 +234,7 @@ def test_rfc3665_3_4_an_edge_that_does_not_answer_and_the_next_one_that_does(
 
 
 def test_e05_a_cancel_at_a_third_edge_finds_its_invite(
-    three: Edges, alice: Caller, bob_at: Callable[..., Caller]
+    three: Edges, alice: Phone, bob_at: Callable[..., Phone]
 ) -> None:
     bob = bob_at(1, "tcp")
     call = alice.invite(bob.aor)
@@ -252,7 +252,7 @@ def test_e05_a_cancel_at_a_third_edge_finds_its_invite(
     alice.quiet(1.0)
 
 
-def test_y36_one_invite_at_two_edges_rings_once(three: Edges, alice: Caller, bob_at: Callable[..., Caller]) -> None:
+def test_y36_one_invite_at_two_edges_rings_once(three: Edges, alice: Phone, bob_at: Callable[..., Phone]) -> None:
     bob = bob_at(2, "udp")
     call = alice.invite(bob.aor)
     alice.send(call.sent, through(alice, three.system, 1))
@@ -265,7 +265,7 @@ def test_y36_one_invite_at_two_edges_rings_once(three: Edges, alice: Caller, bob
 
 
 def test_e07_a_phone_on_udp_whose_packets_fall_on_every_edge_is_reached_from_its_own_alone(
-    three: Edges, alice: Caller, bob_at: Callable[..., Caller]
+    three: Edges, alice: Phone, bob_at: Callable[..., Phone]
 ) -> None:
     bob = bob_at(1, "udp")
     for edge in range(3):
@@ -282,22 +282,20 @@ def test_e07_a_phone_on_udp_whose_packets_fall_on_every_edge_is_reached_from_its
 # --- flows ------------------------------------------------------------------------------------------------------------
 
 
-def test_n02_n03_only_the_owner_pings_a_phone_on_udp(
-    three: Edges, alice: Caller, bob_at: Callable[..., Caller]
-) -> None:
+def test_n02_n03_only_the_owner_pings_a_phone_on_udp(three: Edges, alice: Phone, bob_at: Callable[..., Phone]) -> None:
     bob = bob_at(1, "udp")
     until(lambda: _heard(bob) >= 4, "four pings")
     assert bob.requests_from == {three.system.edges[1]}
 
 
-def _heard(phone: Caller) -> int:
+def _heard(phone: Phone) -> int:
     phone.quiet(0.2)
     return phone.pings
 
 
 @pytest.mark.parametrize("transport", ["tcp", "tls", "ws", "wss"])
 def test_n11_w08_a_closed_connection_takes_the_binding_with_it(
-    edges: System, bob_at: Callable[..., Caller], transport: str
+    edges: System, bob_at: Callable[..., Phone], transport: str
 ) -> None:
     bob = bob_at(1, transport)
     assert edges.located(BOB, edge=2) == [bob.contact]
@@ -307,9 +305,9 @@ def test_n11_w08_a_closed_connection_takes_the_binding_with_it(
 
 @pytest.mark.parametrize(("before", "after"), [("udp", "udp"), ("tcp", "udp"), ("udp", "wss")])
 def test_n13_a_phone_that_comes_back_through_another_edge_rings_there_alone(
-    edges: System, alice: Caller, bob_at: Callable[..., Caller], before: str, after: str
+    edges: System, alice: Phone, bob_at: Callable[..., Phone], before: str, after: str
 ) -> None:
-    one, other = edges.caller(BOB, edge=1, transport=before), edges.caller(BOB, edge=2, transport=after)
+    one, other = edges.phone(BOB, edge=1, transport=before), edges.phone(BOB, edge=2, transport=after)
     with one, other:
         for phone in (one, other):
             phone.register(f'<{phone.contact}>;+sip.instance="<urn:uuid:00000000-0000-1000-8000-000000000001>"')
@@ -327,7 +325,7 @@ def test_n13_a_phone_that_comes_back_through_another_edge_rings_there_alone(
 
 
 def test_x01_e12_e13_with_kafka_mysql_and_ldap_stopped_100_comes_and_known_phones_are_called(
-    three: Edges, alice: Caller, bob_at: Callable[..., Caller]
+    three: Edges, alice: Phone, bob_at: Callable[..., Phone]
 ) -> None:
     bob = bob_at(0, "udp")
     for caller, callee in ((alice, bob), (bob, alice)):  # the edge looks up both
@@ -342,6 +340,6 @@ def test_x01_e12_e13_with_kafka_mysql_and_ldap_stopped_100_comes_and_known_phone
             incoming = bob.incoming()
             talking(call, incoming)
             ends(call, incoming)
-        with three.system.caller(CALLERS[22]) as stranger:
+        with three.system.phone(CALLERS[22]) as stranger:
             stranger.invite(bob.aor).hears(503)
         bob.quiet()

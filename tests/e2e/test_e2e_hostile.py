@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.caller import Caller, answers
 from tests.e2e.conftest import CALLERS, DOMAIN, System, user
+from tests.kit.phone import Phone, answers
+from tests.kit.sip import request
 
 pytestmark = pytest.mark.e2e
 
@@ -35,33 +36,33 @@ INJECTIONS = (
 
 
 @pytest.fixture
-def mallory(system: System) -> Iterator[Caller]:
-    with system.caller(MALLORY) as caller:
+def mallory(system: System) -> Iterator[Phone]:
+    with system.phone(MALLORY) as caller:
         caller.register()
         yield caller
         caller.deregister()
 
 
 @pytest.fixture
-def bob(system: System) -> Iterator[Caller]:
-    with system.caller(BOB, edge=len(system.edges) - 1) as caller:
+def bob(system: System) -> Iterator[Phone]:
+    with system.phone(BOB, edge=len(system.edges) - 1) as caller:
         caller.register()
         yield caller
         caller.deregister()
 
 
-def sends(caller: Caller, method: str, uri: str, *rows: str) -> int:
+def sends(caller: Phone, method: str, uri: str, *rows: str) -> int:
     """The status of the final response to a request with these rows and no others but Via and Max-Forwards."""
     branch = f"z9hG4bK{secrets.token_hex(8)}"
     lines = [f"Via: {caller.via(branch)}", "Max-Forwards: 70", *rows]
-    caller.send(caller.rows(method, uri, lines, b""))
+    caller.send(request(method, uri, lines, b""))
     while (answer := caller.next(partial(answers, branch), f"an answer to {method}")).status < 200:
         continue
     return answer.status
 
 
 def test_s11_nobody_gets_hold_of_anothers_registration_and_the_audit_has_who_tried(
-    system: System, mallory: Caller, bob: Caller
+    system: System, mallory: Phone, bob: Phone
 ) -> None:
     uri, his = f"sip:{DOMAIN}", f"<{bob.aor}>"
     theirs = system.located(BOB)
@@ -96,7 +97,7 @@ def test_s11_nobody_gets_hold_of_anothers_registration_and_the_audit_has_who_tri
         assert any(user(MALLORY) in line and user(BOB) in line for line in lines)
 
 
-def test_s06_what_is_typed_into_headers_is_data_everywhere(system: System, mallory: Caller, bob: Caller) -> None:
+def test_s06_what_is_typed_into_headers_is_data_everywhere(system: System, mallory: Phone, bob: Phone) -> None:
     uri, his = f"sip:{DOMAIN}", f"<{mallory.aor}>"
     theirs = system.located(BOB)
     seen: set[int] = set()

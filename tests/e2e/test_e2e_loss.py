@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from ramal.processes import find, free_port
-from tests.e2e.caller import Caller
 from tests.e2e.conftest import CALLERS, DOMAIN, System, user
 from tests.e2e.lossy import Wire
 from tests.e2e.test_e2e_edges import until
-from tests.e2e.wire import Address, UdpLink
+from tests.kit.phone import Phone
+from tests.kit.wire import Address, UdpLink
 
 pytestmark = pytest.mark.e2e
 
@@ -69,7 +69,7 @@ def transactions(system: System) -> list[float]:
 def register(port: int, wire: Wire, *, here: bool) -> None:
     """Registers bob's phone, or removes it, by the wire while that is whole."""
     wire.perfect = True
-    with Caller(OnPort(wire.phone_side, port), user(BOB), f"secret-{user(BOB)}", DOMAIN) as phone:
+    with Phone(OnPort(wire.phone_side, port), user(BOB), f"secret-{user(BOB)}", DOMAIN) as phone:
         phone.register() if here else phone.deregister()
     wire.perfect = False
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.e2e.caller import Caller
 from tests.e2e.conftest import CALLERS, System
+from tests.kit.phone import Phone
 
 pytestmark = pytest.mark.e2e
 
@@ -15,7 +15,7 @@ ALICE, BOB = CALLERS[22], CALLERS[23]
 SOON = 20.0
 """Seconds in which a branch ends whose phone had 8 s to come back, on the slowest machine."""
 
-Phones = Callable[[int, str], Caller]
+Phones = Callable[[int, str], Phone]
 
 
 @pytest.fixture
@@ -23,15 +23,15 @@ def phones(system: System) -> Iterator[Phones]:
     """Registers phones of a user: the caller's at the first edge, the callee's at the last."""
     with contextlib.ExitStack() as stack:
 
-        def registered(number: int, transport: str) -> Caller:
+        def registered(number: int, transport: str) -> Phone:
             edge = 0 if number == ALICE else len(system.at) - 1
-            phone = stack.enter_context(system.caller(number, edge=edge, transport=transport))
+            phone = stack.enter_context(system.phone(number, edge=edge, transport=transport))
             phone.register()
             return phone
 
         yield registered
     for number in (ALICE, BOB):
-        with system.caller(number) as other:
+        with system.phone(number) as other:
             other.deregister()
 
 

@@ -6,6 +6,8 @@ from datetime import datetime
 import pytest
 
 from tests.e2e.conftest import DOMAIN, System, user
+from tests.kit.phone import Phone
+from tests.kit.wire import UdpLink
 
 pytestmark = pytest.mark.e2e
 
@@ -83,9 +85,7 @@ def test_a_user_is_added_registers_and_is_removed(system: System) -> None:
     system.ramal("user", "add", "carol", "--domain", DOMAIN, "--password-stdin", given="s3cret of carol\n")
     assert f"carol@{DOMAIN}" in system.ramal("user", "list").stdout.split()
 
-    phone = system.phone(0)
-    phone.user, phone._password = "carol", "s3cret of carol"
-    with phone:
+    with Phone(UdpLink(system.edges[0]), "carol", "s3cret of carol", DOMAIN) as phone:
         assert phone.register().status == 200
 
     system.ramal("user", "remove", "carol", "--domain", DOMAIN)

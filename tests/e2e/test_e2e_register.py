@@ -5,7 +5,8 @@ import itertools
 import pytest
 
 from tests.e2e.conftest import DOMAIN, System, user
-from tests.e2e.phone import Phone
+from tests.kit.phone import Phone
+from tests.kit.wire import UdpLink
 
 pytestmark = pytest.mark.e2e
 
@@ -65,7 +66,7 @@ def test_r44_rfc3665_2_4_cancellation_of_registration(system: System, transport:
 @each_transport
 def test_r44_rfc3665_2_5_unsuccessful_registration(system: System, transport: str, number: int) -> None:
     with system.phone(number, transport=transport) as phone:
-        answer = phone.register(password="not the password")
+        answer = phone.registers(f"Contact: <{phone.contact}>", "Expires: 300", password="not the password")
 
     assert phone.answers == [401, 401]
     assert answer.has("www-authenticate")
@@ -75,7 +76,7 @@ def test_r44_rfc3665_2_5_unsuccessful_registration(system: System, transport: st
 
 def test_a_phone_with_one_field_uses_the_servers_address_as_its_domain(up: System, number: int) -> None:
     name = user(number)
-    with Phone(up.edges[0], name, f"secret-{name}", DOMAIN, request_host="127.0.0.1") as phone:
+    with Phone(UdpLink(up.edges[0]), name, f"secret-{name}", DOMAIN, registrar="127.0.0.1") as phone:
         assert phone.register().status == 200
     assert up.located(number) == [phone.contact]
 

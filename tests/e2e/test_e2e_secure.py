@@ -11,8 +11,9 @@ import pytest
 from ramal.backends import start_mysql
 from ramal.processes import free_port
 from tests.e2e.conftest import DOMAIN, RAMAL, Running, is_ready
-from tests.e2e.phone import Phone
+from tests.kit.phone import Phone
 from tests.kit.secure import LIFE_SECONDS, PASSWORD, USER, start_broker
+from tests.kit.wire import UdpLink
 
 pytestmark = pytest.mark.e2e
 
@@ -71,7 +72,7 @@ def test_phones_register_over_many_sessions_and_no_secret_is_logged(environ: dic
     answers: list[int] = []
     try:
         running.wait_for(lambda: is_ready(f"http://127.0.0.1:{HTTP}"))
-        with Phone(("127.0.0.1", SIP), "alice", "s3cret", DOMAIN) as phone:
+        with Phone(UdpLink(("127.0.0.1", SIP)), "alice", "s3cret", DOMAIN) as phone:
             until = time.monotonic() + 3 * LIFE_SECONDS
             while time.monotonic() < until:
                 answers.append(phone.register().status)

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from ramal.sampled import Labels, parsed
-from tests.e2e.caller import SDP
 from tests.e2e.conftest import CALLERS, RAMAL, System
+from tests.kit.phone import SDP
 
 pytestmark = pytest.mark.e2e
 
@@ -46,7 +46,7 @@ def processes(system: System) -> dict[str, str]:
 
 def test_a_call_is_in_the_figures(system: System) -> None:
     where = next(url for name, url in processes(system).items() if name == "up" or name.startswith("analytics"))
-    with system.caller(ALICE) as alice, system.caller(BOB, transport="tcp") as bob:
+    with system.phone(ALICE) as alice, system.phone(BOB, transport="tcp") as bob:
         alice.register()
         bob.register()
         call = alice.invite(bob.aor)

@@ -9,7 +9,8 @@ import pytest
 
 from ramal.processes import free_port
 from tests.e2e.conftest import DOMAIN, Running, start_up
-from tests.e2e.phone import Phone
+from tests.kit.phone import Phone
+from tests.kit.wire import UdpLink, link
 
 pytestmark = pytest.mark.e2e
 
@@ -26,7 +27,7 @@ def test_the_first_start_makes_alice_and_bob_and_says_what_to_type_into_a_phone(
         assert f":{system.edges[0][1]}" in said
         assert DOMAIN in said
         for transport, (name, password) in zip(("udp", "tcp"), passwords.items(), strict=True):
-            with Phone(system.edges[0], name, password, DOMAIN, transport=transport) as phone:
+            with Phone(link(transport, system.edges[0]), name, password, DOMAIN) as phone:
                 assert phone.register().status == 200
         running.wait_for(lambda: not (tmp_path / "data" / "first-passwords.json").exists())
         stored = b"".join(path.read_bytes() for path in (tmp_path / "data").iterdir())
@@ -44,7 +45,7 @@ def test_registrations_are_there_after_the_next_start(tmp_path: Path, number: si
     try:
         running.wait_for(lambda: "Ctrl-C" in running.output())
         passwords = dict(_USER.findall(running.output()))
-        with Phone(system.edges[0], "alice", passwords["alice"], DOMAIN) as phone:
+        with Phone(UdpLink(system.edges[0]), "alice", passwords["alice"], DOMAIN) as phone:
             before = phone.register()
             assert before.status == 200
     finally:
@@ -54,7 +55,7 @@ def test_registrations_are_there_after_the_next_start(tmp_path: Path, number: si
     assert phone.contact in shown.stdout
     running, system = start_up(tmp_path / "data")
     try:
-        with Phone(system.edges[0], "alice", passwords["alice"], DOMAIN) as again:
+        with Phone(UdpLink(system.edges[0]), "alice", passwords["alice"], DOMAIN) as again:
             assert set(again.query().contacts) == {phone.contact}
             again.register()
             assert set(again.query().contacts) == {phone.contact, again.contact}
@@ -126,7 +127,7 @@ def test_a_first_password_is_shown_again_until_a_phone_has_used_it(tmp_path: Pat
     try:
         running.wait_for(lambda: "Ctrl-C" in running.output())
         assert dict(_USER.findall(running.output())) == first
-        with Phone(system.edges[0], "alice", first["alice"], DOMAIN) as phone:
+        with Phone(UdpLink(system.edges[0]), "alice", first["alice"], DOMAIN) as phone:
             assert phone.register().status == 200
         reset = system.ramal("user", "reset", "bob").stdout
     finally:
@@ -137,7 +138,7 @@ def test_a_first_password_is_shown_again_until_a_phone_has_used_it(tmp_path: Pat
     try:
         running.wait_for(lambda: "Ctrl-C" in running.output())
         assert "password" not in "".join(line for line in running.output().splitlines() if "User " in line)
-        with Phone(system.edges[0], "bob", reset.split()[-1], DOMAIN) as phone:
+        with Phone(UdpLink(system.edges[0]), "bob", reset.split()[-1], DOMAIN) as phone:
             assert phone.register().status == 200
     finally:
         assert running.end(signal.SIGINT) == 0
@@ -164,7 +165,7 @@ def test_a_removal_in_a_system_that_is_not_running_is_done(tmp_path: Path) -> No
     try:
         running.wait_for(lambda: "Ctrl-C" in running.output())
         password = dict(_USER.findall(running.output()))["bob"]
-        with Phone(system.edges[0], "bob", password, DOMAIN) as phone:
+        with Phone(UdpLink(system.edges[0]), "bob", password, DOMAIN) as phone:
             phone.register()
     finally:
         running.end(signal.SIGINT)

@@ -12,8 +12,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from tests.e2e.caller import Caller
-from tests.e2e.wire import Address, StreamLink, UdpLink, parse
+from tests.kit.phone import Phone
+from tests.kit.sip import parse
+from tests.kit.wire import Address, StreamLink, UdpLink
 from tests.kube.netns import PHONES, inside, udp_socket
 
 DOMAIN = "example.test"
@@ -85,11 +86,11 @@ class OutsideTcp(StreamLink):
         return octets, source
 
 
-def caller(user: str, server: Address, transport: str = "udp", seen: Seen | None = None) -> Caller:
+def caller(user: str, server: Address, transport: str = "udp", seen: Seen | None = None) -> Phone:
     """A phone that calls and is called."""
     seen = seen or Seen()
     link = OutsideUdp(server, seen) if transport == "udp" else OutsideTcp(server, seen)
-    return Caller(link, user, password(user), DOMAIN)
+    return Phone(link, user, password(user), DOMAIN)
 
 
 # --- phones that register again and again -----------------------------------------------------------------------------

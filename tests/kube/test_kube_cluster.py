@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.e2e.caller import SDP, Call, Caller
-from tests.e2e.wire import Silent
+from tests.kit.phone import SDP, Call, Phone
+from tests.kit.wire import Silent
 from tests.kube.conftest import CACHE
 from tests.kube.kube import SERVICE, USERS, WORKERS, Balancer, Kube, is_ready, until
 from tests.kube.phones import Report, Seen, caller, refreshing
@@ -30,11 +30,11 @@ REFRESHING = USERS[40:64]
 
 
 @pytest.fixture
-def phones() -> Iterator[Callable[..., Caller]]:
+def phones() -> Iterator[Callable[..., Phone]]:
     """Makes registered phones, and closes them."""
     with contextlib.ExitStack() as stack:
 
-        def make(user: str, transport: str = "udp", seen: Seen | None = None) -> Caller:
+        def make(user: str, transport: str = "udp", seen: Seen | None = None) -> Phone:
             phone = stack.enter_context(caller(user, SERVICE, transport, seen))
             phone.register()
             return phone
@@ -52,7 +52,7 @@ def internal(values: set[str]) -> set[str]:
     }
 
 
-def rings(alice: Caller, bob: Caller) -> tuple[Call, Call]:
+def rings(alice: Phone, bob: Phone) -> tuple[Call, Call]:
     """A call that rings: both sides."""
     call = alice.invite(bob.aor)
     incoming = bob.incoming()
@@ -158,7 +158,7 @@ def test_20_a_service_called_ramal_mysql_does_no_harm(site: Kube) -> None:
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 def test_08_10_a_phone_sees_no_address_but_the_services(
-    site: Kube, phones: Callable[..., Caller], figure: Figure, transport: str
+    site: Kube, phones: Callable[..., Phone], figure: Figure, transport: str
 ) -> None:
     seen = Seen()
     began = time.monotonic()
@@ -183,7 +183,7 @@ def test_08_10_a_phone_sees_no_address_but_the_services(
     )
 
 
-def at_edge(site: Kube, number: int, phones: Callable[..., Caller], user: str, transport: str, seen: Seen) -> Caller:
+def at_edge(site: Kube, number: int, phones: Callable[..., Phone], user: str, transport: str, seen: Seen) -> Phone:
     """A phone whose flow leads to this edge: the balancer goes by the port, so it tries one after the other."""
     address = site.get("pod", f"edge-{number}")["status"]["podIP"]
     for _ in range(20):
@@ -197,7 +197,7 @@ def at_edge(site: Kube, number: int, phones: Callable[..., Caller], user: str, t
 
 @pytest.mark.parametrize("by", ["caller", "callee"])
 def test_09_a_phone_at_one_edge_calls_one_at_another_and_either_hangs_up(
-    site: Kube, phones: Callable[..., Caller], by: str
+    site: Kube, phones: Callable[..., Phone], by: str
 ) -> None:
     assert {site.node_of("edge-0"), site.node_of("edge-1")} == {"n1", "n2"}
     seen = Seen()
@@ -226,7 +226,7 @@ def test_11_a_rolling_restart_of_the_edges_loses_no_refresh(site: Kube, figure: 
 
 
 def test_12_16_a_rolling_restart_under_ringing_calls_fails_none_and_answers_leave_from_the_services_address(
-    site: Kube, phones: Callable[..., Caller], figure: Figure
+    site: Kube, phones: Callable[..., Phone], figure: Figure
 ) -> None:
     seen = Seen()
     calls = [rings(phones(USERS[2 * n], "udp", seen), phones(USERS[2 * n + 1], "udp", seen)) for n in range(20)]
@@ -307,7 +307,7 @@ def test_14_registrars_2_4_2_under_load(site: Kube, figure: Figure) -> None:
 
 
 def test_17_kube_proxy_restarted_leaves_phones_registered(
-    site: Kube, phones: Callable[..., Caller], figure: Figure
+    site: Kube, phones: Callable[..., Phone], figure: Figure
 ) -> None:
     alice, bob = phones("u04"), phones("u05")
     with refreshing(REFRESHING, SERVICE) as report:

@@ -1,4 +1,4 @@
-"""A SIP phone for tests that calls and is called, over any transport; each step is one the test says.
+"""A SIP phone for tests that registers, calls and is called, over any transport; each step is one the test says.
 
     call = alice.invite(bob.aor)      # 407, ACK, INVITE with credentials, 100
     incoming = bob.incoming()         # the INVITE at the other side
@@ -9,31 +9,35 @@
 It reads its socket only while a test waits for something. Repetitions are absorbed as a transaction layer does.
 """
 
-import hashlib
-import re
 import secrets
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Self
 
-from tests.e2e.wire import DEADLINE, Address, Link, Message, Silent, parse
+from tests.kit.sip import Credentials, Message, parse, request, uri_of
+from tests.kit.wire import DEADLINE, Address, Link, Silent
 
 SDP = b"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 6000 RTP/AVP 0\r\n"
 QUIET = 0.3
 """Seconds in which nothing must come."""
-_PAIR = re.compile(r'(\w+)=(?:"([^"]*)"|([^,\s]+))')
 _REASONS = {100: "Trying", 180: "Ringing", 183: "Session Progress", 200: "OK", 486: "Busy Here", 487: "Terminated"}
 _COPIED = ("via", "from", "call-id", "cseq", "record-route")
 _NO_CONTACT = ("CANCEL", "BYE", "OPTIONS")
 
 
-class Caller:
-    """One user agent on one link."""
+T1, T2 = 0.5, 4.0
+"""RFC 3261 section 17.1.2.2."""
 
-    def __init__(self, link: Link, user: str, password: str, domain: str) -> None:
+
+class Phone:
+    """One user agent on one link. Its CSeq only rises; a nonce is used again with a higher nc."""
+
+    def __init__(self, link: Link, user: str, password: str, domain: str, *, registrar: str = "") -> None:
+        """`registrar`: the host that it sends REGISTER to and is a user of, if that is not the domain."""
         self.link = link
-        self.user, self.domain, self._password = user, domain, password
+        self.user, self.domain = user, domain
+        self._registrar = registrar or domain
         self.inbox: list[Message] = []
         self._seen: set[bytes] = set()
         self._answers: dict[tuple[str, str], bytes] = {}
@@ -44,8 +48,10 @@ class Caller:
         """Where responses came from."""
         self.pings = 0
         """OPTIONS that the edge has sent to keep a NAT open."""
-        self._nonces: dict[str, tuple[dict[str, str], int]] = {}
-        """By status (401, 407), the last challenge and how often it was used."""
+        self._credentials = {401: Credentials(user, password, domain), 407: Credentials(user, password)}
+        """By the status that challenges."""
+        self.answers: list[int] = []
+        """Status of each final response outside calls, in order."""
         self.registration = secrets.token_hex(8)
         self.cseq = 0
         self.named = ""
@@ -142,12 +148,6 @@ class Caller:
         else:
             raise AssertionError(f"{self.user} did not want {message.start}")
 
-    def rows(self, method: str, uri: str, rows: Iterable[str], body: bytes) -> bytes:
-        """A request with these rows and body."""
-        typed = ["Content-Type: application/sdp"] if body else []
-        lines = [f"{method} {uri} SIP/2.0", *rows, *typed, f"Content-Length: {len(body)}", "\r\n"]
-        return "\r\n".join(lines).encode() + body
-
     def respond(self, request: Message, status: int, *rows: str, body: bytes = b"", tag: str = "") -> None:
         """Answers a request."""
         to = request.first("to")
@@ -167,65 +167,82 @@ class Caller:
 
     def challenged(self, response: Message) -> None:
         """Takes the challenge of a 401 or 407."""
-        name = "www-authenticate" if response.status == 401 else "proxy-authenticate"
-        pairs = _PAIR.findall(response.first(name))
-        challenge = {key: quoted or plain for key, quoted, plain in pairs}
-        self._nonces[name] = challenge, 0
+        assert self._credentials[response.status].challenged(response), response.rows
 
     def credentials(self, method: str, uri: str, password: str | None = None) -> list[str]:
         """The row that answers the last challenge; none before there was one."""
-        name, row = "proxy-authenticate", "Proxy-Authorization"
-        if method == "REGISTER":
-            name, row = "www-authenticate", "Authorization"
-        if name not in self._nonces:
-            return []
-        challenge, uses = self._nonces[name]
-        self._nonces[name] = challenge, uses + 1
-        nc, cnonce, nonce, realm = f"{uses + 1:08x}", secrets.token_hex(4), challenge["nonce"], challenge["realm"]
-        secret = _md5(self.user, realm, self._password if password is None else password)
-        response = _md5(secret, nonce, nc, cnonce, "auth", _md5(method, uri))
-        given = {"username": self.user, "realm": realm, "nonce": nonce, "uri": uri, "response": response}
-        quoted = ", ".join(f'{name}="{value}"' for name, value in {**given, "cnonce": cnonce}.items())
-        return [f"{row}: Digest {quoted}, algorithm=MD5, qop=auth, nc={nc}"]
+        status, name = (401, "Authorization") if method == "REGISTER" else (407, "Proxy-Authorization")
+        known = self._credentials[status]
+        return [f"{name}: {known.answer(method, uri, password=password)}"] if known.nonce else []
 
     # --- outside calls --------------------------------------------------------------------------------------------
 
     def ask(
         self, method: str, uri: str, *rows: str, to: str = "", call_id: str = "", body: bytes = b"",
-        by: Link | None = None, seconds: float = DEADLINE,
+        by: Link | None = None, seconds: float = DEADLINE, password: str | None = None,
     ) -> Message:  # fmt: skip
         """A request outside a call and its final response; with credentials once challenged."""
         for _ in range(2):
             self.cseq += 1
             branch = f"z9hG4bK{secrets.token_hex(8)}"
+            to = to or f"<{uri}>"
             lines = [
                 f"Via: {self.via(branch)}",
                 "Max-Forwards: 70",
-                f"From: <{self.aor}>;tag={self.registration[:8]}",
-                f"To: {to or f'<{uri}>'}",
+                f"From: {to if method == 'REGISTER' else f'<{self.aor}>'};tag={self.registration[:8]}",
+                f"To: {to}",
                 f"Call-ID: {call_id or self.registration}",
                 f"CSeq: {self.cseq} {method}",
                 *rows,
-                *self.credentials(method, uri),
+                *self.credentials(method, uri, password),
             ]
-            self.send(self.rows(method, uri, lines, body), by)
-            answer = self.next(partial(answers, branch), f"an answer to {method}", seconds)
+            octets = request(method, uri, lines, body)
+            self.send(octets, by)
+            answer = self._answered(octets, branch, by, seconds)
+            self.answers.append(answer.status)
             if answer.status not in (401, 407):
                 break
             self.challenged(answer)
         return answer
 
+    def _answered(self, octets: bytes, branch: str, by: Link | None, seconds: float) -> Message:
+        """The final response; what goes by UDP is sent again as timer E says."""
+        until, interval = time.monotonic() + seconds, T1
+        while True:
+            left = until - time.monotonic()
+            wait = min(interval, left) if (by or self.link).transport == "udp" else left
+            try:
+                return self.next(partial(answers, branch), "an answer", wait)
+            except Silent:
+                if time.monotonic() >= until:
+                    raise
+            self.send(octets, by)
+            interval = min(2 * interval, T2)
+
+    def registers(self, *rows: str, password: str | None = None) -> Message:
+        """REGISTER with these rows, and what it is answered."""
+        answer = self.ask(
+            "REGISTER", f"sip:{self._registrar}", *rows, to=f"<sip:{self.user}@{self._registrar}>", password=password
+        )
+        assert answer.first("content-length") == "0", "an answer to REGISTER has no body"
+        return answer
+
     def register(self, *contacts: str, expires: int = 300) -> Message:
         """REGISTER these contacts (header values; ours without any); it must succeed."""
         lines = [f"Contact: {value}" for value in contacts or (f"<{self.contact}>",)]
-        answer = self.ask("REGISTER", f"sip:{self.domain}", *lines, f"Expires: {expires}", to=f"<{self.aor}>")
+        answer = self.registers(*lines, f"Expires: {expires}")
         assert answer.status == 200, answer.start
         return answer
 
-    def deregister(self) -> None:
+    def query(self) -> Message:
+        """REGISTER without Contact: what is registered."""
+        return self.registers()
+
+    def deregister(self) -> Message:
         """Removes every binding of the user."""
-        answer = self.ask("REGISTER", f"sip:{self.domain}", "Contact: *", "Expires: 0", to=f"<{self.aor}>")
+        answer = self.registers("Contact: *", "Expires: 0")
         assert answer.status == 200, answer.start
+        return answer
 
     # --- calls ----------------------------------------------------------------------------------------------------
 
@@ -255,7 +272,7 @@ class Caller:
 class Call:
     """One side of a call."""
 
-    def __init__(self, phone: Caller, call_id: str, local: str, remote: str, target: str) -> None:
+    def __init__(self, phone: Phone, call_id: str, local: str, remote: str, target: str) -> None:
         self.phone, self.call_id = phone, call_id
         self.local, self.remote = local, remote
         """From and To of what we send, with their tags."""
@@ -343,7 +360,7 @@ class Call:
         number = sent.first("cseq").split()[0]
         rows = [f"{name}: {value}" for name, value in sent.rows if name in ("via", "max-forwards", "from", "call-id")]
         rows += [f"To: {to}", f"CSeq: {number} {method}"]
-        return self.phone.rows(method, sent.uri, rows, b"")
+        return request(method, sent.uri, rows, b"")
 
     def _octets(self, method: str, number: int, branch: str, rows: Iterable[str], body: bytes) -> bytes:
         lines = [
@@ -357,17 +374,8 @@ class Call:
             *([] if method in _NO_CONTACT else [f"Contact: <{self.phone.contact}>"]),
             *rows,
         ]
-        return self.phone.rows(method, self.target, lines, body)
-
-
-def uri_of(value: str) -> str:
-    """The URI of a name-addr."""
-    return value.partition("<")[2].partition(">")[0]
+        return request(method, self.target, lines, body)
 
 
 def answers(branch: str, message: Message) -> bool:
     return message.status >= 200 and message.branch == branch
-
-
-def _md5(*parts: str) -> str:
-    return hashlib.md5(":".join(parts).encode()).hexdigest()

@@ -14,7 +14,8 @@ import ssl
 import struct
 import time
 from pathlib import Path
-from typing import NamedTuple
+
+from tests.kit.sip import parse
 
 Address = tuple[str, int]
 
@@ -24,7 +25,6 @@ DEADLINE = 20.0
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 """Opcodes of WebSocket frames."""
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-_LONG = {"v": "via", "f": "from", "t": "to", "i": "call-id", "m": "contact", "l": "content-length", "c": "content-type"}
 
 
 class Silent(AssertionError):
@@ -33,59 +33,6 @@ class Silent(AssertionError):
 
 class Closed(ConnectionError):
     """The other side has closed the connection."""
-
-
-class Message(NamedTuple):
-    """A request or a response, as it came."""
-
-    start: str
-    rows: list[tuple[str, str]]
-    """Name in lower case and in its long form, value."""
-    body: bytes
-
-    @property
-    def status(self) -> int:
-        """Of a response; 0 for a request."""
-        return int(self.start.split(" ", 2)[1]) if self.start.startswith("SIP/2.0 ") else 0
-
-    @property
-    def method(self) -> str:
-        """Of a request; of a response, that of its CSeq."""
-        return self.first("cseq").split()[1] if self.status else self.start.split(" ", 1)[0]
-
-    @property
-    def uri(self) -> str:
-        """The Request-URI."""
-        return self.start.split(" ")[1]
-
-    @property
-    def branch(self) -> str:
-        """Of the top Via."""
-        return self.first("via").partition("branch=")[2].partition(";")[0]
-
-    def first(self, name: str) -> str:
-        """The first row of that name; KeyError when there is none."""
-        for each, value in self.rows:
-            if each == name:
-                return value
-        raise KeyError(f"no {name} in {self.start}")
-
-    def all(self, name: str) -> list[str]:
-        """Every row of that name, in order."""
-        return [value for each, value in self.rows if each == name]
-
-    def has(self, name: str) -> bool:
-        """Whether there is such a row."""
-        return bool(self.all(name))
-
-
-def parse(octets: bytes) -> Message:
-    """The message of these octets."""
-    head, _, body = octets.partition(b"\r\n\r\n")
-    start, *lines = head.decode().split("\r\n")
-    pairs = (line.partition(":") for line in lines)
-    rows = [(_LONG.get(name.strip().lower(), name.strip().lower()), value.strip()) for name, _, value in pairs]
-    return Message(start, rows, body)
 
 
 class Link:
