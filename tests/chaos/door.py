@@ -86,5 +86,5 @@ def broker_behind(door: Door, directory: Path) -> Iterator[backends.KafkaServer]
     try:
         yield server
     finally:
-        server.stop()
+        server.child.kill()
         door.close()

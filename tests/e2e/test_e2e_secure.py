@@ -62,8 +62,8 @@ def environ(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
         )
         assert done.returncode == 0, done.stderr
     yield given
-    mysql.stop()
-    broker.server.stop()
+    mysql.child.kill()
+    broker.server.child.kill()
 
 
 def test_phones_register_over_many_sessions_and_no_secret_is_logged(environ: dict[str, str], tmp_path: Path) -> None:

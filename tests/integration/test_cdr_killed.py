@@ -3,7 +3,6 @@
 import asyncio
 import os
 import random
-import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from runtime.database.mysql import MySQLDatabase
 from runtime.log.kafka.log import KafkaLog
 from tests.kit.call_stories import append, missed, talk
 from tests.kit.locator import mysql_settings
+from tests.kit.stopping import standing_still
 
 pytestmark = pytest.mark.integration
 PARTITIONS = 4
@@ -34,8 +34,8 @@ def servers(tmp_path: Path) -> Iterator[tuple[KafkaServer, MySQLServer]]:
     """Of our own: they are stopped."""
     kafka, mysql = start_kafka(tmp_path / "kafka"), start_mysql(tmp_path / "mysql")
     yield kafka, mysql
-    kafka.stop()
-    mysql.stop()
+    kafka.child.kill()
+    mysql.child.kill()
 
 
 class Site:
@@ -112,9 +112,8 @@ async def test_c13_killed_and_stopped_at_random_nothing_is_lost_or_doubled(
             site.process.kill()
             site.start()
             await asyncio.sleep(rng.uniform(3.0, 7.0))
-            os.kill(server.pid, signal.SIGSTOP)
-            await asyncio.sleep(3.0)
-            os.kill(server.pid, signal.SIGCONT)
+            with standing_still(server.pid):
+                await asyncio.sleep(3.0)
         await asyncio.sleep(rng.uniform(0.5, 7.0))
         site.process.kill()
         site.start()

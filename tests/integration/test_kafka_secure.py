@@ -43,7 +43,7 @@ RAMAL = str(Path(sys.executable).with_name("ramal"))
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     started = start_broker(tmp_path_factory.mktemp("secure-kafka"))
     yield started
-    started.server.stop()
+    started.server.child.kill()
 
 
 def way_in(broker: Broker, listener: str, **more: Any) -> Kafka:

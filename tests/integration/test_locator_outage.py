@@ -35,7 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MySQLServer]:
     """A server of our own: it is stopped and killed."""
     running = start_mysql(tmp_path_factory.mktemp("stopped"))
     yield running
-    running.stop()
+    running.child.kill()
 
 
 @pytest.fixture

@@ -65,7 +65,7 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         pytest.skip(reason)
     made = Site(tmp_path_factory.mktemp(f"tls-{request.param}"), request.param)
     yield made
-    made.server.stop()
+    made.server.child.kill()
 
 
 @pytest.fixture
