@@ -25,7 +25,8 @@ FULL = os.environ.get("RAMAL_CHAOS") == "full"
 RATE = 150 if FULL else 80
 CYCLES = 5 if FULL else 1
 WARM = 8.0 if FULL else 1.5
-OUTAGE = 10.0
+OUTAGE = 10.0 if FULL else 7.0
+"""Seconds: more than SESSION."""
 MIN_EXPIRES = 2
 SESSION = 6.0
 """The consumers' session time-out, seconds."""

@@ -6,13 +6,13 @@ import time
 import pytest
 
 from tests.chaos.rig import Extra
-from tests.chaos.system import CYCLES, SESSION, System
+from tests.chaos.system import CYCLES, FULL, SESSION, System
 
 pytestmark = [pytest.mark.chaos, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
 
 GROUPS = ("authsvc", "registrar", "locator")
 RATE = 60.0
-AFTER = 4.0
+AFTER = 4.0 if FULL else 2.0
 """Seconds of load behind each kill."""
 SETTLED = SESSION + 24.0
 
