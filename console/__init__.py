@@ -1,6 +1,6 @@
 """The web console: a softphone page, served to browsers.
 
-pages    the files of the page as HTTP routes, under a strict policy
+pages    the files of the page, under a strict policy
 config   settings
 service  wiring
 """

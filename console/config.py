@@ -4,16 +4,21 @@ import re
 
 import msgspec
 
+from runtime.config import Port
 from runtime.errors import ConfigError
 
 
 class ConsoleConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Section `console`."""
 
+    host: str = "127.0.0.1"
+    """Where the pages are served."""
+    port: Port = 8081
+    """Of the pages; 0: any free port."""
     websocket: str = ""
     """URL of an edge's WebSocket for the softphone, `wss://sip.example.test/sip`; by default `/sip` at the
     host that the page came from."""
-    websocket_port: int = 0
+    websocket_port: Port = 0
     """The port of that default; 0: the one that the page came from, as behind an ingress."""
 
     def checked(self) -> "ConsoleConfig":
@@ -21,6 +26,4 @@ class ConsoleConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         # It goes into a header: nothing in it may end the directive that it stands in.
         if self.websocket and not re.fullmatch(r"wss?://[A-Za-z0-9.:\[\]_-]+(/[A-Za-z0-9/._~%-]*)?", self.websocket):
             raise ConfigError("RAMAL_CONSOLE_WEBSOCKET: is not a ws:// or wss:// URL without a query")
-        if not 0 <= self.websocket_port <= 65535:
-            raise ConfigError("RAMAL_CONSOLE_WEBSOCKET_PORT: is not a port")
         return self

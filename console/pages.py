@@ -1,13 +1,13 @@
-"""The console's pages as HTTP routes: files of this package, read once, under a strict policy."""
+"""The console's pages: files of this package, read once, under a strict policy."""
 
-from collections.abc import Mapping, Sequence
+import gzip
+import json
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
-from aiohttp import web
-
 from console.config import ConsoleConfig
-from runtime.http import Route
+from runtime.pages import Page, Pages
 
 STATIC = Path(__file__).parent / "static"
 """Built from `web` by `npm run build`."""
@@ -21,23 +21,24 @@ TYPES = {
 }
 
 
-def routes(config: ConsoleConfig, domain: str) -> Sequence[Route]:
+def pages(config: ConsoleConfig, domain: str) -> Pages:
     """`/`, and the softphone with its settings below `/softphone/`."""
-    headers = security_headers(config)
-    files = [_file(path, headers) for path in sorted(STATIC.iterdir())]
+    fields = security_fields(config)
+    known = {"domain": domain, "websocket": config.websocket, "port": config.websocket_port}
+    # Relative: the console may be below a path of an ingress.
+    front = Page(302, {**fields, "Location": SOFTPHONE.lstrip("/")})
+    json_fields = {**fields, "Content-Type": "application/json", "Cache-Control": "no-store"}
+    fixed = {"/": front, SOFTPHONE + "settings.json": Page(200, json_fields, json.dumps(known).encode())}
+    files = {SOFTPHONE + ("" if p.name == "index.html" else p.name): _File(p, fields) for p in STATIC.iterdir()}
 
-    async def front(_: web.Request) -> web.Response:
-        # Relative: the console may be below a path of an ingress.
-        return web.Response(status=302, headers={"Location": SOFTPHONE.lstrip("/")})
+    def page(path: str, asked: Mapping[str, str]) -> Page | None:
+        file = files.get(path)
+        return fixed.get(path) if file is None else file.page(asked)
 
-    async def settings(_: web.Request) -> web.Response:
-        known = {"domain": domain, "websocket": config.websocket, "port": config.websocket_port}
-        return web.json_response(known, headers={**headers, "Cache-Control": "no-store"})
-
-    return (("GET", "/", front), ("GET", SOFTPHONE + "settings.json", settings), *files)
+    return page
 
 
-def security_headers(config: ConsoleConfig) -> Mapping[str, str]:
+def security_fields(config: ConsoleConfig) -> Mapping[str, str]:
     """No script, style, frame or connection but our own and the edge's WebSocket."""
     socket = "'self'"
     if config.websocket:
@@ -58,15 +59,20 @@ def security_headers(config: ConsoleConfig) -> Mapping[str, str]:
     }
 
 
-def _file(path: Path, headers: Mapping[str, str]) -> Route:
-    body = path.read_bytes()
-    tag = f'"{sha256(body).hexdigest()[:32]}"'
-    # no-cache: kept, but asked for at each visit, so that an update is seen at once.
-    headers = {**headers, "Content-Type": TYPES[path.suffix], "ETag": tag, "Cache-Control": "no-cache"}
+class _File:
+    """A file as it is sent: whole, compressed for who can read that, or not at all to who has it."""
 
-    async def file(request: web.Request) -> web.Response:
-        if request.headers.get("If-None-Match") == tag:
-            return web.Response(status=304, headers=headers)
-        return web.Response(body=body, headers=headers)
+    def __init__(self, path: Path, fields: Mapping[str, str]) -> None:
+        body = path.read_bytes()
+        self._tag = f'W/"{sha256(body).hexdigest()[:32]}"'
+        # no-cache: kept, but asked for at each visit, so that an update is seen at once.
+        fields = {**fields, "ETag": self._tag, "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
+        self._unchanged = Page(304, fields)
+        fields = {**fields, "Content-Type": TYPES[path.suffix]}
+        self._whole = Page(200, fields, body)
+        self._small = Page(200, {**fields, "Content-Encoding": "gzip"}, gzip.compress(body, mtime=0))
 
-    return "GET", SOFTPHONE + ("" if path.name == "index.html" else path.name), file
+    def page(self, asked: Mapping[str, str]) -> Page:
+        if asked.get("If-None-Match") == self._tag:
+            return self._unchanged
+        return self._small if "gzip" in asked.get("Accept-Encoding", "") else self._whole

@@ -63,7 +63,7 @@ core/         PURE
     telling       SIP facts in, events out
 transport/    section 18
   layer         joins sockets and core
-  udp, tcp, tls, websocket, websocket_frames
+  udp, tcp, tls, websocket, handshake, websocket_frames
   connections   bounds and deadlines of streams
   listener      accepting
   dial          connecting

@@ -1,16 +1,19 @@
 """The command line: `ramal up` (embedded), one subcommand per service, and the operators' questions.
 
 cli          what can be typed, and how errors are said
+cli_up       the same, of `up`
 cli_calls    the same, of calls
 cli_people   the same, of what is kept of persons
 asking       what commands that ask something share
 system       what the services of a process stand on: settings, log, database
 directory    of an embedded system: who holds it, its keys
 up           `up`: every service in this process
+page         of `up`: where its page is, and by which certificate
+sockets      of `up`: where it listens, and whether it can
 stack        `stack`: each service a process, on loopback
 supervisor   keeps them running
 warmup       registrations until a cold chain is warm
-certificate  a self-signed one
+certificate  self-signed ones, and whom one names
 processes    children that never outlive us
 backends     Kafka, MariaDB, OpenLDAP on loopback
 containers   the same from images

@@ -1,4 +1,4 @@
-"""A self-signed certificate for TLS and WSS on loopback, made at the start of `ramal stack`."""
+"""Self-signed certificates, for `ramal stack` and for trials of `ramal up`; and whom a certificate names."""
 
 import datetime
 from collections.abc import Iterable
@@ -10,7 +10,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-DAYS = 30
+DAYS = 365
+LEFT = datetime.timedelta(days=7)
+"""A certificate that ends sooner is made anew."""
 
 
 def self_signed(directory: Path, domain: str, addresses: Iterable[str]) -> tuple[Path, Path]:
@@ -40,3 +42,30 @@ def self_signed(directory: Path, domain: str, addresses: Iterable[str]) -> tuple
     )
     certificate_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     return certificate_path, key_path
+
+
+def kept_self_signed(directory: Path, domain: str, addresses: Iterable[str]) -> None:
+    """As `self_signed`, unless what lies there still does: browsers ask again about a new one."""
+    wanted = {domain, *(str(ip_address(address)) for address in addresses)}
+    path = directory / "certificate.pem"
+    if path.exists() and (directory / "private_key.pem").exists():
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+        ends = certificate.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
+        named = _names(certificate)
+        found = {*named.get_values_for_type(x509.DNSName), *map(str, named.get_values_for_type(x509.IPAddress))}
+        if ends > LEFT and wanted <= found:
+            return
+    self_signed(directory, domain, wanted - {domain})
+
+
+def hosts(path: Path) -> list[str]:
+    """The DNS names, without wildcards, of the first certificate of a PEM file; raises ValueError where none is."""
+    named = _names(x509.load_pem_x509_certificate(path.read_bytes()))
+    return [name for name in named.get_values_for_type(x509.DNSName) if "*" not in name]
+
+
+def _names(certificate: x509.Certificate) -> x509.SubjectAlternativeName:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return x509.SubjectAlternativeName([])

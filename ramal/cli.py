@@ -11,14 +11,14 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
-from ramal import cli_calls, cli_people, operations, output, questions, top, users, wording
-from ramal.asking import HERE, Aor, AsJson, Data, Domain, OptionalAor, console, moment
+from ramal import cli_calls, cli_people, cli_up, operations, output, questions, top, users, wording
+from ramal.asking import Aor, AsJson, Data, Domain, OptionalAor, console, moment
 from ramal.asking import aor as _aor
 from ramal.asking import data as _data
 from ramal.asking import example as _example
 from ramal.asking import run as _run
 from ramal.asking import system as _system
-from ramal.directory import is_held, only_one, started_with
+from ramal.directory import is_held, started_with
 from ramal.processes import StartFailed
 from ramal.system import (
     SERVICES,
@@ -28,7 +28,7 @@ from ramal.system import (
     system_at,
 )
 from runtime import logs
-from runtime.config import Common, Sources, masked
+from runtime.config import Sources, masked
 from runtime.errors import ConfigError, DatabaseRefused, LogRefused, Unavailable
 from runtime.log.port import PartitionFault
 
@@ -42,6 +42,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 user_app = typer.Typer(help="Users: who may register.", no_args_is_help=True)
+app.add_typer(cli_up.app)
 app.add_typer(cli_calls.app)
 app.add_typer(cli_people.app)
 app.add_typer(user_app, name="user")
@@ -75,29 +76,6 @@ def _named(text: str, domain: str | None, system: System) -> tuple[str, str]:
 
 
 # --- services ------------------------------------------------------------------
-
-
-@app.command("up", epilog=_example("ramal up --data ./ramal-data --domain example.test"))
-def up_command(
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Where everything is kept.")] = HERE,
-    sip_port: Annotated[int | None, typer.Option(min=1, max=65535, help="UDP and TCP; 5060 without it.")] = None,
-    http_port: Annotated[int | None, typer.Option(min=0, max=65535, help="On loopback; 8080 without it.")] = None,
-    ws_port: Annotated[int | None, typer.Option(min=1, max=65535, help="Of the softphone; 8081 without it.")] = None,
-    domain: Domain = None,
-) -> None:
-    """Everything in this process: log and tables in one file, alice and bob as first users."""
-    from edge.config import EdgeConfig
-    from ramal.up import check_ports, settings, up
-
-    sources = settings(data, Sources.read(), domain=domain, sip_port=sip_port, http_port=http_port, ws_port=ws_port)
-    logs.configure(sources.section(Common).log_level)
-    sections(sources)
-    if data.is_dir():
-        with only_one(data):
-            pass  # who runs there holds the ports, too: say so before
-    check_ports(sources.section(EdgeConfig, "edge"), sources.section(Common))
-    with only_one(data):
-        _run(up(data, sources, console))
 
 
 @app.command("run", epilog=_example("ramal run authsvc registrar locator"))

@@ -86,6 +86,8 @@ class Stack:
         self.domain = self._sources.section(Common).domain.lower()
         self._edges: dict[str, dict[str, str]] = {}
         """By name, `host:port` by transport; under `edges`, where other edges connect."""
+        self._page = ""
+        """`host:port` of the console's pages."""
         self.supervisor = Supervisor(self._say, self._write)
 
     def start(self) -> None:
@@ -111,7 +113,10 @@ class Stack:
         self._warm_up()
         for name, addresses in self._edges.items():
             self._start_service("edge", name, _listening(addresses))
-        self._configure({"RAMAL_CONSOLE_WEBSOCKET": f"ws://{self._edges['edge-1']['ws']}/sip"})
+        self._page = f"127.0.0.1:{free_port()}"
+        websocket = f"ws://{self._edges['edge-1']['ws']}/sip"
+        page_port = self._page.rpartition(":")[2]
+        self._configure({"RAMAL_CONSOLE_WEBSOCKET": websocket, "RAMAL_CONSOLE_PORT": page_port})
         self._start_service("console", "console")
         self.supervisor.wait_ready()
         self._start_analytics()
@@ -238,6 +243,7 @@ class Stack:
         mysql = self._sources.section(MySQL, "mysql")
         return {
             "domain": self.domain,
+            "page": f"http://{self._page}/",
             "edges": [
                 {"name": name, "pid": parts[name].child.pid, "http": parts[name].http}
                 | {transport: address for transport, address in addresses.items() if transport != "edges"}
@@ -296,7 +302,7 @@ class Stack:
         if "ldap" in self.supervisor.parts:
             last = backends.user_name(self._options.users - 1)
             self._say(f"\nUsers {backends.user_name(0)} to {last} of {self.domain}, password secret-u00000, …")
-        self._say(f"A phone in the browser: http://{described['processes']['console']['http']}/")
+        self._say(f"A phone in the browser: {described['page']}")
         self._say(f"Ask it: . {os.path.relpath(self._directory / 'env')}; ramal show")
         self._say(f"All is ready; {os.path.relpath(self._path)} describes it. Ctrl-C ends it.")
 

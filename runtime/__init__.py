@@ -30,6 +30,7 @@ places                what a worker knows of its partitions
 lag                   how far it is behind
 service               runs services until SIGTERM
 http                  /healthz, /readyz, /metrics
+pages                 pages for the public, and their listener
 config                `RAMAL_…` over `ramal.toml`
 errors                what can go wrong with what we need
 logs, metrics

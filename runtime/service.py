@@ -72,12 +72,14 @@ async def serve(
     resources: Sequence[Resource],
     common: Common,
     *,
+    routes: Sequence[Route] = (),
     started: Callable[[HttpServer], Awaitable[None]] | None = None,
 ) -> None:
     """Starts everything, waits for SIGTERM or SIGINT, drains, stops everything within STOP_SECONDS.
 
     HTTP answers from the first moment (alive, not ready), so that a probe sees a process that waits for a
-    backend. `started` is called once all services have started.
+    backend. `routes` are served beside those of the services, for operators. `started` is called once all services
+    have started.
     """
     wake_in_turn()
     loop = asyncio.get_running_loop()
@@ -108,7 +110,7 @@ async def serve(
         common.http_host,
         common.http_port,
         not_ready,
-        [r for s in services for r in s.routes],
+        [*(r for s in services for r in s.routes), *routes],
         status=status,
         draining=stopping.is_set,
     )

@@ -26,6 +26,7 @@ from edge.transport.udp import UdpSocket
 from events.calls import CallEvent
 from events.replies import Reply
 from runtime.metrics import dropped
+from runtime.pages import Pages
 from sipcore.parser import Item
 
 log = logging.getLogger("ramal.edge")
@@ -146,6 +147,10 @@ class Transports:
                 listener = Listener(host, port, partial(self._entrance.accept, transport))
                 self._listeners.setdefault(transport, []).append(listener)
                 listener.open(loop)
+
+    def serve_pages(self, pages: Pages) -> None:
+        """Lets the listeners for WebSockets serve pages, too."""
+        self._entrance.pages = pages
 
     async def refuse_new(self) -> None:
         """No new connections; what is open goes on."""

@@ -23,6 +23,7 @@ from edge.transport.turns import network
 from edge.transport.websocket import WebSocketConnection
 from runtime.errors import ConfigError
 from runtime.metrics import dropped
+from runtime.pages import Pages
 
 log = logging.getLogger("ramal.edge")
 
@@ -113,6 +114,8 @@ class Entrance:
         """`proxies`: who must begin with a PROXY header; `origins`: see `WebSocketConnection`."""
         self._streams, self._certificates, self._proxies = streams, certificates, proxies
         self._origins = frozenset(origin.lower() for origin in origins)
+        self.pages: Pages | None = None
+        """What a listener for WebSockets gives to who asks for a page."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._shaking: Tally[str] = Tally()
         """By source, how many shake hands or wait for it."""
@@ -196,7 +199,9 @@ class Entrance:
 
     def _connection(self, transport: str, place: str, parties: Parties) -> Connection:
         if transport in ("ws", "wss"):
-            return WebSocketConnection(self._streams, transport, place, parties, origins=self._origins)
+            return WebSocketConnection(
+                self._streams, transport, place, parties, origins=self._origins, pages=self.pages
+            )
         return TcpConnection(self._streams, transport, place, parties)
 
     async def _connect(self, transport: str, connected: socket.socket, connection: Connection) -> None:

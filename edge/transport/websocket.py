@@ -1,56 +1,57 @@
 """WebSocket: one message of it is one SIP message (RFC 7118; RFC 6455 on the server's side).
 
-The HTTP request is read by aiohttp's parser. What proxies say about who speaks (X-Forwarded-For) is not
-believed; a balancer may use the PROXY protocol (`edge.transport.proxy_protocol`).
+Whoever asks for a page before it, where there are pages, is given that by the same connection: a browser may then
+get its telephone and speak SIP at one port. What proxies say about who speaks (X-Forwarded-For) is not believed; a
+balancer may use the PROXY protocol (`edge.transport.proxy_protocol`).
 """
 
 import asyncio
-from base64 import b64decode, b64encode
-from binascii import Error as BadBase64
 from collections.abc import Collection
-from hashlib import sha1
 
-from aiohttp.http import HttpRequestParser, HttpVersion11, RawRequestMessage
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http import RawRequestMessage
 
 from edge.transport.connections import Connection, Streams
+from edge.transport.handshake import REQUEST_LIMIT, answer, head_of, octets_of, page_of, request_of
 from edge.transport.proxy_protocol import Parties
+from edge.transport.turns import cost
 from edge.transport.websocket_frames import Broken, FrameReader, Message, Opcode, Status, close_status, closing, frame
 from runtime.metrics import dropped
+from runtime.pages import Pages
 from sipcore.errors import ParseError
 from sipcore.message import Request, Response
 from sipcore.parser import KEEPALIVE, Item, parse_datagram
 
-PATHS = ("/sip", "/")
-SUBPROTOCOL = "sip"
-VERSION = "13"
-GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-REQUEST_LIMIT = 16 * 1024
-"""Octets of the HTTP request."""
 FRAMES_PER_SECOND = 500
 """Of one connection, with bursts of as many; a browser's calls are some ten messages each."""
 CRLF2 = b"\r\n\r\n"
-REASONS = {
-    101: "Switching Protocols",
-    400: "Bad Request",
-    403: "Forbidden",
-    404: "Not Found",
-    426: "Upgrade Required",
-}
+PIECE = 16 * 1024
+"""Octets of a page that are written at once: of what a peer does not read, no more than this is made ready."""
 
 
 class WebSocketConnection(Connection):
-    """One connection: the HTTP request, then frames."""
+    """One connection: HTTP requests, then frames."""
 
     def __init__(
-        self, streams: Streams, transport: str, place: str, parties: Parties, *, origins: Collection[str]
+        self,
+        streams: Streams,
+        transport: str,
+        place: str,
+        parties: Parties,
+        *,
+        origins: Collection[str],
+        pages: Pages | None = None,
     ) -> None:
-        """`origins`: whose pages may connect, in lower case; none: all."""
+        """`origins`: whose pages may connect, in lower case; none: all. `pages`: what else is served."""
         super().__init__(streams, transport, place, parties, dialled=False)
         self._origins = origins
+        self._pages = pages
+        self._page = memoryview(b"")
+        """What is not written yet of the page that was asked for last; the peer does not read meanwhile."""
         self._request: bytearray | None = bytearray()
-        """What came of the HTTP request; None once it is answered."""
+        """What came of the HTTP request; None once that for a WebSocket is answered."""
         self._frames = FrameReader()
+        self._last = False
+        """Whether this page is the last one that is asked for."""
         self._closing = False
         """Whether we have sent Close: all that comes then counts for nothing."""
         self._pinged = False
@@ -75,20 +76,49 @@ class WebSocketConnection(Connection):
         end = self._request.find(CRLF2)
         if end < 0 and len(self._request) <= REQUEST_LIMIT:
             return 1
-        head, rest = bytes(self._request[: end + 4]), bytes(self._request[end + 4 :])
+        request = request_of(bytes(self._request[: end + 4]) if 0 <= end <= REQUEST_LIMIT else b"")
+        rest = bytes(self._request[end + 4 :])
+        if self._pages is not None and request is not None and (page := page_of(request, self._pages)) is not None:
+            self._request = bytearray(rest)
+            self.more = bool(rest)
+            return self._give(octets_of(page, request), close=request.should_close)
         self._request = None
-        if self._shake(head if 0 <= end <= REQUEST_LIMIT else b""):
+        if self._shake(request):
             self.streams.silent.keep(self)
             self.streams.idle.keep(self)
             if rest:
                 self._read(rest, most)
         return 1
 
-    def _shake(self, head: bytes) -> bool:
+    def _give(self, octets: bytes, *, close: bool) -> int:
+        """Begins with a page: what it costs."""
+        self._page = memoryview(octets)
+        self._last = close
+        self.streams.shaking.end(self)
+        self._write_page()
+        return cost(len(octets))
+
+    def _write_page(self) -> None:
+        """Writes of a page what the peer reads; once that is all, waits for the next request."""
+        while self._page and self._alive and not self._clogged:
+            piece, self._page = self._page[:PIECE], self._page[PIECE:]
+            self.put(bytes(piece))
+        if not self._page and self._last:
+            self._closing = True
+            self.close()
+        elif not self._page:
+            self.streams.shaking.begin(self)
+
+    def resume_writing(self) -> None:
+        """The peer reads again."""
+        super().resume_writing()
+        if self._request is not None and self._page:
+            self._write_page()
+
+    def _shake(self, request: RawRequestMessage | None) -> bool:
         """Answers the HTTP request; whether this is a WebSocket now."""
-        status, rows = _answer(_request_of(head), self._origins)
-        text = "".join(f"{name}: {value}\r\n" for name, value in rows.items())
-        self.put(f"HTTP/1.1 {status} {REASONS[status]}\r\n{text}\r\n".encode())
+        status, rows = answer(request, self._origins)
+        self.put(head_of(status, rows))
         self.streams.shaking.end(self)
         if status == 101:
             return True
@@ -166,6 +196,9 @@ class WebSocketConnection(Connection):
 
     def end(self) -> None:
         """Says that we go away, and does."""
+        if self._request is not None:
+            self.close()
+            return
         self._say_goodbye(closing(Status.GOING_AWAY, "the edge ends"), at_once=True)
 
     def cut(self, reason: str) -> None:
@@ -205,57 +238,3 @@ def _is_text(data: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _request_of(head: bytes) -> RawRequestMessage | None:
-    """The HTTP request; None if it is none."""
-    try:
-        parser = HttpRequestParser(None, asyncio.get_running_loop(), REQUEST_LIMIT)
-        requests, _, _ = parser.feed_data(head)
-    except HttpProcessingError:
-        return None
-    return requests[0][0] if requests else None
-
-
-def _answer(request: RawRequestMessage | None, origins: Collection[str]) -> tuple[int, dict[str, str]]:
-    """Status and rows of the answer to a handshake (RFC 6455 section 4.2, RFC 7118 section 4.1)."""
-    refusal = {"Connection": "close", "Content-Length": "0"}
-    if request is None or request.method != "GET" or request.version < HttpVersion11:
-        return 400, refusal
-    if request.path.partition("?")[0] not in PATHS:
-        return 404, refusal
-    rows = request.headers
-    if "websocket" not in _tokens(rows.getall("Upgrade", [])) or "upgrade" not in _tokens(
-        rows.getall("Connection", [])
-    ):
-        return 426, {**refusal, "Connection": "close, Upgrade", "Upgrade": "websocket"}
-    key = rows.getall("Sec-WebSocket-Key", [])
-    if len(key) != 1 or not _is_key(key[0]):
-        return 400, refusal
-    if rows.getall("Sec-WebSocket-Version", []) != [VERSION]:
-        return 426, {**refusal, "Sec-WebSocket-Version": VERSION}
-    if SUBPROTOCOL not in _tokens(rows.getall("Sec-WebSocket-Protocol", [])):
-        return 400, refusal
-    origin = rows.get("Origin")
-    # Only browsers say where their page is from, and only they have a page that could be a stranger's.
-    if origins and origin is not None and origin.lower() not in origins:
-        return 403, refusal
-    proof = b64encode(sha1(key[0].encode() + GUID, usedforsecurity=False).digest()).decode()
-    return 101, {
-        "Upgrade": "websocket",
-        "Connection": "Upgrade",
-        "Sec-WebSocket-Accept": proof,
-        "Sec-WebSocket-Protocol": SUBPROTOCOL,
-    }
-
-
-def _tokens(rows: list[str]) -> list[str]:
-    return [token.strip().lower() for row in rows for token in row.split(",")]
-
-
-def _is_key(key: str) -> bool:
-    """Whether it is the base64 of 16 octets (RFC 6455 section 4.2.1, item 5)."""
-    try:
-        return len(b64decode(key, validate=True)) == 16
-    except (BadBase64, ValueError):
-        return False

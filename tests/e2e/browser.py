@@ -46,12 +46,12 @@ async () => {
 
 
 @contextlib.contextmanager
-def chromium() -> Iterator[Callable[..., Browser]]:
+def chromium(program: str = "") -> Iterator[Callable[..., Browser]]:
     """Starts Debian's Chromium with these flags, as often as called, with a camera and microphone that are made up.
 
-    Raises PackageMissing.
+    `program`: what starts it instead. Raises PackageMissing.
     """
-    path = find("chromium", "chromium")
+    path = program or find("chromium", "chromium")
     with sync_playwright() as playwright:
         yield lambda *flags: playwright.chromium.launch(executable_path=path, args=[*FLAGS, *flags])
 
@@ -59,8 +59,9 @@ def chromium() -> Iterator[Callable[..., Browser]]:
 class Softphone:
     """One tab. Its labels are English; `page` is there for what they do not reach."""
 
-    def __init__(self, browser: Browser, base: str, language: str = "en-US") -> None:
-        self.context = browser.new_context(locale=language)
+    def __init__(self, browser: Browser, base: str, language: str = "en-US", *, unknown: bool = False) -> None:
+        """`unknown`: as somebody who opens the page although nobody vouches for its certificate."""
+        self.context = browser.new_context(locale=language, ignore_https_errors=unknown)
         self.context.set_default_timeout(SECONDS)
         self.context.add_init_script(_CONNECTIONS)
         self.page: Page = self.context.new_page()

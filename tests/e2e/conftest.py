@@ -46,7 +46,9 @@ class System:
     edges: list[Address]
     """The same address for UDP and TCP."""
     http: list[str]
-    """Base URL of each edge."""
+    """Base URL of each edge, for operators."""
+    page: str
+    """URL of the softphone."""
     environ: Mapping[str, str]
     """What the command line needs to ask it, beside `where`."""
     where: tuple[str, ...]
@@ -174,7 +176,7 @@ def is_ready(base: str) -> bool:
 def start_up(data: Path, *options: str, encrypted: bool = False, **environ: str) -> tuple[Running, System]:
     """`ramal up` on free ports with this directory, ready; `encrypted`: with TLS and WSS, too."""
     sip, http, ws, tls, wss = (free_port() for _ in range(5))
-    words = ["up", "--data", str(data), "--sip-port", str(sip), "--http-port", str(http), "--ws-port", str(ws)]
+    words = ["up", "--data", str(data), "--sip-port", str(sip), "--http-port", str(http), "--page-port", str(ws)]
     words += ["--domain", DOMAIN, *options]
     ports = {"udp": sip, "tcp": sip, "ws": ws}
     authority = data.parent / "certificate.pem"
@@ -187,7 +189,9 @@ def start_up(data: Path, *options: str, encrypted: bool = False, **environ: str)
     base = f"http://127.0.0.1:{http}"
     running.wait_for(lambda: is_ready(base))
     at = {transport: ("127.0.0.1", port) for transport, port in ports.items()}
-    return running, System("up", [at["udp"]], [base], {}, ("--data", str(data)), [at], authority)
+    return running, System(
+        "up", [at["udp"]], [base], f"http://127.0.0.1:{ws}/", {}, ("--data", str(data)), [at], authority
+    )
 
 
 def start_stack(directory: Path, **environ: str) -> tuple[Running, System]:
@@ -199,12 +203,14 @@ def start_stack(directory: Path, **environ: str) -> tuple[Running, System]:
     described = run_dir / "stack.json"
     running.wait_for(described.exists, 120)
     running.wait_for(lambda: "All is ready" in running.output())
-    edges = json.loads(described.read_text())["edges"]
+    told = json.loads(described.read_text())
+    edges = told["edges"]
     at = [{transport: _address(edge[transport]) for transport in TRANSPORTS} for edge in edges]
     return running, System(
         "stack",
         [addresses["udp"] for addresses in at],
         [f"http://{edge['http']}" for edge in edges],
+        told["page"],
         _exported(run_dir / "env"),
         (),
         at,

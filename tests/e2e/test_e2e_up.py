@@ -94,14 +94,14 @@ def test_a_taken_sip_port_is_said_in_one_line(tmp_path: Path) -> None:
     [
         ("--sip-port", socket.SOCK_DGRAM, "udp", "RAMAL_EDGE_UDP"),
         ("--sip-port", socket.SOCK_STREAM, "tcp", "RAMAL_EDGE_TCP"),
-        ("--ws-port", socket.SOCK_STREAM, "ws", "RAMAL_EDGE_WS"),
+        ("--page-port", socket.SOCK_STREAM, "ws", "RAMAL_EDGE_WS"),
         ("--http-port", socket.SOCK_STREAM, "http", "RAMAL_HTTP_PORT"),
     ],
 )
 def test_a_taken_port_is_named_before_anything_is_written(
     tmp_path: Path, option: str, kind: socket.SocketKind, transport: str, setting: str
 ) -> None:
-    ports = {"--sip-port": free_port(), "--ws-port": free_port(), "--http-port": free_port()}
+    ports = {"--sip-port": free_port(), "--page-port": free_port(), "--http-port": free_port()}
     with socket.socket(socket.AF_INET, kind) as other:
         other.bind(("127.0.0.1", ports[option]))
         if kind == socket.SOCK_STREAM:

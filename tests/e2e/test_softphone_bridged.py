@@ -51,7 +51,7 @@ def tab(system: System) -> Iterator[Softphone]:
     """alice in a browser, registered; whatever a test does, the page may have had no fault."""
     try:
         with chromium() as launch:
-            opened = Softphone(launch(ALLOWED), system.http[0])
+            opened = Softphone(launch(ALLOWED), system.page)
             opened.register(user(ALICE), f"secret-{user(ALICE)}")
             yield opened
             faults = opened.faults

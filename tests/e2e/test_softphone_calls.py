@@ -51,7 +51,7 @@ def browser(launch: Callable[..., Browser]) -> Browser:
 def tabs(system: System, browser: Browser) -> Iterator[tuple[Softphone, Softphone]]:
     """alice and bob, registered; whatever a test does, no page may have had a fault."""
     PICTURES.mkdir(parents=True, exist_ok=True)
-    opened = [Softphone(browser, system.http[0]) for _ in USERS]
+    opened = [Softphone(browser, system.page) for _ in USERS]
     for tab, name in zip(opened, USERS, strict=True):
         tab.register(name, f"secret-{name}")
     yield opened[0], opened[1]
@@ -151,7 +151,7 @@ def test_who_talks_is_busy_to_a_third(tabs: tuple[Softphone, Softphone], system:
     bob.click("Answer")
     alice.sees("Connected")
     # The same user in another tab: his call forks to the one that talks, which is busy.
-    other = Softphone(browser, system.http[0])
+    other = Softphone(browser, system.page)
     other.register("alice", "secret-alice")
     other.call("bob")
     other.is_warned("bob is busy.")
@@ -171,7 +171,7 @@ def test_who_is_not_there_is_said_so(tabs: tuple[Softphone, Softphone]) -> None:
 
 
 def test_a_wrong_password_is_said_and_the_form_is_there_again(system: System, browser: Browser) -> None:
-    tab = Softphone(browser, system.http[0])
+    tab = Softphone(browser, system.page)
     tab.type_credentials("alice", "not it")
     tab.is_warned("The name or the password is wrong.")
     expect(tab.page.get_by_label("Password")).to_have_value("")
@@ -181,7 +181,7 @@ def test_a_wrong_password_is_said_and_the_form_is_there_again(system: System, br
 
 
 def test_who_is_locked_out_is_told_so_and_for_how_long(system: System, browser: Browser) -> None:
-    tab = Softphone(browser, system.http[0])
+    tab = Softphone(browser, system.page)
     for _ in range(10):
         tab.type_credentials(GUESSED, "not it")
         tab.is_warned("The name or the password is wrong.")
@@ -330,7 +330,7 @@ def test_the_picture_fills_the_window(tabs: tuple[Softphone, Softphone]) -> None
 
 @pytest.mark.parametrize("language", ["en-US", "pt-BR"])
 def test_every_button_is_on_one_line_on_a_telephone(system: System, browser: Browser, language: str) -> None:
-    tab = Softphone(browser, system.http[0], language)
+    tab = Softphone(browser, system.page, language)
     tab.page.set_viewport_size({"width": 390, "height": 844})
     tab.page.evaluate("for (const hidden of document.querySelectorAll('[hidden]')) hidden.hidden = false;")
     rows = tab.page.evaluate(
@@ -355,7 +355,7 @@ def test_nothing_is_stored_in_the_browser(tabs: tuple[Softphone, Softphone]) -> 
 
 
 def test_a_refused_microphone_is_said_and_nobody_is_called(system: System, launch: Callable[..., Browser]) -> None:
-    tab = Softphone(launch(REFUSED), system.http[0])
+    tab = Softphone(launch(REFUSED), system.page)
     tab.register("alice", "secret-alice")
     tab.call("bob")
     tab.is_warned("The microphone was refused. Allow it for this page in the browser, then try again.")
@@ -367,7 +367,7 @@ def test_a_video_call_without_a_camera_goes_on_without_a_picture(
     system: System, launch: Callable[..., Browser], tabs: tuple[Softphone, Softphone]
 ) -> None:
     _, bob = tabs
-    tab = Softphone(launch(NO_CAMERA, ALLOWED), system.http[0])
+    tab = Softphone(launch(NO_CAMERA, ALLOWED), system.page)
     tab.register("alice", "secret-alice")
     tab.call("bob", video=True)
     tab.is_warned("There is no camera. The call goes on without your picture.")
@@ -384,20 +384,20 @@ def test_a_video_call_without_a_camera_goes_on_without_a_picture(
 def test_a_server_that_is_away_is_said_and_tried_again(browser: Browser, tmp_path: Path) -> None:
     add_user(tmp_path / "data" / "users.htdigest", "alice", DOMAIN, "secret-alice")
     running, system = start_up(tmp_path / "data")
-    tab = Softphone(browser, system.http[0])
-    port = tab.page.evaluate("fetch('settings.json').then((answer) => answer.json())")["port"]
+    tab = Softphone(browser, system.page)
+    port = tab.page.evaluate("location.port")
     tab.register("alice", "secret-alice")
     assert running.end(signal.SIGINT) == 0
     tab.is_warned("The server is not reachable. Trying again …")
     tab.sees("Not connected")
-    running, _ = start_up(tmp_path / "data", "--ws-port", str(port))
+    running, _ = start_up(tmp_path / "data", "--page-port", port)
     tab.sees("Signed in")
     tab.close()
     assert running.end(signal.SIGINT) == 0
 
 
 def test_the_page_speaks_portuguese_to_a_portuguese_browser(system: System, browser: Browser) -> None:
-    tab = Softphone(browser, system.http[0], "pt-BR")
+    tab = Softphone(browser, system.page, "pt-BR")
     expect(tab.page.get_by_label("Senha")).to_be_visible()
     assert tab.page.locator("html").get_attribute("lang") == "pt-BR"
     tab.close()

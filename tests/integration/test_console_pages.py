@@ -9,11 +9,11 @@ import aiohttp
 import pytest
 
 from console.config import ConsoleConfig
-from console.pages import STATIC, routes
+from console.pages import STATIC, pages
 from console.service import build
 from runtime.config import Sources
 from runtime.errors import ConfigError
-from runtime.http import HttpServer
+from runtime.pages import PageServer
 
 Get = Callable[..., Any]
 
@@ -21,11 +21,11 @@ Get = Callable[..., Any]
 @pytest.fixture
 async def get() -> AsyncIterator[Get]:
     """GET of a path with these settings: the response, its body read."""
-    servers: list[HttpServer] = []
+    servers: list[PageServer] = []
     async with aiohttp.ClientSession() as session:
 
         async def ask(path: str, config: ConsoleConfig | None = None, **given: Any) -> Any:
-            server = HttpServer("127.0.0.1", 0, list, routes(config or ConsoleConfig(), "example.test"))
+            server = PageServer("127.0.0.1", 0, pages(config or ConsoleConfig(), "example.test"))
             await server.start()
             servers.append(server)
             async with session.get(f"http://127.0.0.1:{server.port}{path}", **given) as response:
@@ -60,9 +60,36 @@ async def test_every_file_is_served_under_the_same_strict_policy(get: Get, name:
 
 
 def test_every_file_that_is_built_is_served() -> None:
-    served = {path.removeprefix("/softphone/") for _, path, _ in routes(ConsoleConfig(), "example.test")}
-    assert {path.name for path in STATIC.iterdir()} - {"index.html"} <= served
-    assert not any(Path(name).suffix == ".map" for name in served)
+    page = pages(ConsoleConfig(), "example.test")
+    names = {path.name for path in STATIC.iterdir()}
+    assert all(page(f"/softphone/{name}", {}) for name in names - {"index.html"})
+    assert not any(Path(name).suffix == ".map" for name in names)
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/location/alice@example.test", "/readyz", "/softphone/../config.py"])
+async def test_what_operators_ask_is_not_where_the_pages_are(get: Get, path: str) -> None:
+    assert (await get(path)).status == 404
+
+
+async def test_a_page_is_sent_small_to_who_can_read_that(get: Get) -> None:
+    small = await get("/softphone/softphone.js")
+    whole = await get("/softphone/softphone.js", headers={"Accept-Encoding": "identity"})
+    assert small.headers["Content-Encoding"] == "gzip"
+    assert "Content-Encoding" not in whole.headers
+    assert int(small.headers["Content-Length"]) < 100_000 < int(whole.headers["Content-Length"])
+    assert await small.text() == await whole.text()
+
+
+async def test_the_service_has_a_listener_of_its_own_for_them() -> None:
+    service = build(Sources({"RAMAL_CONSOLE_PORT": "0"}, {}), None, None)  # type: ignore[arg-type]  # it needs neither
+    await service.start()
+    async with aiohttp.ClientSession() as session:
+        async with session.get(f"http://127.0.0.1:{service.server.port}/softphone/") as page:
+            assert page.status == 200
+        async with session.get(f"http://127.0.0.1:{service.server.port}/metrics") as page:
+            assert page.status == 404
+    await service.stop(1.0)
+    assert service.routes == ()
 
 
 async def test_a_file_that_has_not_changed_is_not_sent_again(get: Get) -> None:

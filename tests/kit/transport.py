@@ -20,6 +20,7 @@ from edge.transport.layer import StreamSettings, Transports
 from edge.transport.listener import networks
 from edge.transport.tls import Certificates
 from events.replies import Reply
+from runtime.pages import Pages
 from sipcore.errors import ParseError
 from sipcore.message import Request, Response
 from sipcore.parser import Item, parse_datagram
@@ -144,6 +145,7 @@ async def running(
     certificates: Certificates | None = None,
     origins: tuple[str, ...] = (),
     proxies: tuple[str, ...] = (),
+    pages: Pages | None = None,
 ) -> AsyncIterator[TestEdge]:
     """An edge that listens by these transports."""
     settings = StreamSettings(
@@ -154,6 +156,8 @@ async def running(
     )
     core = NotingCore()
     edge = Transports(core, lambda publishes: None, settings, edge="edge-1", boot="b1")
+    if pages:
+        edge.serve_pages(pages)
     await edge.start({transport: [(host, 0)] for transport in transports})
     try:
         yield TestEdge(core, edge)
