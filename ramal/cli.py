@@ -243,11 +243,17 @@ def _toml(value: Any) -> str:
 @app.command("rebuild", epilog=_example("ramal rebuild cdrs"))
 def rebuild_command(
     what: Annotated[
-        Literal["location", "cdrs"], typer.Argument(metavar="WHAT", help="[bold]location[/bold] or [bold]cdrs[/bold].")
+        Literal["location", "cdrs"],
+        typer.Argument(metavar="WHAT", help="[bold]location[/bold], if you say nothing, or [bold]cdrs[/bold]."),
     ] = "location",
     data: Data = None,
 ) -> None:
-    """Builds a projection (of registrations, or of calls) anew from the log, while everything goes on serving."""
+    """Builds tables anew from the log, while everything goes on serving.
+
+    [bold]location[/bold] (who is registered, and the history) or [bold]cdrs[/bold] (calls): new tables are filled
+    beside the old ones, compared with them, and put in their place at once. It says whether the old ones had been
+    right. Use it after tables were lost or changed by hand; run it as often as you like.
+    """
     from ramal.rebuilding import rebuild, rebuild_calls
 
     # One statement sums a partition's rows: minutes where there are millions.

@@ -16,7 +16,15 @@ from console.pages import pages
 from edge.config import EdgeConfig
 from edge.service import EdgeService
 from locator.history import history
-from ramal.directory import KEYS, USERS, first_passwords, generated_keys, keep_first_passwords, remember_settings
+from ramal.directory import (
+    DATABASE,
+    KEYS,
+    USERS,
+    first_passwords,
+    generated_keys,
+    keep_first_passwords,
+    remember_settings,
+)
 from ramal.page import PageOptions, urls
 from ramal.sockets import addresses, listening
 from ramal.system import SERVICES, System, embedded, remembered, sections, with_settings
@@ -27,6 +35,7 @@ from runtime.database.port import Database
 from runtime.errors import ConfigError, DatabaseUnavailable
 from runtime.http import HttpServer, Route
 from runtime.service import serve
+from runtime.store import check
 
 log = logging.getLogger("ramal")
 
@@ -87,6 +96,7 @@ async def up(directory: Path, sources: Sources, console: Console, page: PageOpti
     """Serves until Ctrl-C or SIGTERM. Raises ConfigError, or OSError where an address is taken."""
     if not sources.section(Common).keys:
         sources = Sources(sources.environ, {**sources.file, "keys": generated_keys(directory / KEYS)}, sources.path)
+    check(directory / DATABASE)
     system = embedded(directory, sources)
     page.make_certificate(directory, system.common.domain.lower())
     # The console's pages are served by the edge: a browser gets its telephone where it then speaks SIP.

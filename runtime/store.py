@@ -39,8 +39,37 @@ TOGETHER = 512
 """Pieces of work that share a commit."""
 
 
+CHECK_SECONDS = 5.0
+"""How long the file is read at the start to see whether it is damaged."""
+DAMAGED = (
+    "put a copy from before in its place, or move it and its -wal and -shm away and start anew: users are kept in "
+    "users.htdigest, phones register again by themselves, and only history and calls are lost"
+)
+
+
 class StoreUnavailable(Exception):
     """The file cannot be read or written now: busy, full, failing or too slow."""
+
+
+def check(path: Path) -> None:
+    """Reads the file once, for CHECK_SECONDS at the most. Raises ConfigError that says what to do if it is damaged."""
+    if not path.exists():
+        return
+    ends = time.monotonic() + CHECK_SECONDS
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.set_progress_handler(lambda: time.monotonic() > ends, 10_000)
+            said = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    except sqlite3.DatabaseError as error:
+        if not _is_damaged(error):
+            return  # busy, or too large to be read in that time
+        said = str(error)
+    if said != "ok":
+        raise ConfigError(f"{path}: is damaged ({' '.join(said.split())}); {DAMAGED}")
+
+
+def _is_damaged(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 class _Job(NamedTuple):
@@ -195,7 +224,12 @@ class EmbeddedStore:
                 for name in ("log", "tables"):
                     self._readers[name] = _Lane(name, self._connect, _read_each, self._settle)
                     await self._readers[name].opened
-            except (OSError, sqlite3.Error) as error:
+            except sqlite3.DatabaseError as error:
+                await self.stop()
+                if not _is_damaged(error):
+                    raise ConfigError(f"{self.path}: {error}") from error
+                raise ConfigError(f"{self.path}: is damaged ({error}); {DAMAGED}") from error
+            except OSError as error:
                 await self.stop()
                 raise ConfigError(f"{self.path}: {error}") from error
             self._noticing = asyncio.create_task(self._notice(), name="embedded-notice")

@@ -35,6 +35,16 @@ def phones(system: System) -> Iterator[Phones]:
             other.deregister()
 
 
+@pytest.mark.parametrize("transport", ["udp", "tcp", "ws"])
+def test_who_calls_a_phone_that_is_switched_off_hears_that_it_is_away(phones: Phones, transport: str) -> None:
+    """Never 500: nothing is wrong with the server. Of UDP the kernel tells that nobody listens there."""
+    alice, bob = phones(ALICE, "udp"), phones(BOB, transport)
+    bob.close()
+    call = alice.invite(bob.aor)
+    call.hears(480, SOON)
+    call.ack()
+
+
 @pytest.mark.parametrize("transport", ["tcp", "ws"])
 def test_who_calls_a_phone_that_goes_while_it_rings_is_told(phones: Phones, transport: str) -> None:
     alice, bob = phones(ALICE, "udp"), phones(BOB, transport)

@@ -174,3 +174,20 @@ def test_a_removal_in_a_system_that_is_not_running_is_done(tmp_path: Path) -> No
 
     assert f"unregistered {phone.contact}" in removed.stdout
     assert "is not registered" in system.ramal("show", "bob@example.test").stdout
+
+
+@pytest.mark.parametrize("damaged", ["the head", "a page within"])
+def test_a_damaged_file_is_told_at_the_start_with_what_to_do(tmp_path: Path, damaged: str) -> None:
+    running, _ = start_up(tmp_path / "data")
+    assert running.end(signal.SIGINT) == 0
+    with (tmp_path / "data" / "ramal.db").open("r+b") as file:
+        file.seek(0 if damaged == "the head" else 2 * 4096)
+        file.write(b"\xa5" * (100 if damaged == "the head" else 16 * 4096))
+
+    words = ["up", "--data", str(tmp_path / "data"), "--sip-port", str(free_port()), "--page-port", str(free_port())]
+    again = Running([*words, "--http-port", "0"], tmp_path / "again.log")
+
+    assert again.process.wait(20) == 2
+    assert "ramal.db: is damaged (" in again.output()
+    assert "put a copy from before in its place, or move it" in again.output()
+    assert again.output().count("\n") == 1

@@ -51,6 +51,17 @@ def test_n06_a_flow_that_is_gone_is_480_or_the_next_binding() -> None:
     alice.got_response(200)
 
 
+@pytest.mark.parametrize("transport", ["udp", "tcp", "ws"])
+@pytest.mark.parametrize("edge", ["edge-1", "edge-2"])
+def test_n06_a_phone_that_is_switched_off_is_480_and_never_500(edge: str, transport: str) -> None:
+    """Whatever the transport knows of it: that nobody listens at its port, or that its connection has gone."""
+    cluster = Cluster()
+    alice, bob = cluster.phone("alice"), cluster.phone("bob", edge, transport)
+    del cluster.phones[bob.flow]
+    invite(alice)
+    alice.got_response(480)
+
+
 def test_n05_a_route_with_a_changed_token_is_403() -> None:
     cluster = Cluster()
     alice = cluster.phone("alice")
