@@ -183,6 +183,29 @@ def test_the_portuguese_documents_name_the_same_commands(pair: tuple[Path, Path]
     assert commands(portuguese) == commands(english)
 
 
+def parts(document: Path) -> tuple[list[int], list[list[str]]]:
+    """The levels of its headings in order, and of each table the words in code of each row's first cell."""
+    text = re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+    tables = [block.splitlines() for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)]
+    names = [[" ".join(re.findall(r"`([A-Za-z_{}.]+)`", row.split("|")[1])) for row in table] for table in tables]
+    return [len(hashes) for hashes in re.findall(r"^(#+) ", text, re.MULTILINE)], names
+
+
+@pytest.mark.parametrize("pair", TRANSLATED.items(), ids=lambda pair: pair[1].name)
+def test_the_portuguese_documents_have_every_heading_and_every_row_of_the_english_ones(pair: tuple[Path, Path]) -> None:
+    english, portuguese = map(parts, pair)
+    assert portuguese[0] == english[0]
+    assert [len(table) for table in portuguese[1]] == [len(table) for table in english[1]]
+    assert portuguese[1] == english[1]
+
+
+@pytest.mark.parametrize("document", PORTUGUESE, ids=lambda document: document.name)
+def test_the_portuguese_documents_have_one_word_for_one_thing(document: Path) -> None:
+    """A start is an `início`, an edge an `edge` and a binding a `binding`, which the manual explains once."""
+    text = re.sub(r"^Palavras que ficam em inglês.*$", "", document.read_text(), flags=re.MULTILINE)
+    assert re.findall(r"\b(?:partidas?|bordas?|associaç(?:ão|ões)|jamais)\b", text, re.IGNORECASE) == []
+
+
 # --- settings ------------------------------------------------------------------
 
 
