@@ -108,7 +108,7 @@ class Analytics:
 
     def status(self) -> dict[str, str]:
         """By what it needs, why that is away; "" while it is there."""
-        return {"kafka": "" if self._run is not None else self._why}
+        return {"kafka": self._why if self._run is None else self._run.away}
 
     async def _keep(self) -> None:
         """Runs the application, again and again, until cancelled."""
@@ -170,6 +170,8 @@ class Run:
         """Of topics, at the last look."""
         self._delivered = 0
         """Records by Faust since the last look."""
+        self.away = ""
+        """Why the log did not answer at the last look."""
         self._still = 0
         """Looks in a row at which Faust delivered nothing of what there was."""
         self._loading: asyncio.Task[None] | None = None
@@ -322,6 +324,7 @@ class Run:
         """Tells what has changed; reads what Faust did not deliver in time."""
         delivered, self._delivered = self._delivered, 0
         filled = behind = 0
+        away = ""
         for partition, share in tuple(self._shares.items()):
             try:
                 async with self._locks[partition]:
@@ -336,9 +339,13 @@ class Run:
                     if self._shares.get(partition) is share:
                         await self._telling.tell(share, await now_of(self._log, share))
             except LogUnavailable as error:
-                log.warning("figures are not told now", extra={"cause": str(error)})
+                away = str(error)
+                if not self.away:
+                    log.warning("figures are not told now", extra={"cause": away})
+                break  # it is away for the others, too
             except Exception:
                 log.exception("figures could not be told; trying again")
+        self.away = away
         _BEHIND.set(behind)
         self._still = self._still + 1 if filled and not delivered else 0
 
