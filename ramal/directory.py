@@ -44,7 +44,12 @@ def generated_keys(path: Path) -> str:
     """The HMAC keys of this system, made at the first call; the file's mode is 0600."""
     if not path.exists():
         _write(path, f"k1:{secrets.token_hex(32)}\n")
-    return path.read_text().strip()
+    return kept_keys(path)
+
+
+def kept_keys(path: Path) -> str:
+    """The same where they have been made; else empty."""
+    return path.read_text().strip() if path.exists() else ""
 
 
 def started_with(directory: Path) -> dict[str, dict[str, Any]]:

@@ -23,6 +23,7 @@ from ramal.directory import (
     first_passwords,
     generated_keys,
     keep_first_passwords,
+    kept_keys,
     remember_settings,
 )
 from ramal.page import PageOptions, urls
@@ -66,7 +67,7 @@ def settings(
     asked = page.checked().edge(directory, listening((sip_port or SIP_PORT) + 1))
     defaults = {
         "domain": last.get("domain", Common().domain),
-        "keys": (directory / KEYS).read_text().strip() if (directory / KEYS).exists() else "",
+        "keys": kept_keys(directory / KEYS),
         "http_port": HTTP_PORT,
         "edge": {"udp": everywhere, "tcp": everywhere, "own_addresses": True, **asked},
         "authsvc": {"users_file": str(directory / USERS)},
