@@ -20,6 +20,7 @@ statistics/ PURE; figures by minute and hour
   board     all partitions added up, with their rates
 figures     figures go out on `stats` and come back on a page; how `ramal up` reckons them
 analytics   the Faust application: how Kafka has them reckoned
+application how Faust is set up
 rebuild     the tables made anew from the log, while it serves
 audit       do the tables have what the edges told?
 config      settings

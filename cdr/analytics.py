@@ -19,19 +19,15 @@ whoever has it next. What Faust does not promise is promised here, by offsets:
 import asyncio
 import contextlib
 import logging
-import os
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import faust
 from faust.types import EventT, StreamT
 from prometheus_client import Counter, Gauge
-from yarl import URL
 
+from cdr.application import application, directory
 from cdr.config import Analytics as Settings
 from cdr.figures import Page, Telling, first_offset, now_of, read_up, take
 from cdr.statistics.share import SOURCES, Share
@@ -43,13 +39,10 @@ from runtime.http import Route
 from runtime.log.port import Log
 from runtime.metrics import dropped
 from runtime.service import Service
-from runtime.tls import client_context
 
 log = logging.getLogger("ramal.analytics")
 
 TABLE = "figures"
-STALE_SECONDS = 12 * 3600
-"""Tables that nobody has written for so long are filled from the log: the changelog may have forgotten deletions."""
 STANDSTILL = 12
 """Looks at which Faust has delivered nothing of what there is, after which it is built anew."""
 START_SECONDS = 60.0
@@ -114,7 +107,7 @@ class Analytics:
         """Runs the application, again and again, until cancelled."""
         with contextlib.ExitStack() as stack:
             try:
-                directory = stack.enter_context(_directory(self._settings.directory))
+                place = stack.enter_context(directory(self._settings.directory))
             except OSError as error:
                 self._why = f"RAMAL_ANALYTICS_DIRECTORY: {error}"
                 log.critical("there is no place for the tables of Faust", extra={"cause": str(error)})
@@ -124,7 +117,7 @@ class Analytics:
                 began = time.monotonic()
                 try:
                     await self._topics_are_there()
-                    self._run = Run(self._log, self._common, self._kafka, self._settings, directory)
+                    self._run = Run(self._log, self._common, self._kafka, self._settings, place)
                     self._why = await self._run.run()
                 except Exception as error:
                     log.exception("Faust failed")
@@ -176,7 +169,7 @@ class Run:
         """Looks in a row at which Faust delivered nothing of what there was."""
         self._loading: asyncio.Task[None] | None = None
         self._joined = False
-        self._app = _application(common, kafka, directory)
+        self._app = application(common, kafka, directory)
         self._table = self._app.Table(
             TABLE,
             key_type=bytes,
@@ -360,64 +353,6 @@ class _Record:
         self.timestamp = round(message.timestamp * 1000)
         self.headers = tuple(message.headers or ())
         self.value: bytes | None = message.value
-
-
-def _application(common: Common, kafka: Kafka, directory: Path) -> faust.App:
-    """Faust's settings, each for a reason in docs/kafka.md, section 4."""
-    app = faust.App(
-        f"{common.topic_prefix}analytics",
-        broker=[URL(f"kafka://{broker}") for broker in kafka.brokers],
-        broker_credentials=_credentials(kafka),
-        broker_client_id="ramal-analytics",
-        broker_session_timeout=kafka.session_timeout,
-        broker_heartbeat_interval=min(2.0, kafka.session_timeout / 4),
-        broker_request_timeout=max(30.0, kafka.session_timeout + 1),
-        broker_commit_interval=1.0,
-        consumer_auto_offset_reset="latest",  # positions are ours: see above
-        processing_guarantee="at_least_once",
-        datadir=directory,
-        store="rocksdb://",
-        key_serializer="raw",
-        value_serializer="raw",
-        producer_acks=-1,
-        stream_wait_empty=False,
-        topic_allow_declare=False,
-        topic_disable_leader=True,
-        topic_partitions=common.partitions,
-        web_enabled=False,
-        autodiscover=False,
-    )
-    app.finalize()
-    return app
-
-
-def _credentials(kafka: Kafka) -> Any:
-    context = client_context(kafka, "KAFKA") if kafka.tls else None
-    if kafka.sasl:
-        return faust.SASLCredentials(
-            username=kafka.username, password=kafka.password, mechanism=kafka.sasl_mechanism, ssl_context=context
-        )
-    return None if context is None else faust.SSLCredentials(context)
-
-
-@contextlib.contextmanager
-def _directory(named: str) -> Iterator[Path]:
-    """Where Faust keeps its tables: emptied if it is too old to be trusted."""
-    if not named:
-        with tempfile.TemporaryDirectory(prefix="ramal-analytics-") as temporary:
-            yield Path(temporary)
-        return
-    directory = Path(named)
-    mark = directory / "used"
-    if mark.exists() and time.time() - mark.stat().st_mtime > STALE_SECONDS:
-        shutil.rmtree(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    mark.touch()
-    try:
-        yield directory
-    finally:
-        with contextlib.suppress(OSError):
-            os.utime(mark)
 
 
 def build(sources: Sources, log_: Log, database: Database) -> Service:
