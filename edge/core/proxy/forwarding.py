@@ -376,7 +376,8 @@ class Proxy:
         """An attempt has failed without a response: as if this had been answered (sections 16.8 and 16.9)."""
         context = attempt.context
         if context.live.pop(attempt.branch, None) is not None:
-            if status == 503 and context.parties[1] and attempt.index + 1 >= len(attempt.target.ways):
+            sent = attempt.client is not None  # else it was held back here: no relay for its media
+            if status == 503 and sent and context.parties[1] and attempt.index + 1 >= len(attempt.target.ways):
                 status = 480  # one of our users cannot be reached by any way: it is he who is away, not we
             made = self._made(context, 487 if context.cancelled else status)
             if context.telling is not None:
