@@ -22,6 +22,7 @@ from cdr.projection import Part, Partition, Projection
 from cdr.state import NO_CALLS
 from cdr.tables import LIVE, Finished, published, unpublished
 from events.calls import CallEvent
+from events.cdrs import CallRecord
 from events.people import PersonForgotten
 from events.topics import CALLS, CDRS
 from events.wire import Poisoned
@@ -54,6 +55,12 @@ _SECONDS = Histogram(
 def limits(settings: Settings) -> Limits:
     """When a call without an end is closed, in milliseconds."""
     return Limits(settings.longest_setup * 1000, settings.longest_call * 1000, settings.grace * 1000)
+
+
+def _tell(record: CallRecord) -> None:
+    """One line for each call, once it has ended."""
+    told = {"caller": record.caller, "callee": record.callee, "outcome": record.outcome, "code": record.code}
+    log.info("call", extra=told | {"seconds": record.talk_ms // 1000, "call_id": record.call_id})
 
 
 @dataclasses.dataclass(slots=True)
@@ -193,6 +200,8 @@ class CdrHandler:
         count = await self._log.partitions(CDRS)
         await self._log.append([call_record(each.record, count) for each in finished])
         _RECORDS.inc(len(finished))
+        for each in finished:
+            _tell(each.record)
         stays = [
             Advance(LIVE.projection, place.number, place.at.next, place.at.next, place.at.claim) for place in partitions
         ]

@@ -47,6 +47,7 @@ QUIET = 0.5
 """After the last answer, its ACK or another copy of its request may come."""
 
 TRANSACTIONS = Gauge("ramal_edge_transactions", "Transactions of calls, with those that only absorb repetitions.")
+CONNECTIONS = Gauge("ramal_edge_connections", "Open connections of phones, on TCP, TLS, WS and WSS.")
 NEIGHBOURS = Gauge("ramal_edge_neighbours", "Other edges that are known to live.")
 
 
@@ -91,6 +92,7 @@ class EdgeService:
         self._surroundings = Surroundings(config, common, denied, self.core, self.transports, log, database, keys, life)
         self._replies = Replies(log, self.edge, self.boot, self.transports.replied)
         TRANSACTIONS.set_function(lambda: self.core.calls.transactions)
+        CONNECTIONS.set_function(lambda: self.transports.connections)
         NEIGHBOURS.set_function(lambda: len(self.core.reach.neighbours))
         self.routes: Sequence[Route] = (("GET", "/location/{aor:.+}", location_page(database, config.grace_seconds)),)
         self._lease: Lease | None = None

@@ -14,7 +14,7 @@ from functools import partial
 
 from events.commands import RegisterContacts, RegistrarCommand
 from events.limits import STATE_BYTES
-from events.registrations import AorState, BindingsRecorded
+from events.registrations import AorState, BindingsRecorded, Kind
 from events.replies import Refused
 from events.topics import EDGE_REPLIES, REGISTRAR_COMMANDS, REGISTRATIONS, partition_of
 from events.wire import Decoder, Poisoned, cloud_event, encode
@@ -40,6 +40,17 @@ _TOO_LARGE = Refusal(403, "Registration Too Large", "state-too-large")
 _NOT_RECORDABLE = Refusal(500, "Registration Cannot Be Recorded", "record-refused")
 
 
+_GOES_ON = (Kind.REFRESHED, Kind.SHORTENED)
+
+
+def _tell(decision: BindingsRecorded) -> None:
+    """One line for each registration that begins or ends."""
+    for change in decision.changes:
+        if change.kind not in _GOES_ON:
+            told = {"aor": decision.aor, "contact": change.contact, "by": decision.by}
+            log.info("registered" if change.kind is Kind.CREATED else change.kind.value, extra=told)
+
+
 class _Work:
     """One partition's share of a batch: decided, not yet true."""
 
@@ -54,6 +65,8 @@ class _Work:
         """Per truth: its command, the state encoded, the state, and the one before it."""
         self.newer: dict[str, bytes] = {}
         """The tentative states, encoded, of AORs with fields that this version does not know."""
+        self.told: list[BindingsRecorded] = []
+        """Those by which a registration begins or ends, which is worth a line in the log; a refresh is not."""
         self.refused: list[tuple[RegistrarCommand, Refusal]] = []
         self.dead: list[Append] = []
 
@@ -168,6 +181,8 @@ class RegistrarHandler:
                 if command.aor in partition.newer:
                     work.newer[command.aor] = encoded
                 work.kept.append((command, encoded, decision.state, before))
+                if any(change.kind not in _GOES_ON for change in decision.changes):
+                    work.told.append(decision)
                 work.truths.append(truth(decision, encoded, partition.number, record.offset, partition.claim))
                 return
             decision = _TOO_LARGE
@@ -255,6 +270,8 @@ class RegistrarHandler:
             partition.keep(command.aor, encoded, new, old)
         partition.next = work.next
         partition.handled, partition.time = work.handled, work.time
+        for decision in work.told:
+            _tell(decision)
 
     async def _refuse(self, works: Sequence[_Work]) -> None:
         """Sends refusals; one that cannot be sent becomes the edge's 503 at its deadline."""

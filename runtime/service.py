@@ -12,13 +12,18 @@ import logging
 import os
 import signal
 from collections.abc import Awaitable, Callable, Sequence
+from importlib.metadata import version
 from typing import Protocol, runtime_checkable
+
+from prometheus_client import Gauge
 
 from runtime.config import Common
 from runtime.errors import Unavailable
 from runtime.http import HttpServer, Route, Status
 
 log = logging.getLogger("ramal.runtime")
+
+Gauge("ramal_build_info", "1, with the version that runs.", ["version"]).labels(version("ramal")).set(1)
 
 STOP_SECONDS = 8.0
 """All of stopping, whatever hangs, once what drains has drained."""

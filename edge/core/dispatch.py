@@ -294,7 +294,7 @@ class EdgeCore:
             foreign = not answers.us.has(via.host, caller.flow, via.port)
             answers.drop("foreign-response" if foreign else "unexpected-response")
         elif ours.loop == PING:
-            answers.drop("keepalive-answer")
+            pass  # a phone answers our keep-alive: it is there, and nothing is dropped
         elif (ours.edge, ours.boot) == (self._edge, self._boot):
             answers.drop("unmatched-response")
         elif not handed and (ours.edge, ours.boot) in self.reach.neighbours:

@@ -148,6 +148,11 @@ class Transports:
                 self._listeners.setdefault(transport, []).append(listener)
                 listener.open(loop)
 
+    @property
+    def connections(self) -> int:
+        """How many are open, on all stream transports."""
+        return len(self._streams)
+
     def serve_pages(self, pages: Pages) -> None:
         """Lets the listeners for WebSockets serve pages, too."""
         self._entrance.pages = pages

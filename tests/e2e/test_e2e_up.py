@@ -1,5 +1,6 @@
 """`ramal up` as a person uses it: one command, two users, Ctrl-C, a crash, and everything still there."""
 
+import json
 import re
 import signal
 import socket
@@ -191,3 +192,22 @@ def test_a_damaged_file_is_told_at_the_start_with_what_to_do(tmp_path: Path, dam
     assert "ramal.db: is damaged (" in again.output()
     assert "put a copy from before in its place, or move it" in again.output()
     assert again.output().count("\n") == 1
+
+
+def test_the_log_has_a_line_for_a_registration_that_begins_or_ends_and_none_for_a_refresh(tmp_path: Path) -> None:
+    running, system = start_up(tmp_path / "data")
+    try:
+        running.wait_for(lambda: "Ctrl-C" in running.output())
+        password = dict(_USER.findall(running.output()))["alice"]
+        with Phone(UdpLink(system.edges[0]), "alice", password, DOMAIN) as phone:
+            for _ in range(3):
+                assert phone.register().status == 200
+            system.ramal("remove", "alice")
+            running.wait_for(lambda: '"unregistered"' in running.output())
+        assert system.metric("ramal_build_info") == 1
+        assert system.metric("ramal_edge_connections") == 0
+    finally:
+        assert running.end(signal.SIGINT) == 0
+    told = [line for line in running.output().splitlines() if '"aor":"alice@example.test"' in line]
+    assert [json.loads(line)["message"] for line in told] == ["registered", "unregistered"]
+    assert {json.loads(line)["contact"] for line in told} == {phone.contact}
