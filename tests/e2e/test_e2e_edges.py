@@ -1,10 +1,12 @@
 """Three edges of which some are killed or stopped while phones call: owners, the INVITE's edge, and all backends."""
 
 import contextlib
+import json
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -138,6 +140,60 @@ def test_e08_bye_passes_though_the_edge_between_was_killed_in_mid_call(
     else:
         ends(incoming, call)
     assert bob.requests_from == {three.system.at[2][transport]}
+
+
+def recorded(system: System, call_id: str) -> dict[str, Any]:
+    """The record of a call, once it has ended: cdr follows by a moment."""
+    found: list[dict[str, Any]] = []
+
+    def ended() -> bool:
+        done = system.ramal("call", call_id, "--json", check=False)
+        found[:] = json.loads(done.stdout) if done.returncode == 0 else []
+        return bool(found and found[0].get("ended_ms"))
+
+    until(ended, "the call has a record")
+    assert len(found) == 1
+    return found[0]
+
+
+def test_c11_a_call_whose_edge_was_killed_has_one_record_and_a_whole_one(
+    three: Edges, alice: Phone, bob_at: Callable[..., Phone]
+) -> None:
+    """What the edge had told before it died is in the log; the BYE is told by another."""
+    bob = bob_at(2, "tcp")
+    call = alice.invite(bob.aor, by=through(alice, three.system, 1))
+    incoming = bob.incoming()
+    talking(call, incoming)
+    until(lambda: '"answered"' in three.system.ramal("calls", "--json").stdout, "the call is open")
+    three.kill(1)
+    call.by = through(alice, three.system, 0)
+    ends(call, incoming)
+
+    record = recorded(three.system, call.call_id)
+    assert (record["outcome"], record["hung_up"], record["code"]) == ("answered", "caller", 200)
+    assert not record["incomplete"]
+    assert {"edge-1", "edge-2"} <= set(record["edges"].split(","))
+
+
+def test_c11_an_edge_killed_before_it_told_of_the_answer_leaves_a_record_of_what_the_bye_says(
+    three: Edges, alice: Phone, bob_at: Callable[..., Phone]
+) -> None:
+    bob = bob_at(2, "tcp")
+    call = alice.invite(bob.aor, by=through(alice, three.system, 1))
+    incoming = bob.incoming()
+    with three.stopped("kafka"):  # its events wait in the edge, and die with it
+        talking(call, incoming)
+        three.kill(1)
+        call.by = through(alice, three.system, 0)
+        ends(incoming, call)
+
+    record = recorded(three.system, call.call_id)
+    assert (record["outcome"], record["hung_up"]) == ("answered", "callee")
+    assert record["incomplete"]
+    assert not record["estimated"]
+    assert alice.aor.removeprefix("sip:") in record["caller"]
+    assert bob.user in record["callee"]
+    assert 0 < record["ended_ms"] - record["attempted_ms"] < 120_000
 
 
 @pytest.mark.parametrize("transport", ["tcp", "tls", "ws", "wss"])
