@@ -6,6 +6,8 @@ the draft become the event's state (step 7, last paragraph: all or nothing).
 
 Time is the command record's timestamp, never before the AOR's last decision; binding ids come
 from the command's offset.
+
+Over 400 lines: the steps of section 10.3 share one draft, and are read in their order.
 """
 
 import msgspec

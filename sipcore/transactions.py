@@ -9,6 +9,8 @@ It is told the time (monotonic seconds that do not run backwards) and does no I/
 A client transaction gives its user exactly one final result: a final response, itself from `on_time` or `failed`;
 to INVITE, any number of further 2xx. Everything ends by time alone, but for two that wait for their user: an INVITE
 server transaction for its final response, a ringing INVITE client transaction for `cancel` (Timer C is the proxy's).
+
+Over 400 lines: clients and servers share the timers, the sends and the bounds.
 """
 
 import enum
