@@ -1,13 +1,18 @@
-"""SIPp calls SIPp through two edges by wires that lose, delay and repeat: RFC 3261's timers mend it all."""
+"""SIPp calls SIPp by wires that lose, delay and repeat: RFC 3261's timers mend it all, and each call is told once."""
 
 import contextlib
+import json
 import subprocess
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+import pymysql
 import pytest
 
 from ramal.processes import find, free_port
+from runtime.config import MySQL, Sources
 from tests.e2e.conftest import CALLERS, DOMAIN, System, user
 from tests.e2e.lossy import Wire
 from tests.e2e.test_e2e_edges import until
@@ -77,6 +82,7 @@ def register(port: int, wire: Wire, *, here: bool) -> None:
 def test_sipp_calls_sipp_through_two_edges_by_lossy_wires_and_nothing_stays_behind(
     stack: System, tmp_path: Path
 ) -> None:
+    since = datetime.now().astimezone().isoformat()
     alices, bobs = free_port(), free_port()
     alice, bob = user(ALICE), user(BOB)
     credentials = f"[authentication username={alice} password=secret-{alice}]"
@@ -97,4 +103,37 @@ def test_sipp_calls_sipp_through_two_edges_by_lossy_wires_and_nothing_stays_behi
         register(bobs, far, here=False)
     for wire in (near, far):
         assert min(wire.fate.lost, wire.fate.late, wire.fate.twice) > CALLS // 10, wire.fate
+    counted(stack, tmp_path, since)
     until(lambda: transactions(stack) == [0.0, 0.0], "no transaction is left", ABSORBED)
+
+
+def counted(system: System, directory: Path, since: str) -> None:
+    """Each call of SIPp's is one record, two rows of `acc` and none of `missed_calls`, whatever the wires repeated."""
+    records: list[dict[str, Any]] = []
+
+    def all_there() -> bool:
+        system.ramal("export", "cdrs", "--since", since, "--output", str(directory / "cdrs.jsonl"))
+        lines = (directory / "cdrs.jsonl").read_text().splitlines()
+        records[:] = [call for call in map(json.loads, lines) if f"{user(ALICE)}@{DOMAIN}" in call["caller"]]
+        return len(records) >= CALLS
+
+    until(all_there, "cdr has every call")
+    assert len({(call["call_id"], call["from_tag"], call["cseq"]) for call in records}) == len(records) == CALLS
+    for call in records:
+        assert (call["outcome"], call["code"], call["hung_up"]) == ("answered", 200, "caller"), call
+        assert not call["incomplete"], call
+        assert not call["missed"], call
+    mysql = Sources(system.environ, {}).section(MySQL, "mysql")
+    with (
+        pymysql.connect(
+            host=mysql.host, port=mysql.port, user=mysql.user, password=mysql.password, database=mysql.database
+        ) as tables,
+        tables.cursor() as cursor,
+    ):
+        mine = tuple(call["call_id"] for call in records)
+        marks = ", ".join(["%s"] * len(mine))
+        cursor.execute(f"SELECT method, sip_code, COUNT(*) FROM acc WHERE callid IN ({marks}) GROUP BY 1, 2", mine)
+        assert sorted(cursor.fetchall()) == [("BYE", "200", CALLS), ("INVITE", "200", CALLS)]
+        cursor.execute(f"SELECT COUNT(*) FROM missed_calls WHERE callid IN ({marks})", mine)
+        assert cursor.fetchone() == (0,)
+    assert " 0 differences" in system.ramal("audit-cdrs").stdout
