@@ -18,7 +18,7 @@ from events.commands import ReplyTo
 from sipcore import nonce, proxy
 from sipcore.digest import Credentials
 from sipcore.errors import ParseError
-from sipcore.message import Header, Request, repeated, row
+from sipcore.message import Header, Request
 from sipcore.uri import Uri, aor
 
 AMPLIFICATION = 2
@@ -97,14 +97,6 @@ class Answers:
         statuses = self.actions.statuses
         statuses[status] = statuses.get(status, 0) + 1
 
-    def head(self, request: Request, flow: Flow) -> str:
-        """The rows that every response of ours to a request has, with a tag that its repetition would get, too."""
-        tag = response.to_tag(self.tag_key, request)
-        rows = repeated(request, tag, (flow.remote_host, flow.remote_port))
-        if (timestamp := request.first("timestamp")) is not None:
-            rows.append(row("Timestamp", timestamp))
-        return "".join([f"{original}: {value}\r\n" for _, original, value in rows])
-
     def stateless(
         self,
         arrival: Arrival,
@@ -118,7 +110,7 @@ class Answers:
         A challenge without its header would say nothing: that is not sent at all.
         """
         flow = arrival.flow
-        port, head = response.reply_port(arrival.request, flow), self.head(arrival.request, flow)
+        port, head = response.reply_port(arrival.request, flow), response.head(self.tag_key, arrival.request, flow)
         data = response.encode(status, reason, head, headers)
         fewer = [] if least is None else [least]
         if status not in CHALLENGES:

@@ -7,7 +7,7 @@ from hashlib import blake2b
 from edge.core.flow import PORTS, Flow
 from sipcore.address import OddVia, Via
 from sipcore.errors import ParseError
-from sipcore.message import Header, Request
+from sipcore.message import Header, Request, repeated, row
 from sipcore.reasons import REASONS
 
 PURPOSE = b"ramal to tag"
@@ -23,6 +23,14 @@ def to_tag(key: bytes, request: Request) -> str:
     except ParseError:  # its ACK will have the same texts
         identity = "\0".join([request.uri, *(request.first(name) or "" for name in ("call-id", "from"))])
     return blake2b(identity.encode("utf-8", "surrogateescape"), digest_size=8, key=key[:64], person=PURPOSE).hexdigest()
+
+
+def head(key: bytes, request: Request, flow: Flow) -> str:
+    """The rows that every response of ours to a request has, with a tag that its repetition would get, too."""
+    rows = repeated(request, to_tag(key, request), (flow.remote_host, flow.remote_port))
+    if (timestamp := request.first("timestamp")) is not None:
+        rows.append(row("Timestamp", timestamp))
+    return "".join([f"{original}: {value}\r\n" for _, original, value in rows])
 
 
 def reply_port(request: Request, flow: Flow) -> int:

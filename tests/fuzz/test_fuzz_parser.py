@@ -99,7 +99,7 @@ def refused(request: Request) -> None:
     """The head of a refusal: one line for each row that it repeats."""
     flow = Flow("udp", "192.0.2.1", 5060, "198.51.100.7", 5060)
     with contextlib.suppress(ParseError):
-        head = response.head(request, flow, b"key")
+        head = response.head(b"key", request, flow)
         assert head.count("\r") == head.count("\n") == len(head.split("\r\n")) - 1
         assert 0 <= response.reply_port(request, flow) <= 65_535
 

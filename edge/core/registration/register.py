@@ -144,7 +144,7 @@ class Registers:
         value = encoded(command)
         origin = Way(arrival.caller, response.reply_port(request, flow))
         server = self._layer.open_server(request, origin, flow.reliable, now)
-        head = answers.head(request, flow)
+        head = response.head(answers.tag_key, request, flow)
         server.request = NOTHING_KEPT
         user = f"{given.username}@{given.realm}"
         self.pending.wait(id_, Registration(arrival, server, head, realm, to, user, path), now)
