@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import random
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,7 @@ async def test_c02_a_record_on_cdrs_carries_its_cloudevents_attributes(site: Sit
     assert record.key == story.call_id.encode()
     headers = dict(record.headers)
     assert len(headers.pop("ce_id")) == 32
+    assert re.fullmatch(rb"00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]", headers.pop("ce_traceparent"))
     assert headers == {
         "ce_specversion": b"1.0",
         "ce_type": b"ramal.CallRecord",
