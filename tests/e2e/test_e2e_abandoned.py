@@ -28,7 +28,7 @@ AGAIN = 2.0
 """Seconds after which one of them is sent again."""
 THROWN, FORGOTTEN = 240.0, 240.0
 """Seconds in which all have been taken, and in which all have ended: Timers B and H are 64 s, the rest is slack."""
-GROWTH = 250
+GROWTH = 300
 """Mebibytes by which the process may be larger when it has forgotten them: allocators keep what they once had, and the
 embedded system has their records and the last minutes' figures, too. Of three thousand thrice the third adds 16."""
 BUFFER = 8 << 20
