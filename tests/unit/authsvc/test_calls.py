@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import pytest
@@ -39,6 +39,7 @@ from runtime.errors import LogRefused, Unavailable
 from runtime.log.port import Append, Bounds, Position
 from runtime.metrics import drops
 from sipcore import digest, nonce
+from tests.kit.memory_log import MemoryLog, Read
 
 REALM = "example.test"
 KEYS = {"k1": b"0123456789abcdef"}
@@ -198,42 +199,17 @@ def test_first_edges_are_bounded(asked: list[tuple[int, int]]) -> None:
 # --- the handler ----------------------------------------------------------------
 
 
-class Read(NamedTuple):
-    """A record as read."""
-
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes]] = ()
-
-
-class MemoryLog:
-    """The few calls of the log that the handler makes; `refuses` records whose value has these octets."""
+class RefusingLog(MemoryLog):
+    """It `refuses` records whose value has these octets."""
 
     def __init__(self) -> None:
-        self.appended: list[Append] = []
+        super().__init__()
         self.refuses = b"\x00"
-        self.grew = asyncio.Event()
 
     async def append(self, records: Sequence[Append]) -> list[Position]:
         if any(self.refuses in (record.value or b"") for record in records):
             raise LogRefused("too large")
-        self.appended.extend(records)
-        self.grew.set()
-        return []
-
-    async def partitions(self, topic: str) -> int:
-        return 4
-
-    async def committed(self, topic: str, group: str) -> dict[int, int]:
-        return {}
-
-    async def until(self, count: int) -> None:
-        while len(self.appended) < count:
-            self.grew.clear()
-            await self.grew.wait()
+        return await super().append(records)
 
     def replies(self) -> list[Any]:
         return [replies(record.value) for record in self.appended if record.topic == EDGE_REPLIES]
@@ -277,7 +253,7 @@ class Service:
     """A handler with its partition 0 restored."""
 
     def __init__(self, *, parked: int = 100, keep_lost_flows: bool = False) -> None:
-        self.log = MemoryLog()
+        self.log = RefusingLog()
         self.directory = Directory()
         self.clock = 1000.0
         settings = AuthSettings(parked=parked)
@@ -494,7 +470,7 @@ async def test_an_answer_that_the_log_refuses_costs_no_other_answer(service: Ser
 
 
 async def test_a09_only_requests_with_credentials_have_used_nonces() -> None:
-    class Log(MemoryLog):
+    class Log(RefusingLog):
         async def bounds(self, topic: str, partition: int) -> Bounds:
             return Bounds(0, 3)
 

@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Collection, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import pytest
@@ -25,6 +25,7 @@ from runtime.log.port import Append, Bounds, Position
 from runtime.logs import JsonFormatter
 from runtime.metrics import drops
 from sipcore import digest, nonce
+from tests.kit.memory_log import MemoryLog, Read
 
 REALM = "example.test"
 KEYS = {"k1": b"0123456789abcdef"}
@@ -35,26 +36,13 @@ registers: Decoder[RegisterContacts] = Decoder(RegisterContacts)
 refusals: Decoder[Refused] = Decoder(Refused)
 
 
-class Read(NamedTuple):
-    """A record as read."""
-
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes]] = ()
-
-
-class MemoryLog:
-    """The few calls of the log that the handler makes."""
+class ReadableLog(MemoryLog):
+    """It has `records` to read, and may be `away`, or `broken` by a bug."""
 
     def __init__(self) -> None:
-        self.appended: list[Append] = []
+        super().__init__()
         self.away = self.broken = False
-        self.offsets: dict[int, int] = {}
         self.records: list[Read] = []
-        self.grew = asyncio.Event()
         self.tried = asyncio.Event()
 
     async def append(self, records: Sequence[Append]) -> list[Position]:
@@ -63,15 +51,7 @@ class MemoryLog:
             raise ZeroDivisionError
         if self.away:
             raise LogUnavailable
-        self.appended.extend(records)
-        self.grew.set()
-        return []
-
-    async def partitions(self, topic: str) -> int:
-        return 4
-
-    async def committed(self, topic: str, group: str) -> dict[int, int]:
-        return self.offsets
+        return await super().append(records)
 
     async def read(self, topic: str, partition: int, begin: int, end: int) -> AsyncIterator[list[Read]]:
         found = [record for record in self.records if begin <= record.offset < end]
@@ -83,12 +63,6 @@ class MemoryLog:
 
     async def offset_at(self, topic: str, partition: int, timestamp: int) -> int:
         return next((record.offset for record in self.records if record.timestamp >= timestamp), 5)
-
-    async def until(self, count: int) -> None:
-        """Waits for that many records."""
-        while len(self.appended) < count:
-            self.grew.clear()
-            await self.grew.wait()
 
     def of(self, topic: str) -> list[Append]:
         return [record for record in self.appended if record.topic == topic]
@@ -122,7 +96,7 @@ class Service:
     """A handler with its partition 0 restored."""
 
     def __init__(self, parked: int = 100) -> None:
-        self.log = MemoryLog()
+        self.log = ReadableLog()
         self.source = Source()
         self.dead: list[tuple[int, str]] = []
         self.clock = 1000.0
