@@ -9,9 +9,9 @@ import pytest
 
 from authsvc.users.file import add_user
 from ramal.processes import PackageMissing
-from tests.e2e.baresip import Baresip, frequency
-from tests.e2e.browser import ALLOWED, Softphone, chromium
 from tests.e2e.conftest import CALLERS, DOMAIN, System, start_up, user
+from tests.e2e.phones.baresip import Baresip, frequency
+from tests.e2e.phones.browser import ALLOWED, Softphone, chromium
 from tests.kit.rtpengine import RtpengineServer, start_rtpengine
 
 pytestmark = pytest.mark.e2e

@@ -13,10 +13,10 @@ import pytest
 
 from ramal.processes import find, free_port
 from runtime.config import MySQL, Sources
+from tests.e2e.calls.lossy import Wire
 from tests.e2e.conftest import CALLERS, DOMAIN, System, user
-from tests.e2e.lossy import Wire
-from tests.e2e.test_e2e_edges import until
 from tests.kit.phone import Phone
+from tests.kit.waiting import until
 from tests.kit.wire import Address, UdpLink
 
 pytestmark = pytest.mark.e2e

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.e2e
 ALICE, BOB = CALLERS[14], CALLERS[15]
 OF_PROMETHEUS = {"service", "instance", "le"}
 """Labels that deploy/prometheus/prometheus.yml adds, or that histograms have."""
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 RULES = ROOT / "deploy" / "prometheus" / "rules" / "ramal.yml"
 BOARD = ROOT / "deploy" / "grafana" / "dashboards" / "ramal.json"
 SELECTOR = re.compile(r"\b(ramal_\w+|process_\w+)(?:\{([^}]*)\})?")

@@ -16,8 +16,8 @@ import pytest
 from authsvc.users.file import add_user
 from ramal.certificate import self_signed
 from ramal.processes import PackageMissing, find, free_port
-from tests.e2e.browser import ALLOWED, Softphone, chromium
 from tests.e2e.conftest import DOMAIN, Running, start_up
+from tests.e2e.phones.browser import ALLOWED, Softphone, chromium
 
 pytestmark = pytest.mark.e2e
 

@@ -154,7 +154,7 @@ def test_a_variable_that_resembles_no_setting_is_said_and_counts_for_nothing() -
 def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A current directory with an embedded system's `ramal-data` in it."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
     (tmp_path / "ramal-data").mkdir()
     (tmp_path / "ramal-data" / "ramal.db").touch()
     assert ramal("migrate").returncode == 0

@@ -38,7 +38,7 @@ from tests.kit.locator import Scribe, claim
 PARTITIONS = 4
 HOUR = 3_600_000
 BEGIN = 1_790_000_000_000 // HOUR * HOUR
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 EXAMPLES = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "analysts.md").read_text(), re.MULTILINE | re.DOTALL)
 
 

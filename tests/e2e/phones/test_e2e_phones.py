@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from ramal.processes import find, free_port
-from tests.e2e.baresip import Baresip, frequency
 from tests.e2e.conftest import CALLERS, DOMAIN, System, user
+from tests.e2e.phones.baresip import Baresip, frequency
 
 pytestmark = pytest.mark.e2e
 

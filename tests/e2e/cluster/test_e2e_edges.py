@@ -13,21 +13,12 @@ import pytest
 from tests.e2e.conftest import CALLERS, System, is_ready
 from tests.kit.phone import SDP, Call, Phone
 from tests.kit.stopping import standing_still
+from tests.kit.waiting import until
 from tests.kit.wire import Address, Silent, UdpLink
 
 pytestmark = pytest.mark.e2e
 
 ALICE, BOB = CALLERS[20], CALLERS[21]
-SOON = 30.0
-"""Seconds in which what must come soon does on the slowest machine."""
-
-
-def until(true: Callable[[], bool], what: str, seconds: float = SOON) -> None:
-    """Waits until it is true."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
-        time.sleep(0.02)
 
 
 class Edges:

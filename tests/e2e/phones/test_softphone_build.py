@@ -11,7 +11,7 @@ from ramal.processes import PackageMissing, find, tail
 
 pytestmark = pytest.mark.e2e
 
-CONSOLE = Path(__file__).parents[2] / "console"
+CONSOLE = Path(__file__).parents[3] / "console"
 
 
 def contents(directory: Path) -> dict[str, bytes]:

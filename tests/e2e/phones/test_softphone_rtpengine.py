@@ -16,7 +16,7 @@ from edge.core.actions import Media
 from edge.core.media.commands import Kind, answer, delete, offer, rewritten
 from edge.outside.rtpengine import Reply, Rtpengine
 from ramal.processes import PackageMissing, find
-from tests.e2e.browser import ALLOWED, FLAGS
+from tests.e2e.phones.browser import ALLOWED, FLAGS
 from tests.kit.rtpengine import ADDRESS, RtpengineServer, start_rtpengine
 
 pytestmark = pytest.mark.e2e

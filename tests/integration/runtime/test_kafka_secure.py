@@ -239,7 +239,7 @@ async def limit(broker: Broker, topic: str, *, visible: bool) -> None:
 
 GRANTED = [
     shlex.split(line)
-    for line in (Path(__file__).parents[2] / "docs" / "analysts.md").read_text().splitlines()
+    for line in (Path(__file__).parents[3] / "docs" / "analysts.md").read_text().splitlines()
     if line.startswith("kafka-acls.sh")
 ]
 """The commands that the document tells an operator to type."""

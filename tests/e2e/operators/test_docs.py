@@ -23,7 +23,7 @@ from tests.e2e.conftest import DOMAIN, Running, start_up
 from tests.kit.phone import Phone
 from tests.kit.wire import UdpLink
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ENGLISH = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PORTUGUESE = sorted((ROOT / "docs" / "pt").glob("*.md"))
 DOCUMENTS = [*ENGLISH, *PORTUGUESE]
@@ -37,8 +37,8 @@ OPERATING = list(TRANSLATED.items())[1]
 
 ELSEWHERE = {
     "make install": ".ci/run",
-    "make up": "tests/e2e/test_e2e_up.py",
-    "make stack": "tests/e2e/test_e2e_stack.py",
+    "make up": "tests/e2e/operators/test_e2e_up.py",
+    "make stack": "tests/e2e/cluster/test_e2e_stack.py",
     "make test": ".ci/run",
     "make chaos": "tests/chaos/test_chaos_stack.py",
     "make fuzz": "tests/fuzz/test_fuzz_parser.py",
@@ -48,15 +48,15 @@ ELSEWHERE = {
     "make secrets": "tests/unit/ramal/test_compose_file.py",
     "make test-containers": "tests/containers/run",
     "docker compose": "tests/containers/test_compose.py",
-    "ramal up": "tests/e2e/test_e2e_up.py",
-    "ramal stack": "tests/e2e/test_e2e_stack.py",
-    "ramal edge": "tests/e2e/test_e2e_stack.py",
-    "ramal authsvc": "tests/e2e/test_e2e_stack.py",
-    "ramal registrar": "tests/e2e/test_e2e_stack.py",
-    "ramal locator": "tests/e2e/test_e2e_stack.py",
-    "ramal cdr": "tests/e2e/test_e2e_stack.py",
-    "ramal analytics": "tests/integration/test_analytics.py",
-    "ramal run": "tests/e2e/test_docs.py",
+    "ramal up": "tests/e2e/operators/test_e2e_up.py",
+    "ramal stack": "tests/e2e/cluster/test_e2e_stack.py",
+    "ramal edge": "tests/e2e/cluster/test_e2e_stack.py",
+    "ramal authsvc": "tests/e2e/cluster/test_e2e_stack.py",
+    "ramal registrar": "tests/e2e/cluster/test_e2e_stack.py",
+    "ramal locator": "tests/e2e/cluster/test_e2e_stack.py",
+    "ramal cdr": "tests/e2e/cluster/test_e2e_stack.py",
+    "ramal analytics": "tests/integration/cdr/test_analytics.py",
+    "ramal run": "tests/e2e/operators/test_docs.py",
 }
 """What runs for long, and the file that runs it."""
 

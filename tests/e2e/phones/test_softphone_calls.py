@@ -10,12 +10,12 @@ from playwright.sync_api import Browser, Dialog, expect
 
 from authsvc.users.file import add_user
 from ramal.processes import PackageMissing
-from tests.e2e.browser import ALLOWED, NO_CAMERA, REFUSED, SECONDS, Softphone, chromium
 from tests.e2e.conftest import DOMAIN, System, start_up
+from tests.e2e.phones.browser import ALLOWED, NO_CAMERA, REFUSED, SECONDS, Softphone, chromium
 
 pytestmark = pytest.mark.e2e
 
-PICTURES = Path(__file__).parents[2] / ".run" / "softphone"
+PICTURES = Path(__file__).parents[3] / ".run" / "softphone"
 USERS = ("alice", "bob")
 GUESSED = "carol"
 """Whom the test of lock-outs shuts out."""

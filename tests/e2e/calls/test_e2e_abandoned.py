@@ -12,9 +12,9 @@ import pytest
 
 from authsvc.users.file import add_user
 from tests.e2e.conftest import DOMAIN, System, start_up, user
-from tests.e2e.test_e2e_edges import until
 from tests.kit.phone import Phone
 from tests.kit.sip import Message, parse, request
+from tests.kit.waiting import until
 from tests.kit.wire import Silent, UdpLink
 
 pytestmark = pytest.mark.e2e

@@ -18,7 +18,7 @@ from sipcore.parser import StreamParser, parse_datagram
 from tests.kit.edge import SETTINGS, core
 from tests.kit.transport import DEADLINE
 
-HERE = Path(__file__).parents[1] / "unit" / "rfc4475"
+HERE = Path(__file__).parents[2] / "unit" / "rfc4475"
 EXPECTED = {m["file"]: m for m in json.loads((HERE / "expected.json").read_text())["messages"]}
 DOMAIN = "example.com"
 """Ours: most of the messages are for it."""
