@@ -29,9 +29,13 @@ check: $(VENV)/.dev ## style, types and imports; whether docs/events says what t
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m ramal.published --check
+	$(BIN)/python -m ramal.reference --check
 
 events: $(VENV)/.dev ## docs/events anew from the code: JSON Schemas, AsyncAPI, the table of all records
 	$(BIN)/python -m ramal.published
+
+settings: $(VENV)/.dev ## docs/configuration.md anew from the code: every setting, its default and its meaning
+	$(BIN)/python -m ramal.reference
 
 test: packages check ## every check and test, on real Kafka, MariaDB and OpenLDAP (apt-get as root where packages are missing)
 	@.ci/mysql9 || echo "The tests on MySQL 9 are skipped."
@@ -101,7 +105,7 @@ $(VENV)/.dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --group dev
 	@touch $@
 
-.PHONY: help install up stack check events test chaos fuzz bench bench-restore bench-floods bench-core page packages mysql9 bench-packages clean
+.PHONY: help install up stack check events settings test chaos fuzz bench bench-restore bench-floods bench-core page packages mysql9 bench-packages clean
 
 kube: packages $(VENV)/.dev ## a real Kubernetes of two nodes on this machine, and what must hold there (root, Go 1.26; first run: 20 min)
 	tests/kube/run

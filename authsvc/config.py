@@ -19,6 +19,7 @@ class AuthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lockout_failures: Count = 10
     """Failed attempts of one user from one address, each within `lockout_seconds` of the one before, until 403."""
     lockout_seconds: WholeSeconds = 60
+    """How long a lock-out lasts."""
     cached_users: Count = 200_000
     """The most users remembered; about 400 bytes each."""
     cache_seconds: Seconds = 300.0
@@ -28,7 +29,7 @@ class AuthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stale_seconds: Seconds = 28_800.0
     """How long after that a remembered user is still used while a source is away."""
     lost_flows: Literal["remove", "keep"] = "remove"
-    """What becomes of a binding whose connection is closed: it ends at once, or by its own time."""
+    """Whether the binding of a closed connection ends at once (`remove`), or by its own time (`keep`)."""
     parked: Count = 5000
     """The most commands that may wait for a source; further ones are refused with 503 at once."""
 
@@ -43,16 +44,20 @@ class LdapSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bind_dn: str = ""
     """Who searches; empty: anonymous."""
     bind_password: Secret = Secret()
+    """That entry's."""
     domains: tuple[str, ...] = ()
     """The domains whose users are in this directory; empty: all that are served."""
     uid_attribute: str = "uid"
+    """The attribute with the digest user's name."""
     password_attribute: str = "userPassword"  # noqa: S105  # the name of an attribute
     """Clear text; a value with a `{SCHEME}` is a hash, from which no HA1 can be made. Empty: never asked for."""
     ha1_attributes: dict[str, str] = {}
     """By algorithm, the attribute that holds the HA1: `{"MD5": "sipHA1"}`."""
     number_attribute: str = "telephoneNumber"
-    """Whose values are further names of the user; empty: none. Needs an equality index in the directory."""
+    """The attribute whose values are further names of the user, by which he is called too; empty: none. Needs an
+    equality index in the directory."""
     starttls: bool = False
+    """TLS on an `ldap://` connection before the bind."""
     ca_file: str = ""
     """Certificates of the authorities that may vouch for the server; empty: the machine's."""
     insecure: bool = False

@@ -25,7 +25,7 @@ class Analytics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Section `analytics`: figures by minute and hour."""
 
     enabled: bool = True
-    """Whether `ramal up` and `ramal stack` reckon them."""
+    """Whether `ramal up` and `ramal stack` reckon figures."""
     grace: WholeSeconds = 600
     """Seconds after the end of a minute until it is closed; what comes later counts as late and nothing else."""
     publish_every: Seconds = 5.0

@@ -1,4 +1,4 @@
-"""Settings of the console."""
+"""Settings of the console; section `console`."""
 
 import re
 
@@ -12,9 +12,9 @@ class ConsoleConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Section `console`."""
 
     host: str = "127.0.0.1"
-    """Where the pages are served."""
+    """Where `ramal console` serves the pages."""
     port: Port = 8081
-    """Of the pages; 0: any free port."""
+    """The port of the pages; 0: any free port."""
     websocket: str = ""
     """URL of an edge's WebSocket for the softphone, `wss://sip.example.test/sip`; by default `/sip` at the
     host that the page came from."""

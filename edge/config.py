@@ -24,9 +24,13 @@ class EdgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     udp: tuple[str, ...] = ("0.0.0.0:5060",)
     """`host:port` each; `[::]:5060` for IPv6. Replies leave from the address that was written to."""
     tcp: tuple[str, ...] = ("0.0.0.0:5060",)
+    """The same for TCP."""
     tls: tuple[str, ...] = ()
+    """The same for TLS."""
     ws: tuple[str, ...] = ()
+    """The same for WebSocket; the path is `/sip` or `/`."""
     wss: tuple[str, ...] = ()
+    """The same for WebSocket over TLS."""
     certificate: str = ""
     """PEM file with the chain of TLS and WSS; read again when it changes."""
     private_key: str = ""
@@ -73,7 +77,7 @@ class EdgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gather_seconds: float = 0.03
     """How long a registration may wait for others to go to the log with, once one has just gone; 0: not at all."""
     reply_seconds: float = 2.0
-    """How long a phone waits for the log's answer before it hears 503."""
+    """How long a phone waits for the log's answer before it hears 503; at most 2."""
     retry_after: tuple[int, int] = (5, 15)
     """Least and greatest Retry-After of our own 503s, in seconds; drawn at random, so that phones spread."""
     max_pending: int = 10_000
@@ -83,15 +87,20 @@ class EdgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     challenges_per_second: float = 0.0
     """Per source address, requests without usable credentials that are answered; 0: all."""
     max_connections: int = 20_000
+    """Of all transports but UDP, at one edge."""
     connections_per_source: int = 2_000
+    """Of those, from one address."""
     message_seconds: float = 10.0
     """A stream whose message is not whole this long after its first octet is closed."""
     idle_seconds: float = 180.0
     """A connection by which no SIP message has come yet is closed when it says nothing for this long, keep-alives
-    included (they come every 120 s at most, RFC 5626 section 4.4.1). A phone's flow may be silent."""
+    included (they come every 120 s at most, RFC 5626 section 4.4.1). A phone's flow may be silent: it stays until
+    its peer closes it, or no more answers TCP's or WebSocket's probes."""
     drain_seconds: Annotated[float, msgspec.Meta(ge=0)] = 30.0
-    """After SIGTERM, how long calls that ring may take to be answered; new ones go to other edges meanwhile."""
+    """After SIGTERM, how long calls that ring may take to be answered; new ones go to other edges meanwhile.
+    0: it does not wait."""
     lease_seconds: int = 5
+    """How often an edge says on `edge.leases` that it lives, and asks the database."""
     grace_seconds: int = 5
     """An ended binding is still routed by for this long: clocks and the log's way to the table."""
 

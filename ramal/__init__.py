@@ -31,4 +31,6 @@ wording      how AORs and times are written
 output       standard output that may be gone
 probe        `python -m ramal.probe`: what a container's health check asks
 published    docs/events, from the code
+reference    docs/configuration.md, from the code
+docstrings   what the code says of the fields of a Struct
 """

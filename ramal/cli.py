@@ -7,7 +7,7 @@ import sys
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import typer
 
@@ -28,7 +28,7 @@ from ramal.system import (
     system_at,
 )
 from runtime import logs
-from runtime.config import Sources, masked
+from runtime.config import Sources, masked, toml
 from runtime.errors import ConfigError, DatabaseRefused, LogRefused, Unavailable
 from runtime.log.port import PartitionFault
 
@@ -229,15 +229,7 @@ def config_command(
         if name:
             print(f"\n[{name}]")
         for key, value in settings.items():
-            print(f"{key} = {_toml(value)}")
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(each)}" for key, each in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    return json.dumps(value, ensure_ascii=False)
+            print(f"{key} = {toml(value)}")
 
 
 @app.command("rebuild", epilog=_example("ramal rebuild cdrs"))

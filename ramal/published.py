@@ -6,12 +6,10 @@ python -m ramal.published --check    fails if they are not what the code says, o
 python -m ramal.published --release  keeps the schemas, and samples of every type, of this version for ever
 """
 
-import ast
 import inspect
 import json
 import sys
 from importlib.metadata import version
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from events.compatibility import incompatibilities
 from events.personal import MARK
 from events.topics import TOPICS, VIEW
 from events.wire import VERSION, encode
+from ramal.docstrings import told
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = ROOT / "docs" / "events"
@@ -37,7 +36,7 @@ def schema(kind: type[Any]) -> dict[str, Any]:
     for struct in _structs(kind):
         described = components[struct.__name__]
         described["description"] = inspect.cleandoc(struct.__doc__ or "")
-        for field, text in _told(struct).items():
+        for field, text in told(struct).items():
             if field in described["properties"]:
                 described["properties"][field]["description"] = text
     return {
@@ -70,21 +69,6 @@ def _structs(kind: type[Any]) -> list[type[Any]]:
 
     visit(types.type_info(kind))
     return list(found)
-
-
-def _told(struct: type[Any]) -> dict[str, str]:
-    """What stands below each field of a class, in its source."""
-    told: dict[str, str] = {}
-    for parent in reversed(struct.__mro__):
-        if parent.__module__.partition(".")[0] != "events":
-            continue
-        made = ast.parse(inspect.getsource(parent)).body[0]
-        body = made.body if isinstance(made, ast.ClassDef) else []
-        for field, after in pairwise(body):
-            text = after.value.value if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else None
-            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, str):
-                told[field.target.id] = " ".join(text.split())
-    return told
 
 
 def asyncapi() -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from edge.core.gateways.routes import Gateway, GatewaysConfig
 from ramal.directory import DATABASE, started_with
 from runtime.config import PREFIX, Common, Kafka, MySQL, Sources
 from runtime.database.port import Database
@@ -185,6 +186,15 @@ def sections(sources: Sources) -> dict[str, msgspec.Struct]:
     return {name: sources.section(kind, name) for name, kind in kinds.items()}
 
 
+class Shared(Common, frozen=True, forbid_unknown_fields=True):
+    """Section "": what all services share, and what the edge alone reads there (`GatewaysConfig`)."""
+
+    gateways: dict[str, Gateway] = msgspec.field(default_factory=dict)
+    """Ways to the telephone network, by name."""
+    emergency: tuple[str, ...] = GatewaysConfig().emergency
+    """Numbers that every caller may call; dialled as they stand here."""
+
+
 def section_kinds() -> dict[str, type[msgspec.Struct]]:
     """The type of every section of the configuration, by name."""
     from authsvc.config import AuthSettings, LdapSettings
@@ -196,7 +206,7 @@ def section_kinds() -> dict[str, type[msgspec.Struct]]:
     from registrar.config import Policy
 
     return {
-        "": Common,
+        "": Shared,
         "kafka": Kafka,
         "mysql": MySQL,
         "edge": EdgeConfig,

@@ -21,8 +21,9 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_contacts: int = 10
     """Bindings of one AOR."""
     overflow: Literal["refuse", "replace-oldest"] = "replace-oldest"
-    """One binding too many: 403, or one leaves (`deactivated`): of two with one Call-ID and User-Agent the older, else
-    the one that was not refreshed for longest."""
+    """One binding too many: with `replace-oldest` one leaves (`deactivated`), of two with one Call-ID and User-Agent
+    the older (a phone that restarted from another port), else the one that was not refreshed for longest; with
+    `refuse`, 403."""
     grace: int = 2
     """How long a binding outlives its time, for a refresh that is under way."""
     snapshot_interval: float = 10.0

@@ -9,6 +9,7 @@ as a file: `RAMAL_MYSQL_PASSWORD_FILE`. Every error names the key.
 
 import dataclasses
 import difflib
+import json
 import os
 import re
 import tomllib
@@ -71,13 +72,14 @@ class Domain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Settings of one SIP domain; `[domains."example.test"]` in the file. The realm is the domain's name."""
 
     algorithms: Annotated[tuple[Literal["MD5", "SHA-256", "SHA-512-256"], ...], msgspec.Meta(min_length=1)] = ("MD5",)
-    """Offered in this order. The default is MD5 alone: see DESIGN section 9."""
+    """Offered in this order: `MD5`, `SHA-256`, `SHA-512-256`. MD5 alone is what every phone knows."""
     thesis_mode: bool = False
     """404 for an unknown user, 401 for a wrong password, 500 for an LDAP failure."""
     redirect: bool = False
     """Calls to users are answered 302 with their contacts instead of being forwarded."""
     media: Literal["direct", "bridge", "relay"] = "direct"
-    """Whether rtpengine stands between the phones of a call: never; only between WebRTC and others; always."""
+    """Whether rtpengine stands between the phones of a call: `direct`, never; `bridge`, only between WebRTC and
+    others; `relay`, always."""
     country: str = ""
     """Country code of telephone numbers that are dialled without `+`: `55`."""
     area: str = ""
@@ -93,18 +95,21 @@ class Common(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     domains: dict[str, Domain] = {}
     """Further domains, and settings per domain."""
     topic_prefix: str = "ramal."
+    """Before the name of every topic and group."""
     partitions: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 4
-    """Of every topic that has no fixed count; fixed once the topics are made."""
+    """Of every topic that has no count of its own; fixed once the topics are made."""
     keys: Secret = Secret()
     """HMAC keys of nonces and flow tokens: `ID:HEX[,ID:HEX…]`, at least 16 bytes each; the first signs,
-    all verify. Every service of one system has the same."""
+    all verify. Every edge and authsvc of one system has the same; there is no default."""
     nonce_seconds: WholeSeconds = 300
-    """Life of a nonce: edges and authsvc must agree on it, so that an aged one is refused at both."""
+    """Life of a nonce: edges and authsvc must agree on it, so that an aged one is refused at both;
+    at most 1800."""
     http_host: str = "127.0.0.1"
+    """Where health, readiness and metrics are served: where no phone can reach it."""
     http_port: Port = 0
-    """Health, readiness and metrics; 0: any free port."""
+    """The port of health, readiness and metrics; 0: any free port."""
     log_level: str = "INFO"
-    """DEBUG, INFO, WARNING, ERROR or CRITICAL."""
+    """`DEBUG`, `INFO`, `WARNING`, `ERROR` or `CRITICAL`; `ramal up` has `WARNING`."""
     name: str = ""
     """This process's name in the log, in leases and, if it is set, in consumer groups: unique among the processes of
     a service, the same after a restart. The host's name by default, but not in groups."""
@@ -126,22 +131,28 @@ class Kafka(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Section `kafka`."""
 
     bootstrap: str = "127.0.0.1:9092"
+    """One or more `host:port`, comma-separated."""
     replication_factor: Count = 1
+    """Copies of each topic when `ramal topics` makes it, and at least so many later; 3 in production."""
     min_insync_replicas: Count = 1
+    """Copies that must have a record before it is acknowledged, when `ramal topics` makes the topic, and at least so
+    many later; 2 in production."""
     session_timeout: Seconds = 10.0
     """Seconds after which a silent consumer's partitions go to others."""
     request_timeout: Seconds = 2.0
     """Seconds an append may take before the phone hears 503."""
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    """Of the brokers' listener: with TLS (`SSL`), with a user who logs in (`SASL`)."""
+    """Of the brokers' listener: with TLS (`SSL`), with a user who logs in (`SASL`), with both or neither."""
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
     """How the user logs in."""
     username: str = ""
+    """Who logs in, with SASL."""
     password: Secret = Secret()
+    """That user's."""
     ca_file: str = ""
     """PEM file of the authorities that may vouch for the brokers; the system's by default."""
     certificate: str = ""
-    """PEM file of our certificate and what stands between it and its authority, where the brokers ask for one."""
+    """PEM file of our certificate with its chain, where the brokers ask for one."""
     private_key: str = ""
     """PEM file, not encrypted; in the certificate's file by default."""
 
@@ -177,19 +188,25 @@ class MySQL(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Section `mysql`."""
 
     host: str = "127.0.0.1"
+    """MySQL or MariaDB."""
     port: Port = 3306
+    """Its TCP port."""
     user: str = "ramal"
+    """Who has all rights on the database."""
     password: Secret = Secret()
+    """That user's, of ASCII."""
     database: str = "ramal"
+    """Must exist; `ramal migrate` makes the tables."""
     timeout: Seconds = 2.0
     """Seconds for a connection or an answer."""
     pool: Count = 4
+    """The most connections of one process."""
     tls: bool = False
     """TLS on every connection, with the server's certificate and its host name verified; nothing goes without."""
     ca_file: str = ""
     """PEM file of the authorities that may vouch for the server; the system's by default."""
     certificate: str = ""
-    """PEM file of our certificate, where the account asks for one (`REQUIRE X509`)."""
+    """PEM file of our certificate with its chain, where the account asks for one (`REQUIRE X509`)."""
     private_key: str = ""
     """PEM file, not encrypted; in the certificate's file by default."""
 
@@ -330,6 +347,15 @@ def masked(settings: msgspec.Struct) -> dict[str, Any]:
             value = "***" if value else ""
         plain[field.name] = msgspec.to_builtins(value)
     return plain
+
+
+def toml(value: Any) -> str:
+    """A value as ramal.toml spells it."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {toml(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def hmac_keys(text: str) -> dict[str, bytes]:

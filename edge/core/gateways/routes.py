@@ -45,6 +45,7 @@ class GatewaysConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Part of section "": `RAMAL_GATEWAYS` is a JSON object, by name."""
 
     gateways: dict[str, Gateway] = {}
+    """Ways to the telephone network, by name."""
     emergency: tuple[str, ...] = ("112", "911")
     """Numbers that every caller may call; dialled as they stand here."""
 

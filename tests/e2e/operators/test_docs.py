@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 import typer.main
 
-from ramal.cli import _toml, app
+from ramal.cli import app
 from ramal.system import sections
-from runtime.config import Sources, masked
+from runtime.config import Sources, masked, toml
 from tests.e2e.conftest import DOMAIN, Running, start_up
 from tests.kit.phone import Phone
 from tests.kit.wire import UdpLink
@@ -30,10 +30,12 @@ DOCUMENTS = [*ENGLISH, *PORTUGUESE]
 TRANSLATED = {
     ROOT / "README.md": ROOT / "docs" / "pt" / "README.md",
     ROOT / "docs" / "operating.md": ROOT / "docs" / "pt" / "operacao.md",
+    ROOT / "docs" / "configuration.md": ROOT / "docs" / "pt" / "configuracao.md",
     ROOT / "docs" / "containers.md": ROOT / "docs" / "pt" / "conteineres.md",
     ROOT / "docs" / "kubernetes.md": ROOT / "docs" / "pt" / "kubernetes.md",
 }
 OPERATING = list(TRANSLATED.items())[1]
+SETTINGS = list(TRANSLATED.items())[2]
 
 ELSEWHERE = {
     "make install": ".ci/run",
@@ -209,10 +211,10 @@ def test_the_portuguese_documents_have_one_word_for_one_thing(document: Path) ->
 # --- settings ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("document", OPERATING, ids=lambda document: document.name)
+@pytest.mark.parametrize("document", SETTINGS, ids=lambda document: document.name)
 def test_every_setting_stands_in_the_table_with_its_default(document: Path) -> None:
     expected = {
-        f"RAMAL_{name.upper()}_{key.upper()}" if name else f"RAMAL_{key.upper()}": _toml(value)
+        f"RAMAL_{name.upper()}_{key.upper()}" if name else f"RAMAL_{key.upper()}": toml(value)
         for name, settings in sections(Sources({}, {})).items()
         for key, value in masked(settings).items()
     }
@@ -221,7 +223,7 @@ def test_every_setting_stands_in_the_table_with_its_default(document: Path) -> N
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: str(document.relative_to(ROOT)))
 def test_every_variable_that_a_document_names_is_a_setting(document: Path) -> None:
-    settings = {name for name, _ in _ROW.findall(OPERATING[0].read_text())}
+    settings = {name for name, _ in _ROW.findall(SETTINGS[0].read_text())}
     secrets = {f"{name}_FILE" for name in settings}
     named = set(re.findall(r"\bRAMAL_[A-Z_]*[A-Z]\b", document.read_text()))
     assert named <= settings | secrets | {"RAMAL_CONFIG"}
