@@ -24,7 +24,7 @@ from tests.kit.phone import Phone
 from tests.kit.wire import UdpLink
 
 ROOT = Path(__file__).parents[3]
-ENGLISH = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+ENGLISH = [*sorted(ROOT.glob("[A-Z]*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 PORTUGUESE = sorted((ROOT / "docs" / "pt").glob("*.md"))
 DOCUMENTS = [*ENGLISH, *PORTUGUESE]
 TRANSLATED = {
@@ -258,21 +258,6 @@ def test_every_drop_and_every_log_message_that_is_told_exists() -> None:
     assert len(messages) > 8
     for message in messages:
         assert f'"{message}"' in code, message
-
-
-@pytest.mark.parametrize(
-    "document", [*DOCUMENTS, ROOT / "tests" / "README.md"], ids=lambda document: str(document.relative_to(ROOT))
-)
-def test_every_link_leads_somewhere(document: Path) -> None:
-    for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):
-        if target.startswith("http"):
-            continue
-        path, _, anchor = target.partition("#")
-        there = document.parent / path if path else document
-        assert there.exists(), target
-        if anchor:
-            titles = re.findall(r"^#+ (.*)$", there.read_text(), re.MULTILINE)
-            assert anchor in {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}, target
 
 
 def test_the_checklists_lines_that_are_said_to_be_covered_have_a_test() -> None:
