@@ -184,8 +184,9 @@ def topics_command(
     ] = False,
     data: Data = None,
 ) -> None:
-    """Makes the topics that are missing and checks the others; run it as often as you like."""
-    made, wrong = _run(operations.make_topics(_system(_data(data)), view=analysts))
+    """Makes the topics that are missing and checks the others; waits for Kafka; run it as often as you like."""
+    system = _system(_data(data))
+    made, wrong = _run(operations.when_there(system, lambda: operations.make_topics(system, view=analysts), _tell))
     for name in made:
         console.print(f"made {name}")
     for problem in wrong:
@@ -198,8 +199,9 @@ def topics_command(
 
 @app.command("migrate", epilog=_example("ramal migrate"))
 def migrate_command(data: Data = None) -> None:
-    """Brings the tables up to date; run it as often as you like."""
-    applied = _run(operations.migrate(_system(_data(data))))
+    """Brings the tables up to date; waits for MySQL; run it as often as you like."""
+    system = _system(_data(data))
+    applied = _run(operations.when_there(system, lambda: operations.migrate(system), _tell))
     console.print("\n".join(f"applied {name}" for name in applied) or "The tables are up to date.")
 
 
@@ -484,6 +486,10 @@ def main() -> None:
         sys.exit(_complain(error, 1))
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _tell(text: str) -> None:
+    print(f"ramal: {text}", file=sys.stderr, flush=True)
 
 
 def _complain(error: Exception, code: int) -> int:

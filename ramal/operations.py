@@ -5,10 +5,10 @@ import contextlib
 import json
 import os
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -25,13 +25,17 @@ from ramal.processes import StartFailed
 from ramal.system import System
 from runtime.database.port import Database
 from runtime.database.positions import position
-from runtime.errors import ConfigError, LogUnavailable
+from runtime.errors import ConfigError, LogUnavailable, Unavailable
 from runtime.log.port import Append, Log, Record
+
+T = TypeVar("T")
 
 SETTLING_SECONDS = 5.0
 """A topic that was just made may be unknown to a broker for a moment."""
 GROUPS = ("authsvc", "registrar", "locator", "cdr", *map(group_of, SOURCES))
 """Of which services are members."""
+AGAIN_SECONDS = 1.0
+"""Between two looks for a backend that is not there yet."""
 REMOVAL_SECONDS = 15.0
 """A registrar that has just taken a partition over restores it first."""
 _decode: Decoder[RegistrationEvent] = Decoder(RegistrationEvent)
@@ -53,6 +57,27 @@ async def make_topics(system: System, *, view: bool = False) -> tuple[list[str],
             if not (made and wrong) or asyncio.get_running_loop().time() > until:
                 return made, wrong
             await asyncio.sleep(0.1)
+
+
+async def when_there(system: System, attempt: Callable[[], Awaitable[T]], tell: Callable[[str], None]) -> T:
+    """What the attempt returns, again and again until its backend is there: at most `RAMAL_SETUP_SECONDS`.
+
+    Whoever starts everything at once starts this before Kafka and MySQL answer. Each reason is told once. Any of them
+    may pass: an account is made after the server that it is for. Raises Unavailable, the last one.
+    """
+    now = asyncio.get_running_loop().time
+    seconds = 0.0 if system.store else system.common.setup_seconds
+    until, said = now() + seconds, ""
+    while True:
+        try:
+            return await attempt()
+        except Unavailable as error:
+            if now() + AGAIN_SECONDS > until:
+                raise
+            if (reason := str(error)) != said:
+                said = reason
+                tell(f"waiting for up to {until - now():.0f} s (RAMAL_SETUP_SECONDS): {reason}")
+            await asyncio.sleep(AGAIN_SECONDS)
 
 
 async def migrate(system: System) -> list[str]:

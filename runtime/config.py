@@ -108,6 +108,8 @@ class Common(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where health, readiness and metrics are served: where no phone can reach it."""
     http_port: Port = 0
     """The port of health, readiness and metrics; 0: any free port."""
+    setup_seconds: Annotated[float, msgspec.Meta(ge=0)] = 60.0
+    """For how long `ramal topics` and `ramal migrate` wait for Kafka and MySQL that are not there yet."""
     log_level: str = "INFO"
     """`DEBUG`, `INFO`, `WARNING`, `ERROR` or `CRITICAL`; `ramal up` has `WARNING`."""
     name: str = ""

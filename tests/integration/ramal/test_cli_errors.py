@@ -80,7 +80,7 @@ def test_a_wrong_setting_is_named_in_one_line(words: list[str], environ: dict[st
 
 @pytest.mark.parametrize("words", [["topics"], ["show"], ["migrate"], ["tail", "audit"]], ids=" ".join)
 def test_a_backend_that_is_away_is_said_in_one_line(words: list[str]) -> None:
-    done = ramal(*words, RAMAL_KAFKA_BOOTSTRAP="127.0.0.1:1", RAMAL_MYSQL_PORT="1")
+    done = ramal(*words, RAMAL_KAFKA_BOOTSTRAP="127.0.0.1:1", RAMAL_MYSQL_PORT="1", RAMAL_SETUP_SECONDS="0")
 
     assert done.returncode == 1
     assert done.stderr.startswith("ramal: ")

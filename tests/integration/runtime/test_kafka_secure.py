@@ -318,7 +318,7 @@ SAID = [
 def test_a25_a_command_says_why_in_one_line_and_no_secret(
     broker: Broker, tmp_path: Path, listener: str, wrong: dict[str, Any], sentence: str
 ) -> None:
-    given = environ(way_in(broker, listener, **wrong)) | {"RAMAL_LOG_LEVEL": "DEBUG"}
+    given = environ(way_in(broker, listener, **wrong)) | {"RAMAL_LOG_LEVEL": "DEBUG", "RAMAL_SETUP_SECONDS": "0"}
     done = subprocess.run(
         [RAMAL, "topics"], env=given, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
     )

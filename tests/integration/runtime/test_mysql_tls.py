@@ -180,6 +180,7 @@ def test_a25_a_command_goes_in_and_says_why_it_does_not_without_the_secret(site:
         "RAMAL_MYSQL_TLS": "true",
         "RAMAL_MYSQL_CA_FILE": str(site.authority.file),
         "RAMAL_LOG_LEVEL": "DEBUG",
+        "RAMAL_SETUP_SECONDS": "0",
     }
 
     def migrate(**more: str) -> "subprocess.CompletedProcess[str]":
