@@ -21,7 +21,8 @@ from typing import Any
 from ramal.processes import Child, StartFailed
 
 IMAGES = {"kafka": "apache/kafka:4.3.1", "mysql": "mariadb:11.4", "ldap": "osixia/openldap:1.5.0"}
-ENGINE_SECONDS = 1.0
+ENGINE_SECONDS = 5.0
+"""An engine that has just been started needs more than one at its first answer."""
 PULL_SECONDS = 60
 
 
@@ -155,7 +156,7 @@ def _remove_left(name: str) -> None:
 
 @cache
 def engine() -> Any:
-    """A client of the engine that answers within a second; raises StartFailed with the reason where none does."""
+    """A client of the engine that answers; raises StartFailed with the reason where none does."""
     try:
         import docker
         import docker.errors
