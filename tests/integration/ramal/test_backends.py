@@ -122,7 +122,7 @@ def test_without_a_container_engine_the_packages_serve(engine_socket: Path) -> N
     assert containers.why_not("kafka") == "no container engine answers on this machine"
 
 
-def test_an_engine_that_hangs_costs_a_second_and_then_the_packages_serve(engine_socket: Path) -> None:
+def test_an_engine_that_hangs_costs_some_seconds_and_then_the_packages_serve(engine_socket: Path) -> None:
     with socket.socket(socket.AF_UNIX) as engine:
         engine.bind(str(engine_socket))
         engine.listen()
