@@ -223,7 +223,9 @@ class Calls:
         actions = edges.timed(core.take)
         for send in actions.sends:
             if send.edge and send.data.startswith(b"INVITE "):
-                edges.timed(edges.cores[send.edge].carried, send.data, send.flow, edges.now, "1")
+                owner = edges.cores[send.edge]
+                track = getattr(owner, "track_invite", None) or owner.carried  # once
+                edges.timed(track, send.data, send.flow, edges.now, "1")
             to = self.caller if send.flow.remote_host == self.caller.remote_host else self.callee
             self.inbox.setdefault(to, []).append(self.parse(send.data))
         for publish in actions.publishes:
@@ -233,7 +235,8 @@ class Calls:
             edges.timed(core.located, asked.id, self.located, edges.now)
         for forward in actions.forwards:
             other = edges.cores[forward.edge]
-            edges.timed(other.handed, forward.data, name, "b00t", forward.flow, edges.now)
+            take = getattr(other, "forward", None) or other.handed  # once
+            edges.timed(take, forward.data, name, "b00t", forward.flow, edges.now)
         return bool(actions.sends or actions.publishes or actions.lookups or actions.forwards)
 
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 import msgspec
 
 from cdr.config import Settings
-from cdr.decider import Known, decide, forget
+from cdr.decider import StoredCall, decide, forget
 from cdr.events import read
 from cdr.handler import limits
 from cdr.rows import Rows, rows
@@ -53,7 +53,7 @@ async def audit(log: Log, database: Database, settings: Settings, begin: int, en
     for number in range(await log.partitions(CALLS)):
         at = await position(database, LIVE.projection, number)
         upto = 0 if at is None else at.next
-        known: dict[Call, Known] = {}
+        known: dict[Call, StoredCall] = {}
         # A call's events follow its INVITE: nothing of that day was written before it, but for what clocks differ by.
         start = await log.offset_at(CALLS, number, begin - SKEW)
         if start < upto:
@@ -75,7 +75,7 @@ async def _reading(log: Log, number: int, start: int, end: int) -> AsyncIterator
         yield records
 
 
-def _fold(records: Sequence[Record], known: dict[Call, Known], found: Audit) -> None:
+def _fold(records: Sequence[Record], known: dict[Call, StoredCall], found: Audit) -> None:
     """Adds what these records say to what is known."""
     events: list[tuple[int, CallEvent]] = []
     for record in records:

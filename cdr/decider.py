@@ -35,7 +35,7 @@ class Limits(NamedTuple):
     grace: int
 
 
-class Known(NamedTuple):
+class StoredCall(NamedTuple):
     """What the tables have of a call."""
 
     state: State
@@ -48,12 +48,12 @@ class Known(NamedTuple):
 class Decision(msgspec.Struct):
     """What a batch changes; written in one transaction with the position."""
 
-    changed: dict[Call, Known] = {}
-    before: dict[Call, Known] = {}
+    changed: dict[Call, StoredCall] = {}
+    before: dict[Call, StoredCall] = {}
     """What was known of those of them of which something was."""
 
 
-def decide(events: Iterable[tuple[int, CallEvent]], known: Mapping[Call, Known]) -> Decision:
+def decide(events: Iterable[tuple[int, CallEvent]], known: Mapping[Call, StoredCall]) -> Decision:
     """The calls that these events change, each event with its offset."""
     decision = Decision()
     changed = decision.changed
@@ -68,21 +68,21 @@ def decide(events: Iterable[tuple[int, CallEvent]], known: Mapping[Call, Known])
         if after is state:
             continue
         if before is None:
-            changed[call] = Known(after, offset, offset)
+            changed[call] = StoredCall(after, offset, offset)
         else:
-            changed[call] = Known(after, before.began, offset)
+            changed[call] = StoredCall(after, before.began, offset)
             if call in known:
                 decision.before[call] = known[call]
     return decision
 
 
-def forget(person: str, offset: int, known: Mapping[Call, Known]) -> Decision:
+def forget(person: str, offset: int, known: Mapping[Call, StoredCall]) -> Decision:
     """Of these calls, those that somebody was in, without him; `offset` is that of the record that says so."""
     decision = Decision()
     for call, before in known.items():
         after = hide(before.state, sides_of(before.state, person))
         if after is not before.state:
-            decision.changed[call] = Known(after, before.began, offset)
+            decision.changed[call] = StoredCall(after, before.began, offset)
             decision.before[call] = before
     return decision
 

@@ -7,11 +7,11 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from cdr.decider import Decision, Known, Limits, decide, forget
+from cdr.decider import Decision, Limits, StoredCall, decide, forget
 from cdr.forgetting import names_in
 from cdr.keys import deleted
 from cdr.state import Call, call_of
-from cdr.tables import Change, Finished, Tables, known, statements, with_person
+from cdr.tables import Change, Finished, Tables, statements, stored_calls, with_person
 from events.calls import CallEvent
 from events.people import PersonForgotten
 from events.pseudonyms import person_of
@@ -32,10 +32,10 @@ class Partition:
 
     number: int
     at: Position
-    known: dict[Call, Known] = dataclasses.field(default_factory=dict)
+    known: dict[Call, StoredCall] = dataclasses.field(default_factory=dict)
     """Those not used for longest first."""
 
-    def learn(self, changes: Mapping[Call, Known]) -> None:
+    def learn(self, changes: Mapping[Call, StoredCall]) -> None:
         """Takes over what a committed transaction changed."""
         for call, value in changes.items():
             self.known.pop(call, None)
@@ -144,7 +144,7 @@ class Projection:
         ]
         if self._seen is not None:
             asked = [{call for call in calls if hash(call) in self._seen} for calls in asked]
-        found = await known(self._database, self._tables, (call for calls in asked for call in calls))
+        found = await stored_calls(self._database, self._tables, (call for calls in asked for call in calls))
         for partition, calls in zip(partitions, asked, strict=True):
             partition.known.update({call: found[call] for call in calls if call in found})
 

@@ -9,7 +9,7 @@ import datetime
 from functools import lru_cache
 from typing import NamedTuple
 
-from cdr.decider import Known, Limits, bye, deadline, is_open, record
+from cdr.decider import Limits, StoredCall, bye, deadline, is_open, record
 from cdr.state import Call, to_text
 from events.cdrs import CallRecord
 
@@ -153,7 +153,7 @@ def number(partition: int, began: int) -> int:
     return began << 10 | partition
 
 
-def rows(partition: int, call: Call, known: Known, limits: Limits) -> Rows:
+def rows(partition: int, call: Call, known: StoredCall, limits: Limits) -> Rows:
     """What the tables are to have of a call."""
     state = known.state
     id_ = number(partition, known.began)
@@ -165,7 +165,7 @@ def rows(partition: int, call: Call, known: Known, limits: Limits) -> Rows:
     return Rows(told, acc, missed, _cdr(partition, id_, told, known), None)
 
 
-def _acc(partition: int, id_: int, told: CallRecord, known: Known) -> list[Acc]:
+def _acc(partition: int, id_: int, told: CallRecord, known: StoredCall) -> list[Acc]:
     found = []
     src, dst = (*_user(told.caller), _ip(told.source)), (_user(told.dialled)[0], *_user(_called(told)))
     common = (told.from_tag, told.cseq)
@@ -245,7 +245,7 @@ def _missed(partition: int, id_: int, told: CallRecord) -> Missed:
     )
 
 
-def _cdr(partition: int, id_: int, told: CallRecord, known: Known) -> Cdr:
+def _cdr(partition: int, id_: int, told: CallRecord, known: StoredCall) -> Cdr:
     return Cdr(
         id_,
         told.call_id,
@@ -289,7 +289,7 @@ def _cdr(partition: int, id_: int, told: CallRecord, known: Known) -> Cdr:
     )
 
 
-def _open(partition: int, id_: int, told: CallRecord, known: Known, until: int) -> Open:
+def _open(partition: int, id_: int, told: CallRecord, known: StoredCall, until: int) -> Open:
     return Open(
         id_,
         told.call_id,

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from cdr.decider import Decision, Known, Limits
+from cdr.decider import Decision, Limits, StoredCall
 from cdr.rows import Acc, Cdr, Missed, Open, Rows, number, rows
 from cdr.state import Call, from_text
 from events.cdrs import CallRecord
@@ -47,7 +47,7 @@ class Change(NamedTuple):
     decision: Decision
 
 
-async def known(database: Database, tables: Tables, calls: Iterable[Call]) -> dict[Call, Known]:
+async def stored_calls(database: Database, tables: Tables, calls: Iterable[Call]) -> dict[Call, StoredCall]:
     """What the tables have of these calls."""
     wanted = set(calls)
     ids = list({call.call_id for call in wanted})
@@ -63,7 +63,7 @@ async def known(database: Database, tables: Tables, calls: Iterable[Call]) -> di
     for id_, call_id, from_tag, cseq, last, state in found:
         call = Call(call_id, from_tag, int(cseq))
         if call in wanted:
-            calls_found[call] = Known(from_text(state), int(id_) >> 10, int(last))
+            calls_found[call] = StoredCall(from_text(state), int(id_) >> 10, int(last))
     return calls_found
 
 
@@ -75,7 +75,7 @@ def naming(person: str) -> tuple[str, str]:
 
 async def with_person(
     database: Database, table: str, partition: int, ids: tuple[int, int], person: str
-) -> dict[Call, Known]:
+) -> dict[Call, StoredCall]:
     """The calls of a table, by a range of ids (above, up to), whose events may name somebody."""
     found = await database.query(
         f"SELECT id, call_id, from_tag, cseq, last_offset, state FROM {table}"  # noqa: S608  # ours
@@ -149,7 +149,7 @@ def published(ids: Sequence[int]) -> Statement:
     return Statement(f"UPDATE {LIVE.cdrs} SET {PUBLISHED} = 1 WHERE id IN ({marks})", ids)  # noqa: S608  # ours
 
 
-async def unpublished(database: Database, partition: int, limit: int) -> list[tuple[int, Call, Known]]:
+async def unpublished(database: Database, partition: int, limit: int) -> list[tuple[int, Call, StoredCall]]:
     """Calls that have ended and whose records may not be on `cdrs`."""
     found = await database.query(
         f"SELECT id, call_id, from_tag, cseq, last_offset, state FROM {LIVE.cdrs}"  # noqa: S608  # ours
@@ -161,7 +161,7 @@ async def unpublished(database: Database, partition: int, limit: int) -> list[tu
 
 async def overdue(
     database: Database, partitions: Sequence[int], now: int, limit: int
-) -> Mapping[int, list[tuple[int, Call, Known]]]:
+) -> Mapping[int, list[tuple[int, Call, StoredCall]]]:
     """By partition, open calls whose deadline is over."""
     if not partitions:
         return {}
@@ -171,17 +171,17 @@ async def overdue(
         f" WHERE deadline_ms <= %s AND partition_no IN ({marks}) ORDER BY deadline_ms LIMIT %s",
         (now, *partitions, limit),
     )
-    late: dict[int, list[tuple[int, Call, Known]]] = {}
+    late: dict[int, list[tuple[int, Call, StoredCall]]] = {}
     for row in found:
         late.setdefault(int(row[0]) & 1023, []).append(_known(row))
     return late
 
 
-def _known(row: Row) -> tuple[int, Call, Known]:
+def _known(row: Row) -> tuple[int, Call, StoredCall]:
     id_, call_id, from_tag, cseq, last, state = row
-    return int(id_), Call(call_id, from_tag, int(cseq)), Known(from_text(state), int(id_) >> 10, int(last))
+    return int(id_), Call(call_id, from_tag, int(cseq)), StoredCall(from_text(state), int(id_) >> 10, int(last))
 
 
-def id_of(partition: int, known_: Known) -> int:
+def id_of(partition: int, known_: StoredCall) -> int:
     """The id of a call's row in `cdrs`."""
     return number(partition, known_.began)

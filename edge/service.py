@@ -13,6 +13,7 @@ from prometheus_client import Gauge
 
 from edge.config import EdgeConfig, core_settings, endpoint
 from edge.core.clock import LogClock
+from edge.core.deny import networks
 from edge.core.dispatch import EdgeCore
 from edge.core.flow import TRANSPORTS, WILDCARDS, host_port
 from edge.core.gateways.numbers import rules_of
@@ -25,7 +26,6 @@ from edge.topics.lease import Lease
 from edge.topics.replies import Replies
 from edge.transport.connections import StreamLimits
 from edge.transport.layer import StreamSettings, Transports
-from edge.transport.listener import networks
 from edge.transport.tls import Certificates
 from edge.wiring import Surroundings, denied_by, heard_at, host_addresses, outgoing_address
 from events.leases import EdgeLease

@@ -129,9 +129,9 @@ class Surroundings:
     def _deliver(self, send: Send) -> None:
         """Another edge sends by a flow of ours."""
         if send.data.startswith(b"INVITE "):
-            self._core.carried(send.data, send.flow, time.monotonic(), send.id)
+            self._core.track_invite(send.data, send.flow, time.monotonic(), send.id)
         elif self._core.drain.begun:
-            self._core.drain.carried(send.data, send.flow)
+            self._core.drain.track_response(send.data, send.flow)
         self._transports.deliver(send)
 
     def _located(self, answers: Sequence[tuple[int, Location]]) -> None:
@@ -145,7 +145,7 @@ class Surroundings:
         self._transports.flush()
 
     def _relayed(self, number: int, reply: dict[str, object] | None) -> None:
-        self._transports.tell(self._core.relayed, number, reply, time.monotonic())
+        self._transports.tell(self._core.media_reply, number, reply, time.monotonic())
         self._transports.flush()
 
 

@@ -32,7 +32,7 @@ class Truth(NamedTuple):
     event: RegistrationEvent
 
 
-class Told(NamedTuple):
+class ChangeKey(NamedTuple):
     """By what a truth is known again: a command changes an AOR once, at one time."""
 
     command: str
@@ -40,7 +40,7 @@ class Told(NamedTuple):
     at: int
 
 
-class Known(NamedTuple):
+class StoredBinding(NamedTuple):
     """What must be known of a binding before a record about it is applied."""
 
     place: int
@@ -116,14 +116,14 @@ class Decision(msgspec.Struct):
     """The highest seen, the batch included."""
     rows: dict[int, Location | None] = {}
     """By binding id; None: it is to be deleted."""
-    known: dict[int, Known | None] = {}
+    known: dict[int, StoredBinding | None] = {}
     """Of the same bindings, afterwards."""
     began: list[Interval] = []
     ended: dict[int, Ending] = {}
     """By binding id: of the interval that was open before the batch."""
     answered: list[BindingsRecorded] = []
     """In order; those whose commands want a reply."""
-    told: dict[Told, None] = {}
+    told: dict[ChangeKey, None] = {}
     """What was applied and changed something, in order."""
     forgotten: dict[str, int] = {}
     """By AOR whose history goes: the offset of the truth that says so."""
@@ -153,7 +153,11 @@ def unsure(truths: Sequence[Truth]) -> set[int]:
 
 
 def decide(
-    partition: int, truths: Sequence[Truth], claim: int, known: Mapping[int, Known], told: Container[Told] = ()
+    partition: int,
+    truths: Sequence[Truth],
+    claim: int,
+    known: Mapping[int, StoredBinding],
+    told: Container[ChangeKey] = (),
 ) -> Decision:
     """What the records change, given the highest claim before them and what is known of `unsure` bindings.
 
@@ -168,7 +172,9 @@ def decide(
 class _Batch:
     """Applies records one after the other to a Decision."""
 
-    def __init__(self, partition: int, claim: int, known: Mapping[int, Known], told: Container[Told]) -> None:
+    def __init__(
+        self, partition: int, claim: int, known: Mapping[int, StoredBinding], told: Container[ChangeKey]
+    ) -> None:
         self.decision = Decision(claim)
         self._told = told
         self._partition = partition
@@ -185,7 +191,7 @@ class _Batch:
         if isinstance(event, Claimed):
             return
         if event.changes:
-            told = Told(event.id, event.aor, event.state.at)
+            told = ChangeKey(event.id, event.aor, event.state.at)
             if told in decision.told or told in self._told:
                 decision.repeated += 1
                 return
@@ -207,7 +213,7 @@ class _Batch:
 
     def _keep(self, binding: Binding, offset: int, event: BindingsRecorded, kind: Kind) -> None:
         row = location(binding, event.aor, self._partition)
-        here = Known(place(row.contact, row.received, row.path), binding.expires)
+        here = StoredBinding(place(row.contact, row.received, row.path), binding.expires)
         before = self._known(binding.id)
         if before is None or before.place != here.place or before.expires <= event.state.at:
             if before is not None or kind is not Kind.CREATED:
@@ -216,7 +222,7 @@ class _Batch:
         self.decision.rows[binding.id] = row
         self.decision.known[binding.id] = here
 
-    def _known(self, id_: int) -> Known | None:
+    def _known(self, id_: int) -> StoredBinding | None:
         known = self.decision.known
         return known[id_] if id_ in known else self._before.get(id_)
 

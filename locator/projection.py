@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from locator.decider import Decision, Known, Told, Truth, decide, unsure
-from locator.tables import Tables, known, statements
+from locator.decider import ChangeKey, Decision, StoredBinding, Truth, decide, unsure
+from locator.tables import Tables, statements, stored_bindings
 from runtime.database.port import Advance, Database
 from runtime.database.positions import Position
 
@@ -24,9 +24,9 @@ class Partition:
 
     number: int
     at: Position
-    known: dict[int, Known] = dataclasses.field(default_factory=dict)
+    known: dict[int, StoredBinding] = dataclasses.field(default_factory=dict)
     """Those not used for longest first."""
-    told: dict[Told, None] = dataclasses.field(default_factory=dict)
+    told: dict[ChangeKey, None] = dataclasses.field(default_factory=dict)
     """What was applied last, in order."""
 
     def learn(self, decision: Decision) -> None:
@@ -64,7 +64,7 @@ class Projection:
         """Asks the tables what must be known before these records can be decided."""
         unknown = unsure(truths).difference(partition.known)
         if unknown:
-            partition.known.update(await known(self._database, self._tables, unknown))
+            partition.known.update(await stored_bindings(self._database, self._tables, unknown))
 
     async def write(self, parts: Sequence[Part]) -> list[Decision]:
         """Commits records and positions of all parts in one transaction; they were looked up before.

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from locator.decider import Decision, Ending, Interval, Known, Location, place
+from locator.decider import Decision, Ending, Interval, Location, StoredBinding, place
 from runtime.database.port import Database, Row, Statement
 
 LOCATION_COLUMNS = Location._fields
@@ -26,7 +26,7 @@ LIVE = Tables("location", "location", "registration_history")
 SHADOW = Tables("location_shadow", "location_shadow", "registration_history_shadow")
 
 
-async def known(database: Database, tables: Tables, ids: Iterable[int]) -> dict[int, Known]:
+async def stored_bindings(database: Database, tables: Tables, ids: Iterable[int]) -> dict[int, StoredBinding]:
     """What the tables know of these bindings."""
     wanted = tuple(ids)
     if not wanted:
@@ -36,7 +36,10 @@ async def known(database: Database, tables: Tables, ids: Iterable[int]) -> dict[
         f" WHERE contact_id IN ({_marks(wanted)})",
         wanted,
     )
-    return {int(id_): Known(place(contact, received, path), expires) for id_, contact, received, path, expires in rows}
+    return {
+        int(id_): StoredBinding(place(contact, received, path), expires)
+        for id_, contact, received, path, expires in rows
+    }
 
 
 def statements(database: Database, tables: Tables, decisions: Sequence[Decision]) -> list[Statement]:

@@ -49,7 +49,7 @@ OURS = {
 """Why an edge itself answers so."""
 
 
-class Told(NamedTuple):
+class CallStory(NamedTuple):
     """One call of a Call-ID: its events in order, each once."""
 
     call: Call
@@ -62,7 +62,7 @@ class Told(NamedTuple):
         return record(self.call, self.state)
 
 
-def stories(events: Sequence[CallEvent]) -> list[Told]:
+def stories(events: Sequence[CallEvent]) -> list[CallStory]:
     """The calls that these events are of, the earliest first; what was told twice is there once."""
     calls: dict[Call, dict[str, CallEvent]] = {}
     for event in events:
@@ -77,19 +77,19 @@ def stories(events: Sequence[CallEvent]) -> list[Told]:
             state = evolve(state, event)
         # Events of one millisecond stay as they were written, but nothing precedes the INVITE.
         ordered = sorted(once.values(), key=lambda each: (each.at, not isinstance(each, CallAttempted)))
-        found.append(Told(call, ordered, state))
+        found.append(CallStory(call, ordered, state))
     return sorted(found, key=lambda told: told.state.first)
 
 
 # --- words -----------------------------------------------------------------------------------------------------------
 
 
-def words(told: Told) -> list[str]:
+def words(told: CallStory) -> list[str]:
     """Who called whom, when; which bindings were seen, which branches were made, and why it ended as it did."""
     return [*_opening(told), *_branches(told), *_transfers(told), _ending(told)]
 
 
-def _opening(told: Told) -> Iterator[str]:
+def _opening(told: CallStory) -> Iterator[str]:
     begin = next((event for event in told.events if isinstance(event, CallAttempted)), None)
     if begin is None:
         yield f"The beginning of this call is not known; the first event is of {local_time(told.state.first)}."
@@ -111,7 +111,7 @@ def _opening(told: Told) -> Iterator[str]:
         yield f"That is {begin.callee}, of whom no binding was seen."
 
 
-def _branches(told: Told) -> Iterator[str]:
+def _branches(told: CallStory) -> Iterator[str]:
     started = [event for event in told.events if isinstance(event, BranchStarted)]
     finals = {event.branch: event for event in told.events if isinstance(event, BranchFinal)}
     for number, branch in enumerate(started, 1):
@@ -131,14 +131,14 @@ def _branches(told: Told) -> Iterator[str]:
         yield f"{text}: {'; '.join(heard)}."
 
 
-def _transfers(told: Told) -> Iterator[str]:
+def _transfers(told: CallStory) -> Iterator[str]:
     for event in told.events:
         if isinstance(event, CallTransferred):
             after = _after(event.at - told.state.first)
             yield f"The {event.by} asked to go on with {event.target} after {after} (REFER)."
 
 
-def _ending(told: Told) -> str:
+def _ending(told: CallStory) -> str:
     made = told.record
     if is_open(told.state):
         return "It is answered and lasts." if made.answered else "It has no end yet."
@@ -159,7 +159,7 @@ def _ending(told: Told) -> str:
     return f"It failed with {made.code} {made.phrase}{why}: {_cause(told)}."
 
 
-def _cause(told: Told) -> str:
+def _cause(told: CallStory) -> str:
     final = next((event for event in told.events if isinstance(event, CallFailed)), None)
     started = [event.branch for event in told.events if isinstance(event, BranchStarted)]
     if final is None:
@@ -178,7 +178,7 @@ def _after(milliseconds: int) -> str:
 # --- ladder ----------------------------------------------------------------------------------------------------------
 
 
-def ladder(told: Told, columns: int = 0) -> list[str]:
+def ladder(told: CallStory, columns: int = 0) -> list[str]:
     """The call as arrows between its caller, the edges and the branches; times are milliseconds since it began.
 
     It fits into so many columns if lanes of NARROW do; 0: as wide as it is.

@@ -102,7 +102,7 @@ async def _get(session: aiohttp.ClientSession, url: str, *statuses: int) -> str:
         return body.decode()
 
 
-def told(before: Mapping[str, Look], now: Mapping[str, Look], statistics: Any, at_ms: int) -> dict[str, Any]:
+def contents(before: Mapping[str, Look], now: Mapping[str, Look], statistics: Any, at_ms: int) -> dict[str, Any]:
     """What is shown: of processes that are seen for the first time, no rates."""
     pairs = [(before.get(name, each), each) for name, each in now.items()]
     begin = at_ms // MINUTE * MINUTE
@@ -131,7 +131,7 @@ async def top(where: Where, console: Console, *, once: bool, as_json: bool, ever
         try:
             while True:
                 now, statistics = await look(session, where)
-                found = told(before, now, statistics, int(time.time() * 1000))
+                found = contents(before, now, statistics, int(time.time() * 1000))
                 if as_json:
                     print(json.dumps(found), flush=True)
                 elif live:

@@ -59,7 +59,7 @@ CANONICAL: Final[dict[str, str]] = {
 }
 
 
-def canonical(name: str) -> str:
+def canonical_name(name: str) -> str:
     """The lower-case long form of a header name; ParseError if it is no token."""
     known = CANONICAL.get(name)
     if known is not None:

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 from sipcore.address import parse_address
 from sipcore.errors import ParseError
 from sipcore.grammar import split_first, uint
-from sipcore.headers import CANONICAL, SINGLE, canonical
+from sipcore.headers import CANONICAL, SINGLE, canonical_name
 from sipcore.message import Request, Response, Row, has_bare_nul
 
 _METHODS = "ACK BYE CANCEL INFO INVITE MESSAGE NOTIFY OPTIONS PRACK PUBLISH REFER REGISTER SUBSCRIBE UPDATE"
@@ -313,7 +313,7 @@ def _row_name(original: str, colon: str) -> tuple[str, str]:
     original = original.rstrip(" \t")
     if not colon:
         raise ParseError("bad-header-line", "Header Line Without Colon")
-    return original, canonical(original)
+    return original, canonical_name(original)
 
 
 def _start_line(line: str, rows: list[Row], fault: ParseError | None) -> Request | Response:

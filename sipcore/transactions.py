@@ -43,7 +43,7 @@ from sipcore.transaction import (
     transaction_key,
 )
 
-__all__ = ["Client", "Heard", "Known", "Sending", "Server", "Transactions"]
+__all__ = ["Client", "RequestMatch", "ResponseMatch", "Sending", "Server", "Transactions"]
 
 LAST_TIMER_A: Final = 16.0
 """The interval that ends shortly before Timer B."""
@@ -86,7 +86,7 @@ Sending = tuple[Any, bytes, str]
 """Origin or destination, octets, and the branch for `failed`: "" where nobody needs to know."""
 
 
-class Known(enum.StrEnum):
+class RequestMatch(enum.StrEnum):
     """What a received request is to the layer."""
 
     NEW = "new"
@@ -99,7 +99,7 @@ class Known(enum.StrEnum):
     """A CANCEL, or an ACK to a 2xx that has the branch of its INVITE: for the user of that INVITE."""
 
 
-class Heard(enum.StrEnum):
+class ResponseMatch(enum.StrEnum):
     """What a received response is to the layer."""
 
     PASS = "pass"  # noqa: S105  # a move of figure 5, no password
@@ -110,13 +110,13 @@ class Heard(enum.StrEnum):
     """Of no transaction: to be dropped (RFC 6026 section 7.3)."""
 
 
-IS_ACKED: Final = Known.ACKED
-IS_INVITE: Final = Known.INVITE
-IS_NEW: Final = Known.NEW
-IS_RETRANSMISSION: Final = Known.RETRANSMISSION
-HEARD_ABSORBED: Final = Heard.ABSORBED
-HEARD_PASS: Final = Heard.PASS
-HEARD_UNMATCHED: Final = Heard.UNMATCHED
+IS_ACKED: Final = RequestMatch.ACKED
+IS_INVITE: Final = RequestMatch.INVITE
+IS_NEW: Final = RequestMatch.NEW
+IS_RETRANSMISSION: Final = RequestMatch.RETRANSMISSION
+IS_ABSORBED: Final = ResponseMatch.ABSORBED
+IS_PASS: Final = ResponseMatch.PASS
+IS_UNMATCHED: Final = ResponseMatch.UNMATCHED
 
 
 class Transactions:
@@ -149,7 +149,7 @@ class Transactions:
 
     # --- server transactions --------------------------------------------------------------------------------------
 
-    def find(self, request: Request, now: float) -> tuple[Known, Server | None]:
+    def find(self, request: Request, now: float) -> tuple[RequestMatch, Server | None]:
         """What a received request is to us (RFC 3261 section 17.2.3), and the server transaction that says so."""
         server = self._servers.get(transaction_key(request))
         if request.method == "ACK":
@@ -165,7 +165,7 @@ class Transactions:
                 return IS_INVITE, invite
         return IS_NEW, None
 
-    def _acknowledged(self, server: Server | None, ack: Request, now: float) -> tuple[Known, Server | None]:
+    def _acknowledged(self, server: Server | None, ack: Request, now: float) -> tuple[RequestMatch, Server | None]:
         if server is None or (server.state is COMPLETED and not _is_of(ack, server.sent)):
             return IS_NEW, None
         before = server.state
@@ -268,7 +268,7 @@ class Transactions:
             client.sent = data
             self._timers.repeat(client, T1, now)
 
-    def response(self, branch: str, response: Response, now: float) -> tuple[Heard, Client | None]:
+    def response(self, branch: str, response: Response, now: float) -> tuple[ResponseMatch, Client | None]:
         """What a received response with this branch is to us, and its client transaction (RFC 3261 section 17.1.3).
 
         The branch is one request's, but for that of a CANCEL. A response to it whose CSeq names another method, or
@@ -278,7 +278,7 @@ class Transactions:
         cancels = proxy.is_of(response, "CANCEL")
         client = (self._cancels if cancels else self._clients).get(branch.lower())
         if client is None:
-            return HEARD_UNMATCHED, None
+            return IS_UNMATCHED, None
         if client.table is INVITE_CLIENT:
             stimulus = _to_invite(response.status)
         else:
@@ -286,17 +286,17 @@ class Transactions:
         before = client.state
         move = client.table.get((before, stimulus))
         if move is None:
-            return HEARD_ABSORBED, client
+            return IS_ABSORBED, client
         client.state, action = move
         if action is DO_ACK:
             self._sends.append((client.destination, client.sent, ""))
-            return HEARD_ABSORBED, client
+            return IS_ABSORBED, client
         if client.state is PROCEEDING:
             if before is not PROCEEDING:
                 self._proceeding(client, now)
         elif client.state is not before:
             self._final(client, action, response, now)
-        return (HEARD_ABSORBED if cancels else HEARD_PASS), client
+        return (IS_ABSORBED if cancels else IS_PASS), client
 
     def _proceeding(self, client: Client, now: float) -> None:
         if client.table is CLIENT:

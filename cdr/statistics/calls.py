@@ -113,7 +113,7 @@ def _domain(callee: str, ours: bool, caller: str) -> str:
     return (callee if ours else caller).rpartition("@")[2].lower()
 
 
-class Known(msgspec.Struct):
+class CountedCall(msgspec.Struct):
     """A call that may still change a figure."""
 
     state: State
@@ -129,7 +129,7 @@ class Calls:
         """Of the newest record, milliseconds in the log's time."""
         self.closed = NONE
         """The last closed minute; of a state that was stored by halves it may be ahead of the time."""
-        self.known: dict[Call, Known] = {}
+        self.known: dict[Call, CountedCall] = {}
         self.cells: dict[int, dict[Key, Cell]] = {}
         """By minute: the open ones, and the closed ones of hours that have an open one."""
         self._alive: dict[Key, int] = defaultdict(int)
@@ -161,7 +161,7 @@ class Calls:
             self._count_late(part)
             if known is None:
                 return  # perhaps a copy of what is counted already
-        self._replace(call, known, Known(after, part))
+        self._replace(call, known, CountedCall(after, part))
 
     def advance(self, timestamp: int) -> None:
         """The log's time is this at least: closes what is over."""
@@ -183,7 +183,7 @@ class Calls:
         if minute > self.closed:
             self._cell(minute, part.key if part else Key("", "")).late += 1
 
-    def _replace(self, call: Call, before: Known | None, after: Known) -> None:
+    def _replace(self, call: Call, before: CountedCall | None, after: CountedCall) -> None:
         if before is not None:
             self._count(before.part, -1)
             self._last[_until(before)].discard(call)
@@ -308,11 +308,11 @@ class Calls:
         for name, value in stored:
             if name.startswith("c"):
                 call, state = _decode_call(name[1:].encode()), from_text(value.decode())
-                self._replace(call, None, Known(state, part_of(call, state)))
+                self._replace(call, None, CountedCall(state, part_of(call, state)))
         self._changed.clear()
 
 
-def _until(known: Known) -> int:
+def _until(known: CountedCall) -> int:
     """The last minute in which a call has something: once it is closed, an ended call may be forgotten."""
     minutes = (known.part.attempted, known.part.begun, known.part.ended) if known.part else ()
     return max(known.state.latest // MINUTE, *minutes, NONE)

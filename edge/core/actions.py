@@ -27,7 +27,7 @@ class Send(NamedTuple):
 
 
 class Forward(NamedTuple):
-    """A message that another edge has to do with, for `EdgeCore.handed` there."""
+    """A message that another edge has to do with, for `EdgeCore.forward` there."""
 
     edge: str
     boot: str
@@ -96,7 +96,7 @@ class Resolve(NamedTuple):
 
 
 class Media(NamedTuple):
-    """A command for rtpengine (ng protocol, without cookie); answered by `EdgeCore.relayed`."""
+    """A command for rtpengine (ng protocol, without cookie); answered by `EdgeCore.media_reply`."""
 
     id: int
     command: dict[str, object]

@@ -38,7 +38,7 @@ from sipcore.address import Via
 from sipcore.errors import ParseError
 from sipcore.message import Request, Response
 from sipcore.parser import Keepalive, parse_datagram
-from sipcore.transactions import Heard, Transactions
+from sipcore.transactions import ResponseMatch, Transactions
 
 BRANCH = re.compile(rb";branch=([^;\s]+)")
 TOP = 2048
@@ -129,7 +129,7 @@ class EdgeCore:
             else:
                 self._answers.actions.sends.append(Send(flow, b"\r\n", 0))
 
-    def handed(self, data: bytes, edge: str, boot: str, flow: Flow, now: float) -> None:
+    def forward(self, data: bytes, edge: str, boot: str, flow: Flow, now: float) -> None:
         """A message that came by another edge's flow and is ours: a response to our branch, a copy of our request."""
         message = self._parsed(data)
         if message is not None:
@@ -146,7 +146,7 @@ class EdgeCore:
         """Another edge has taken what was sought."""
         self.calls.cancels.found_elsewhere(id_)
 
-    def carried(self, data: bytes, flow: Flow, now: float, id_: str = "") -> None:
+    def track_invite(self, data: bytes, flow: Flow, now: float, id_: str = "") -> None:
         """An INVITE that another edge sends by a flow of ours; its branch tells whose it is.
 
         It is told by `id_` if the flow is a connection that closes later.
@@ -154,11 +154,11 @@ class EdgeCore:
         branch = BRANCH.search(data, 0, TOP)
         ours = None if branch is None else self._branches.verify(branch[1].decode("ascii", "replace"))
         if ours is not None:
-            self.calls.cancels.carried(data, flow, (ours.edge, ours.boot), id_, now)
+            self.calls.cancels.track(data, flow, (ours.edge, ours.boot), id_, now)
 
-    def relayed(self, number: int, reply: dict[str, object] | None, now: float) -> None:
+    def media_reply(self, number: int, reply: dict[str, object] | None, now: float) -> None:
         """rtpengine's answer to a `Media`; None: there was none."""
-        self.proxy.relaying.relayed(number, reply, now)
+        self.proxy.relaying.media_reply(number, reply, now)
 
     def _parsed(self, data: bytes) -> Request | Response | None:
         try:
@@ -283,7 +283,7 @@ class EdgeCore:
         heard, client = self._layer.response(via.branch, response, now)
         if client is None:
             self._unmatched(response, via, caller, handed=handed)
-        elif heard is Heard.PASS and not self.probes.heard(client.user, response, now):
+        elif heard is ResponseMatch.PASS and not self.probes.heard(client.user, response, now):
             self.proxy.response(client, response, now)
 
     def _unmatched(self, response: Response, via: Via, caller: Hop, *, handed: bool) -> None:

@@ -51,7 +51,7 @@ class Draining:
             self._handed.add((caller.flow, request.via.branch.encode("utf-8", "surrogateescape")))
         return True
 
-    def carried(self, data: bytes, flow: Flow) -> None:
+    def track_response(self, data: bytes, flow: Flow) -> None:
         """Another edge sends a response by a flow of ours: a final one to an INVITE ends what is waited for."""
         if not self._handed or not FINAL.match(data) or not OF_INVITE.search(data):
             return

@@ -29,7 +29,7 @@ class AcceptedOwner(Protocol):
     """Who does what is asked."""
 
     def deliver(self, send: actions.Send) -> None: ...
-    def handed(self, forward: frames.ForwardFrame, peer: Hello, now: float) -> None: ...
+    def receive_forward(self, forward: frames.ForwardFrame, peer: Hello, now: float) -> None: ...
     def claims(self, seek: frames.SeekFrame, peer: Hello, now: float) -> bool: ...
     def back(self, edge: str) -> None: ...
     def soon(self) -> None: ...
@@ -114,7 +114,7 @@ class Accepted:
 
     # --- called by channels ---------------------------------------------------------------------------------------
 
-    def met(self, channel: Channel) -> None:
+    def proved(self, channel: Channel) -> None:
         """A connection has proved the key; the same edge's others are what it has left behind."""
         del self._strangers[channel]
         for number, other in list(self._accepted.items()):
@@ -147,7 +147,7 @@ class Accepted:
                 id_ = f"{MARK}{number}{MARK}{frame.id}" if frame.id else ""
                 owner.deliver(actions.Send(frame.flow, frame.data, frame.port, "", "", id_, frame.name))
             elif isinstance(frame, frames.ForwardFrame):
-                owner.handed(frame, peer, now)
+                owner.receive_forward(frame, peer, now)
             elif isinstance(frame, frames.SeekFrame):
                 if owner.claims(frame, peer, now) and frame.id:
                     self._answer(channel, frames.ClaimFrame(frame.id))

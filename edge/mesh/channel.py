@@ -5,7 +5,7 @@ import time
 from typing import Protocol, cast
 
 from edge.mesh.frames import Frame, Hello, decode, decode_hello, encode
-from edge.mesh.sealing import RECORD, Broken, Sealing
+from edge.mesh.sealing import RECORD, BadRecord, Sealing
 from runtime.metrics import dropped
 
 UNSENT = 4 * 1024 * 1024
@@ -26,7 +26,7 @@ def size(frame: Frame) -> int:
 class End(Protocol):
     """Who has the channel."""
 
-    def met(self, channel: "Channel") -> None:
+    def proved(self, channel: "Channel") -> None:
         """The other side has proved the key: `channel.peer` says who it is."""
 
     def heard(self, channel: "Channel", frames: list[Frame], now: float) -> None:
@@ -64,7 +64,7 @@ class Channel(asyncio.Protocol):
         self.heard_at = time.monotonic()
         try:
             records = self._sealing.feed(data)
-        except Broken as broken:
+        except BadRecord as broken:
             dropped(broken.name)
             self.abort()
             return
@@ -141,4 +141,4 @@ class Channel(asyncio.Protocol):
         self.peer = peer
         if not self._dials:
             self._say()
-        self._end.met(self)
+        self._end.proved(self)

@@ -246,7 +246,7 @@ class _Attempt:
         """Met, or closed before."""
         self.closed = asyncio.Event()
 
-    def met(self, _: Channel) -> None:
+    def proved(self, _: Channel) -> None:
         self.settled.set()
 
     def heard(self, _: Channel, frames: list[Frame], now: float) -> None:

@@ -35,11 +35,11 @@ FORGET = 180.0
 """Seconds for which an edge is dialled that is dead and whose lease is not renewed."""
 
 
-class Core(Protocol):
+class MeshCore(Protocol):
     """What is told of the other edges: `edge.core.dispatch.EdgeCore`."""
 
     def unsent(self, failures: Iterable[tuple[str, int]], now: float) -> None: ...
-    def handed(self, data: bytes, edge: str, boot: str, flow: Flow, now: float) -> None: ...
+    def forward(self, data: bytes, edge: str, boot: str, flow: Flow, now: float) -> None: ...
     def claims(self, data: bytes, edge: str, boot: str, flow: Flow, now: float) -> bool: ...
     def found_elsewhere(self, id_: str) -> None: ...
     def edge_lost(self, edge: str, boot: str, now: float) -> None: ...
@@ -54,7 +54,7 @@ class Mesh:
         edge: str,
         boot: str,
         keys: Mapping[str, bytes],
-        core: Core,
+        core: MeshCore,
         deliver: Callable[[actions.Send], None],
         flush: Callable[[], None],
     ) -> None:
@@ -116,7 +116,7 @@ class Mesh:
     # --- what the core wants --------------------------------------------------------------------------------------
 
     def send(self, send: actions.Send) -> None:
-        """Has another edge send by its flow; `Core.unsent` is called, later, if that is not possible."""
+        """Has another edge send by its flow; `MeshCore.unsent` is called, later, if that is not possible."""
         link = self._links.get(send.edge)
         if link is None or not link.live:
             # Of our own earlier life, too, every connection is gone.
@@ -144,7 +144,7 @@ class Mesh:
             dropped("edge-unsent-full")
 
     def seek(self, seek: actions.Seek) -> None:
-        """Asks all edges; `Core.found_elsewhere` is called, later, if one says that it is its own."""
+        """Asks all edges; `MeshCore.found_elsewhere` is called, later, if one says that it is its own."""
         if len(seek.data) > FRAME:
             dropped("edge-frame-too-long")
             return
@@ -311,9 +311,9 @@ class Mesh:
         """Another edge sends by a flow of ours."""
         self.tell(self._deliver, send)
 
-    def handed(self, forward: frames.ForwardFrame, peer: Hello, now: float) -> None:
+    def receive_forward(self, forward: frames.ForwardFrame, peer: Hello, now: float) -> None:
         """Another edge hands us what is ours."""
-        self.tell(self._core.handed, forward.data, peer.edge, peer.boot, forward.flow, now)
+        self.tell(self._core.forward, forward.data, peer.edge, peer.boot, forward.flow, now)
 
     def claims(self, seek: frames.SeekFrame, peer: Hello, now: float) -> bool:
         """Another edge asks whether this is ours."""

@@ -32,7 +32,7 @@ RECORD = 512 * 1024
 _length = struct.Struct(">I")
 
 
-class Broken(Exception):
+class BadRecord(Exception):
     """The other side does not have the key, or its octets were changed; `name` is that of the drop."""
 
     def __init__(self, name: str) -> None:
@@ -73,7 +73,7 @@ class Sealing:
         return _length.pack(len(sealed)) + sealed
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The records that are whole now, opened; raises Broken, and is of no use after that."""
+        """The records that are whole now, opened; raises BadRecord, and is of no use after that."""
         buffer = self._buffer
         buffer += data
         if self._opener is None:
@@ -86,7 +86,7 @@ class Sealing:
         while len(buffer) >= begin + 4:
             (length,) = _length.unpack_from(buffer, begin)
             if length > (RECORD if self.proved else HELLO) + TAG:
-                raise Broken("edge-record-too-long")
+                raise BadRecord("edge-record-too-long")
             end = begin + 4 + length
             if len(buffer) < end:
                 break
@@ -101,7 +101,7 @@ class Sealing:
         try:
             record = opener.decrypt(counter, sealed, None)
         except InvalidTag:
-            raise Broken("edge-record-forged" if self.proved else "edge-stranger") from None
+            raise BadRecord("edge-record-forged" if self.proved else "edge-stranger") from None
         self.proved = True
         return record
 
@@ -110,12 +110,12 @@ class Sealing:
         said, nonce = head[: len(VERSION)], head[len(VERSION) :]
         if self._dials:
             if said != VERSION:
-                raise Broken("edge-stranger")
+                raise BadRecord("edge-stranger")
             key, nonces = self._keys[self._signing], nonce + self._nonce
         else:
             known = self._keys.get(said.rstrip(b"\0").decode("latin-1"))
             if known is None:
-                raise Broken("edge-stranger")
+                raise BadRecord("edge-stranger")
             key, nonces = known, self._nonce + nonce
         derived = HKDF(SHA256(), 2 * KEY, salt=nonces, info=PURPOSE).derive(key)
         to_acceptor, to_dialler = AESGCM(derived[:KEY]), AESGCM(derived[KEY:])

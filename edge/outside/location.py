@@ -82,7 +82,7 @@ class Names:
         if number is None:
             return [(user, domain)]
         others = spellings(number, self._rules.get(domain, NO_RULE))
-        return list(dict.fromkeys([(user, domain), *((canonical(other), domain) for other in others)]))
+        return list(dict.fromkeys([(user, domain), *((canonical_user(other), domain) for other in others)]))
 
 
 async def find(
@@ -191,8 +191,8 @@ class _Reading:
             name = row.user, row.domain
             into = self.targets
             if row.of is not None and row.of_domain is not None:
-                name = canonical(row.user), row.domain
-                self.aliases[name] = canonical(row.of), row.of_domain
+                name = canonical_user(row.user), row.domain
+                self.aliases[name] = canonical_user(row.of), row.of_domain
                 into = self._through
             bindings = into.setdefault(name, [])
             self.now = _unix(row.now)
@@ -276,10 +276,10 @@ def plain(user: str) -> str | None:
         text = unquote(user, errors="strict")
     except UnicodeDecodeError:
         return None
-    return text if canonical(text) == user else None
+    return text if canonical_user(text) == user else None
 
 
-def canonical(name: str) -> str:
+def canonical_user(name: str) -> str:
     """A user's name as the user part of his AOR (see `sipcore.uri.aor`)."""
     return name if name.isalnum() and name.isascii() else canonical_escapes(quote(name, safe=_RESERVED))
 

@@ -15,11 +15,12 @@ import msgspec
 from prometheus_client import Counter
 
 from edge.core.actions import Actions, Forward, LookUp, Media, Publish, Resolve, Seek, Send
+from edge.core.deny import Network
 from edge.core.flow import SECURE, TRANSPORTS, WILDCARDS, Flow
 from edge.transport.connections import GONE, UNAVAILABLE, StreamLimits, Streams
 from edge.transport.dial import Dials
 from edge.transport.floods import STEP, Floods, program
-from edge.transport.listener import Entrance, Listener, Network
+from edge.transport.listener import Entrance, Listener
 from edge.transport.tls import Certificates
 from edge.transport.turns import Datagram, Turns, cost, network
 from edge.transport.udp import UdpSocket
@@ -42,7 +43,7 @@ RESPONSES.labels("503")  # an alert sees the first one, too
 P = ParamSpec("P")
 
 
-class Core(Protocol):
+class TransportCore(Protocol):
     """What the transports ask of `edge.core.dispatch.EdgeCore`."""
 
     def datagram(self, data: bytes, flow: Flow, now: float) -> None: ...
@@ -94,7 +95,7 @@ class Transports:
 
     def __init__(
         self,
-        core: Core,
+        core: TransportCore,
         publish: Callable[[list[Publish]], None],
         streams: StreamSettings,
         *,

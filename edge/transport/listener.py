@@ -11,8 +11,9 @@ import socket
 import ssl
 from collections import Counter as Tally
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import ip_address
 
+from edge.core.deny import Network
 from edge.core.flow import SECURE
 from edge.transport import proxy_protocol
 from edge.transport.connections import HANDSHAKE_SECONDS, Connection, Streams
@@ -21,7 +22,6 @@ from edge.transport.tcp import TcpConnection
 from edge.transport.tls import Certificates
 from edge.transport.turns import network
 from edge.transport.websocket import WebSocketConnection
-from runtime.errors import ConfigError
 from runtime.metrics import dropped
 from runtime.pages import Pages
 
@@ -39,7 +39,6 @@ PROBES = {socket.TCP_KEEPIDLE: 120, socket.TCP_KEEPINTVL: 30, socket.TCP_KEEPCNT
 """Seconds of silence, seconds between probes, probes: a peer that vanished is gone after four minutes."""
 
 Accepted = Callable[[socket.socket, str, int], None]
-Network = IPv4Network | IPv6Network
 
 
 class Listener:
@@ -229,14 +228,6 @@ async def _told_parties(connected: socket.socket) -> Parties | None:
                 raise ConnectionResetError("closed within the PROXY header")
             header += octets
     return proxy_protocol.parse(header)
-
-
-def networks(texts: Iterable[str], key: str) -> tuple[Network, ...]:
-    """Addresses and networks; raises ConfigError that names the key."""
-    try:
-        return tuple(ip_network(text) for text in texts)
-    except ValueError as error:
-        raise ConfigError(f"{key}: {error}") from None
 
 
 def _probe_when_idle(connected: socket.socket) -> None:

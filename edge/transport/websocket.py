@@ -14,7 +14,16 @@ from edge.transport.connections import Connection, Streams
 from edge.transport.handshake import REQUEST_LIMIT, answer, head_of, octets_of, page_of, request_of
 from edge.transport.proxy_protocol import Parties
 from edge.transport.turns import cost
-from edge.transport.websocket_frames import Broken, FrameReader, Message, Opcode, Status, close_status, closing, frame
+from edge.transport.websocket_frames import (
+    BadFrame,
+    FrameReader,
+    Opcode,
+    Status,
+    WebSocketMessage,
+    close_status,
+    closing,
+    frame,
+)
 from runtime.metrics import dropped
 from runtime.pages import Pages
 from sipcore.errors import ParseError
@@ -147,7 +156,7 @@ class WebSocketConnection(Connection):
             elif (item := self._item(message)) is not None and not (item is KEEPALIVE and item in items):
                 items.append(item)
                 if isinstance(item, ParseError) and item.name == "second-message":  # W03
-                    broken = Broken("websocket-not-one-message", Status.PROTOCOL_ERROR)
+                    broken = BadFrame("websocket-not-one-message", Status.PROTOCOL_ERROR)
                     break
         if ping is not None:  # the last one stands for those before it (RFC 6455 section 5.5.3)
             self.put(frame(Opcode.PONG, ping))
@@ -169,7 +178,7 @@ class WebSocketConnection(Connection):
         self._allowed_at = now
         return int(self._allowed)
 
-    def _item(self, message: Message) -> Item | None:
+    def _item(self, message: WebSocketMessage) -> Item | None:
         """What a message is to the core; None for what is between us and the peer."""
         if message.opcode is Opcode.PONG or message.data == b"\r\n" or not message.data:
             return None

@@ -42,7 +42,7 @@ class Status(enum.IntEnum):
 OPCODES = {int(opcode): opcode for opcode in Opcode}
 
 
-class Broken(Exception):
+class BadFrame(Exception):
     """The peer broke the protocol; `status` is what the connection is closed with."""
 
     def __init__(self, name: str, status: Status) -> None:
@@ -50,7 +50,7 @@ class Broken(Exception):
         self.name, self.status = name, status
 
 
-class Message(NamedTuple):
+class WebSocketMessage(NamedTuple):
     """A whole message, or a control frame."""
 
     opcode: Opcode
@@ -80,14 +80,14 @@ class FrameReader:
         """Whether a part of a message or frame is held."""
         return bool(self._buffer) or self._opcode is not None
 
-    def feed(self, data: bytes, most: int, turn: int = 2**31) -> tuple[list[Message], Broken | None]:
+    def feed(self, data: bytes, most: int, turn: int = 2**31) -> tuple[list[WebSocketMessage], BadFrame | None]:
         """What these octets and those held complete, in order, and what is wrong with what follows.
 
         Nothing may be fed after that. It stops at a cost of about `turn`; more than `most` frames are a flood.
         """
         self._buffer += data
         self._most = self.frames + most
-        messages: list[Message] = []
+        messages: list[WebSocketMessage] = []
         self.more, self.spent = False, 0
         before = self.frames
         at = 0
@@ -100,13 +100,13 @@ class FrameReader:
                 self.spent = self.frames - before + (at >> 10)
             else:
                 self.more = at < len(self._buffer)
-        except Broken as broken:
+        except BadFrame as broken:
             return messages, broken
         if at:
             del self._buffer[:at]
         return messages, None
 
-    def _frame(self, at: int, messages: list[Message]) -> int | None:
+    def _frame(self, at: int, messages: list[WebSocketMessage]) -> int | None:
         """Reads one frame at `at` and returns where the next begins; None if it is not whole yet."""
         buffer = self._buffer
         if len(buffer) < at + 2:
@@ -121,12 +121,12 @@ class FrameReader:
         if len(buffer) < start:
             return None
         if length > self._limit or (opcode < Opcode.CLOSE and len(self._parts) + length > self._limit):
-            raise Broken("websocket-too-large", Status.TOO_BIG)
+            raise BadFrame("websocket-too-large", Status.TOO_BIG)
         end = start + 4 + length
         if len(buffer) < end:
             return None
         if self.frames >= self._most:
-            raise Broken("websocket-frame-flood", Status.POLICY)
+            raise BadFrame("websocket-frame-flood", Status.POLICY)
         self.frames += 1
         payload = unmask(bytes(buffer[start : start + 4]), bytes(buffer[start + 4 : end]))
         self._take(opcode, bool(first & FIN), payload, messages)
@@ -136,28 +136,28 @@ class FrameReader:
         """The opcode, and the rules that a frame's first two octets can break."""
         opcode = OPCODES.get(first & OPCODE)
         if not second & MASKED:
-            raise Broken("websocket-unmasked", Status.PROTOCOL_ERROR)
+            raise BadFrame("websocket-unmasked", Status.PROTOCOL_ERROR)
         if first & RESERVED or opcode is None:
-            raise Broken("websocket-bad-frame", Status.PROTOCOL_ERROR)
+            raise BadFrame("websocket-bad-frame", Status.PROTOCOL_ERROR)
         if opcode >= Opcode.CLOSE:
             if second & LENGTH > CONTROL or not first & FIN:
-                raise Broken("websocket-bad-frame", Status.PROTOCOL_ERROR)
+                raise BadFrame("websocket-bad-frame", Status.PROTOCOL_ERROR)
         elif (opcode is Opcode.CONTINUATION) != (self._opcode is not None):
-            raise Broken("websocket-bad-frame", Status.PROTOCOL_ERROR)
+            raise BadFrame("websocket-bad-frame", Status.PROTOCOL_ERROR)
         return opcode
 
-    def _take(self, opcode: Opcode, fin: bool, payload: bytes, messages: list[Message]) -> None:
+    def _take(self, opcode: Opcode, fin: bool, payload: bytes, messages: list[WebSocketMessage]) -> None:
         if opcode >= Opcode.CLOSE:
-            messages.append(Message(opcode, payload))
+            messages.append(WebSocketMessage(opcode, payload))
             return
         if opcode is not Opcode.CONTINUATION:
             if fin:
-                messages.append(Message(opcode, _whole(opcode, payload)))
+                messages.append(WebSocketMessage(opcode, _whole(opcode, payload)))
                 return
             self._opcode = opcode
         self._parts += payload
         if fin and self._opcode is not None:
-            messages.append(Message(self._opcode, _whole(self._opcode, bytes(self._parts))))
+            messages.append(WebSocketMessage(self._opcode, _whole(self._opcode, bytes(self._parts))))
             self._opcode = None
             self._parts.clear()
 
@@ -168,7 +168,7 @@ def _whole(opcode: Opcode, data: bytes) -> bytes:
         try:
             data.decode()
         except UnicodeDecodeError:
-            raise Broken("websocket-not-utf8", Status.INVALID_PAYLOAD) from None
+            raise BadFrame("websocket-not-utf8", Status.INVALID_PAYLOAD) from None
     return data
 
 

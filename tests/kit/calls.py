@@ -270,7 +270,7 @@ class Cluster:
             sdp = media.command.get("sdp", b"")
             assert isinstance(sdp, bytes)
             reply = {"result": b"ok", "sdp": str(media.command["command"]).encode() + b" " + sdp}
-            core.relayed(media.id, None if self.relay_away else reply, self.now)
+            core.media_reply(media.id, None if self.relay_away else reply, self.now)
         self._between(name, core, actions)
         return bool(
             actions.sends
@@ -291,7 +291,7 @@ class Cluster:
                 self.edges[asker].unsent([(theirs, 430)], self.now)
         for forward in actions.forwards:
             if forward.edge in self.edges:
-                self.edges[forward.edge].handed(forward.data, name, "b00t", forward.flow, self.now)
+                self.edges[forward.edge].forward(forward.data, name, "b00t", forward.flow, self.now)
         for seek in actions.seeks:
             others = [other for key, other in self.edges.items() if key != name]
             found = [other.claims(seek.data, name, "b00t", seek.flow, self.now) for other in others]
@@ -328,9 +328,9 @@ class Cluster:
                 core.unsent([(send.id, 430 if send.flow.connection else 503)], self.now)
             return
         if owner != name and send.data.startswith(b"INVITE "):
-            self.edges[owner].carried(send.data, send.flow, self.now, f"{name} {send.id}")
+            self.edges[owner].track_invite(send.data, send.flow, self.now, f"{name} {send.id}")
         elif owner != name:
-            self.edges[owner].drain.carried(send.data, send.flow)
+            self.edges[owner].drain.track_response(send.data, send.flow)
         message = parse_datagram(send.data)
         phone.inbox.append(message)
 

@@ -33,7 +33,7 @@ def leg_kind(transport: str, srtp: tuple[str, ...] = ()) -> Kind:
     return Kind.SAVP if transport in srtp else Kind.RTP
 
 
-def relayed(mode: Mode, caller: Kind, callee: Kind) -> bool:
+def needs_relay(mode: Mode, caller: Kind, callee: Kind) -> bool:
     """Whether rtpengine stands between these two legs."""
     if mode == "bridge":
         return (caller is Kind.WEBRTC) != (callee is Kind.WEBRTC)

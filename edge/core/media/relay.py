@@ -66,7 +66,7 @@ class Relaying:
         if mode == "direct":
             return None
         legs = tuple(media.leg_kind(flow.transport, self._settings.srtp) for flow in (caller, callee))
-        return (legs[0], legs[1]) if media.relayed(mode, *legs) else None
+        return (legs[0], legs[1]) if media.needs_relay(mode, *legs) else None
 
     # --- SDP ------------------------------------------------------------------------------------------------------
 
@@ -104,7 +104,7 @@ class Relaying:
         self._waiting[self._number] = then
         self._answers.actions.media.append(Media(self._number, command))
 
-    def relayed(self, number: int, reply: dict[str, object] | None, now: float) -> None:
+    def media_reply(self, number: int, reply: dict[str, object] | None, now: float) -> None:
         """rtpengine's answer; None: there was none in time."""
         then = self._waiting.pop(number, None)
         if then is None:

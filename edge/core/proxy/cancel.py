@@ -19,16 +19,16 @@ from sipcore.errors import ParseError
 from sipcore.message import Request, Row
 from sipcore.parser import parse_datagram
 from sipcore.proxy import has_to_tag
-from sipcore.transactions import Known, Server, Transactions
+from sipcore.transactions import RequestMatch, Server, Transactions
 
 HELD = 0.5
 """Seconds that a CANCEL waits for its INVITE (CHECKLIST E06)."""
 SOUGHT = 10_000
 """CANCELs that wait at one time."""
-CARRIED = 20_000
-CARRIED_BYTES = 64 * 1024 * 1024
+TRACKED = 20_000
+TRACKED_BYTES = 64 * 1024 * 1024
 """INVITEs of other edges that are remembered, and their octets."""
-CARRIED_SECONDS = 200.0
+TRACKED_SECONDS = 200.0
 """A little more than Timer C: by then none of them rings any more."""
 DEAD_EDGES = 1_000
 TRUSTED = 1 << 20
@@ -48,8 +48,8 @@ class Cancels:
         self._told = cancelled
         self._held = Pending[str, Arrival](HELD)
         """CANCELs whose INVITE may still come, or be another edge's."""
-        self._carried: deque[tuple[float, tuple[str, str], Flow, bytes, str]] = deque()
-        self._carried_bytes = 0
+        self._tracked: deque[tuple[float, tuple[str, str], Flow, bytes, str]] = deque()
+        self._tracked_bytes = 0
         self._by_connection: dict[Flow, dict[str, None]] = {}
         """The ids of those that went by a connection."""
         self._dead: dict[tuple[str, str], float] = {}
@@ -57,9 +57,9 @@ class Cancels:
 
     # --- here -----------------------------------------------------------------------------------------------------
 
-    def cancel(self, arrival: Arrival, known: Known, invite: Server | None) -> None:
+    def cancel(self, arrival: Arrival, known: RequestMatch, invite: Server | None) -> None:
         """A CANCEL, and what the transaction layer knows of it."""
-        if known is Known.INVITE and invite is not None:
+        if known is RequestMatch.INVITE and invite is not None:
             self._cancelled(invite, arrival)
             return
         if len(self._held) >= SOUGHT:
@@ -101,32 +101,32 @@ class Cancels:
         request, now = arrival.request, arrival.now
         known, server = self._layer.find(request, now)
         if request.method == "CANCEL":
-            if known is Known.INVITE and server is not None:
+            if known is RequestMatch.INVITE and server is not None:
                 self._cancelled(server, arrival)
             else:
-                self._cancel_carried(request, now)
-        return known is not Known.NEW
+                self._cancel_tracked(request, now)
+        return known is not RequestMatch.NEW
 
     def found_elsewhere(self, id_: str) -> None:
         """Another edge has taken what was sought."""
         self._held.take(id_)
 
-    def carried(self, data: bytes, flow: Flow, edge: tuple[str, str], id_: str, now: float) -> None:
+    def track(self, data: bytes, flow: Flow, edge: tuple[str, str], id_: str, now: float) -> None:
         """We send an INVITE to a phone of ours for another edge: if that dies, we alone can cancel it.
 
         And if the connection that it went by closes, we alone know.
         """
-        self._carried.append((now, edge, flow, data, id_))
-        self._carried_bytes += len(data)
+        self._tracked.append((now, edge, flow, data, id_))
+        self._tracked_bytes += len(data)
         if flow.connection and id_:
             self._by_connection.setdefault(flow, {})[id_] = None
-        while self._carried and (
-            self._carried[0][0] + CARRIED_SECONDS < now
-            or len(self._carried) > CARRIED
-            or self._carried_bytes > CARRIED_BYTES
+        while self._tracked and (
+            self._tracked[0][0] + TRACKED_SECONDS < now
+            or len(self._tracked) > TRACKED
+            or self._tracked_bytes > TRACKED_BYTES
         ):
-            _, _, old, octets, old_id = self._carried.popleft()
-            self._carried_bytes -= len(octets)
+            _, _, old, octets, old_id = self._tracked.popleft()
+            self._tracked_bytes -= len(octets)
             if old_id and (ids := self._by_connection.get(old)) is not None:
                 ids.pop(old_id, None)
                 if not ids:
@@ -136,12 +136,12 @@ class Cancels:
         """A connection of ours is closed: the ids of what other edges have sent by it."""
         return self._by_connection.pop(flow, ())
 
-    def _cancel_carried(self, request: Request, now: float) -> None:
+    def _cancel_tracked(self, request: Request, now: float) -> None:
         """Cancels what we sent for an edge that died, if it is this CANCEL's call (Y38)."""
         if not self._has_dead(now):
             return
         call_id, number, tag = request.call_id, request.cseq.number, request.from_.tag
-        for _, edge, flow, data, _ in self._carried:
+        for _, edge, flow, data, _ in self._tracked:
             if edge not in self._dead or call_id.encode("utf-8", "surrogateescape") not in data:
                 continue
             try:
@@ -165,7 +165,7 @@ class Cancels:
 
     def _has_dead(self, now: float) -> bool:
         """Whether an edge has died whose calls may still ring."""
-        while self._dead and next(iter(self._dead.values())) + CARRIED_SECONDS <= now:
+        while self._dead and next(iter(self._dead.values())) + TRACKED_SECONDS <= now:
             del self._dead[next(iter(self._dead))]
         return bool(self._dead)
 
@@ -182,7 +182,7 @@ class Cancels:
         """Nobody knows the INVITE of this CANCEL (X14, Y38)."""
         request, now = arrival.request, arrival.now
         known, server = self._layer.find(request, now)
-        if known is Known.INVITE and server is not None:  # it came after its CANCEL
+        if known is RequestMatch.INVITE and server is not None:  # it came after its CANCEL
             self._cancelled(server, arrival)
             return
         if not self._has_dead(now):
@@ -190,7 +190,7 @@ class Cancels:
             return
         # An edge has died, perhaps with this INVITE: the caller hears that its call has ended.
         self._answers.drop("orphaned-cancel")
-        self._cancel_carried(request, now)
+        self._cancel_tracked(request, now)
         self._answer(arrival, 200)
         number = f"{request.cseq.number} INVITE"
         rows = [row._replace(value=number) if row.name == "cseq" else row for row in request.rows]

@@ -35,14 +35,14 @@ from edge.core.tokens.record_route import DialogTokens
 from events.replies import Authenticated, Found, Refused
 from sipcore import proxy
 from sipcore.message import Header, Request
-from sipcore.transactions import Known, Transactions
+from sipcore.transactions import RequestMatch, Transactions
 from sipcore.uri import Uri, parse_uri
 
 GRACE = 0.5
 """Seconds after the deadline of a reply in which the log may still say that it did not take the command."""
 NOT_SERVED = frozenset({"SUBSCRIBE", "PUBLISH"})
 """Event packages at a user's AOR are the server's to serve, and we serve none (CHECKLIST Y37)."""
-ABSORBED = (Known.RETRANSMISSION, Known.ACKED)
+ABSORBED = (RequestMatch.RETRANSMISSION, RequestMatch.ACKED)
 ALLOW_EVENTS: Header = ("Allow-Events", "refer")
 """The one package whose NOTIFYs pass here: within the dialog of a REFER."""
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cdr.decider import Known, Limits, decide, is_open, record, timed_out
+from cdr.decider import Limits, StoredCall, decide, is_open, record, timed_out
 from cdr.rows import Rows, rows
 from cdr.state import BRANCHES, DIALOGS, Call, State, call_of, evolve, fitted, from_text, to_text
 from events.calls import CallEvent, event_id
@@ -33,7 +33,7 @@ def told(story: Story) -> CallRecord:
 
 
 def shown(story: Story) -> Rows:
-    return rows(3, call_of(story.events[0]), Known(fold(story.events), 7, 9), LIMITS)
+    return rows(3, call_of(story.events[0]), StoredCall(fold(story.events), 7, 9), LIMITS)
 
 
 # --- any order -------------------------------------------------------------------------------------------------------
@@ -114,7 +114,7 @@ def test_c06_times_of_a_record_never_run_backwards_and_durations_are_their_diffe
 @given(histories(), st.integers(1, 5))
 def test_events_in_batches_change_the_same_as_at_once(events: list[CallEvent], size: int) -> None:
     at_once = decide(list(enumerate(events)), {}).changed
-    known: dict[Call, Known] = {}
+    known: dict[Call, StoredCall] = {}
     for start in range(0, len(events), size):
         known.update(decide(list(enumerate(events))[start : start + size], known).changed)
 

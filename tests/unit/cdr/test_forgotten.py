@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdr.decider import Known, decide, forget, record
+from cdr.decider import StoredCall, decide, forget, record
 from cdr.forgetting import hide, is_hidden, names_in, sides_of
 from cdr.state import State, call_of, evolve, to_text
 from events.calls import CallEvent, CallTransferred
@@ -111,7 +111,7 @@ def test_c20_what_comes_after_it_of_a_call_that_was_known_is_hidden_in_any_order
 
 def test_c20_to_forget_twice_changes_nothing_more() -> None:
     events = talk(call_id="c").events
-    known = {call_of(events[0]): Known(fold(events), 0, 6)}
+    known = {call_of(events[0]): StoredCall(fold(events), 0, 6)}
     once = forget(ALICE, 9, known).changed
 
     assert [each.last for each in once.values()] == [9]

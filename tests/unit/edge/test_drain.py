@@ -131,10 +131,10 @@ def test_a_flow_that_nobody_handed_over_ends_nothing() -> None:
     branch = invite(alice)
     drain = cluster.edges["edge-1"].drain
     final = f"SIP/2.0 486 Busy\r\nVia: SIP/2.0/UDP h;branch={branch}\r\nCSeq: 1 INVITE\r\n\r\n".encode()
-    drain.carried(final, Flow("udp", "192.0.2.1", 5060, "198.51.100.99", 5062))
-    drain.carried(final.replace(b"486", b"183"), alice.flow)
-    drain.carried(final.replace(b"1 INVITE", b"1 CANCEL"), alice.flow)
-    drain.carried(b"SIP/2.0 486 Busy\r\nCSeq: 1 INVITE\r\n\r\n", alice.flow)
+    drain.track_response(final, Flow("udp", "192.0.2.1", 5060, "198.51.100.99", 5062))
+    drain.track_response(final.replace(b"486", b"183"), alice.flow)
+    drain.track_response(final.replace(b"1 INVITE", b"1 CANCEL"), alice.flow)
+    drain.track_response(b"SIP/2.0 486 Busy\r\nCSeq: 1 INVITE\r\n\r\n", alice.flow)
     assert busy(cluster) == 1
-    drain.carried(final, alice.flow)
+    drain.track_response(final, alice.flow)
     assert busy(cluster) == 0

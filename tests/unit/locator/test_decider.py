@@ -4,7 +4,7 @@ import pytest
 
 from events.commands import ReplyTo
 from events.registrations import AorState, Binding, BindingsRecorded, Change, Claimed, Kind
-from locator.decider import LAPSED, Decision, Interval, Known, Location, decide, place, unsure
+from locator.decider import LAPSED, Decision, Interval, Location, StoredBinding, decide, place, unsure
 from locator.projection import REPEATS, Partition
 from runtime.database.positions import Position
 from tests.kit.locator import START, Scribe, truths
@@ -30,8 +30,10 @@ def _spans(decision: Decision) -> list[tuple[str, int, int | None, str | None]]:
     ]
 
 
-def _known(event: BindingsRecorded) -> dict[int, Known]:
-    return {b.id: Known(place(b.contact, b.received, ",".join(b.path)), b.expires) for b in event.state.bindings}
+def _known(event: BindingsRecorded) -> dict[int, StoredBinding]:
+    return {
+        b.id: StoredBinding(place(b.contact, b.received, ",".join(b.path)), b.expires) for b in event.state.bindings
+    }
 
 
 def test_a_created_binding_is_a_row_an_interval_and_a_reply(scribe: Scribe) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from sipcore.message import Request, Row, row
 from sipcore.transaction import State
-from sipcore.transactions import Heard, Transactions
+from sipcore.transactions import ResponseMatch, Transactions
 from tests.kit.transactions import (
     BRANCH,
     PEER,
@@ -18,7 +18,7 @@ from tests.kit.transactions import (
 )
 
 
-def ring(layer: Transactions, status: int, now: float = 0.0, method: str = "INVITE", tag: str = "t1") -> Heard:
+def ring(layer: Transactions, status: int, now: float = 0.0, method: str = "INVITE", tag: str = "t1") -> ResponseMatch:
     return layer.response(BRANCH, response(request(method), status, tag), now)[0]
 
 
@@ -38,10 +38,10 @@ def test_x05_on_streams_nothing_is_repeated_and_timer_b_counts_all_the_same() ->
 
 def test_x05_a_provisional_response_ends_timers_a_and_b() -> None:
     layer, client = calling()
-    assert ring(layer, 180, 0.2) is Heard.PASS
+    assert ring(layer, 180, 0.2) is ResponseMatch.PASS
     assert run(layer, 1000.0) == []
     assert client.state is State.PROCEEDING
-    assert [ring(layer, status, 1000.0) for status in (100, 183, 180)] == [Heard.PASS] * 3
+    assert [ring(layer, status, 1000.0) for status in (100, 183, 180)] == [ResponseMatch.PASS] * 3
 
 
 def test_x06_timer_e_doubles_up_to_t2_until_timer_f_ends_it() -> None:
@@ -55,7 +55,7 @@ def test_x06_timer_e_doubles_up_to_t2_until_timer_f_ends_it() -> None:
 def test_x06_after_a_provisional_response_timer_e_is_t2() -> None:
     layer, _ = calling("OPTIONS")
     assert run(layer, 0.6) == [(0.5, "OPTIONS")]
-    assert ring(layer, 100, 0.7, "OPTIONS") is Heard.PASS
+    assert ring(layer, 100, 0.7, "OPTIONS") is ResponseMatch.PASS
     assert run(layer, 10.0) == [(1.5, "OPTIONS"), (5.5, "OPTIONS"), (9.5, "OPTIONS")]
     assert run(layer, 32.0)[-1] == (32.0, "timeout")
 
@@ -74,27 +74,27 @@ def test_x05_a_late_wake_up_sends_once_not_all_that_it_missed() -> None:
 
 def test_x07_timer_k_absorbs_for_5_s_on_udp_and_not_at_all_on_streams() -> None:
     layer, _ = calling("BYE")
-    assert ring(layer, 200, 1.0, "BYE") is Heard.PASS
-    assert ring(layer, 200, 5.9, "BYE") is Heard.ABSORBED
+    assert ring(layer, 200, 1.0, "BYE") is ResponseMatch.PASS
+    assert ring(layer, 200, 5.9, "BYE") is ResponseMatch.ABSORBED
     assert run(layer, 100.0) == []
-    assert ring(layer, 200, 100.0, "BYE") is Heard.UNMATCHED
+    assert ring(layer, 200, 100.0, "BYE") is ResponseMatch.UNMATCHED
     assert is_empty(layer)
 
     layer, _ = calling("BYE", reliable=True)
-    assert ring(layer, 200, 1.0, "BYE") is Heard.PASS
+    assert ring(layer, 200, 1.0, "BYE") is ResponseMatch.PASS
     assert len(layer) == 0
-    assert ring(layer, 200, 1.0, "BYE") is Heard.UNMATCHED
+    assert ring(layer, 200, 1.0, "BYE") is ResponseMatch.UNMATCHED
 
 
 def test_x07_timer_d_acknowledges_repeats_for_32_s_on_udp() -> None:
     layer, client = calling()
-    assert ring(layer, 486, 1.0) is Heard.PASS
+    assert ring(layer, 486, 1.0) is ResponseMatch.PASS
     assert names(layer) == ["ACK"]
     assert client.state is State.COMPLETED
-    assert ring(layer, 486, 32.9) is Heard.ABSORBED
+    assert ring(layer, 486, 32.9) is ResponseMatch.ABSORBED
     assert names(layer) == ["ACK"]
-    assert ring(layer, 200, 32.9) is Heard.ABSORBED
-    assert ring(layer, 180, 32.9) is Heard.ABSORBED
+    assert ring(layer, 200, 32.9) is ResponseMatch.ABSORBED
+    assert ring(layer, 180, 32.9) is ResponseMatch.ABSORBED
     assert names(layer) == []
     assert layer.on_time(32.9) == []
     assert len(layer) == 1
@@ -104,7 +104,7 @@ def test_x07_timer_d_acknowledges_repeats_for_32_s_on_udp() -> None:
 
 def test_x07_on_streams_timer_d_is_0() -> None:
     layer, _ = calling(reliable=True)
-    assert ring(layer, 486, 1.0) is Heard.PASS
+    assert ring(layer, 486, 1.0) is ResponseMatch.PASS
     assert names(layer) == ["ACK"]
     assert len(layer) == 0
 
@@ -112,17 +112,17 @@ def test_x07_on_streams_timer_d_is_0() -> None:
 @pytest.mark.parametrize("reliable", [False, True])
 def test_x09_accepted_passes_2xx_up_for_timer_m_and_nothing_else(reliable: bool) -> None:
     layer, client = calling(reliable=reliable)
-    assert ring(layer, 200, 1.0) is Heard.PASS
+    assert ring(layer, 200, 1.0) is ResponseMatch.PASS
     assert client.state is State.ACCEPTED
-    assert ring(layer, 200, 2.0) is Heard.PASS
-    assert ring(layer, 200, 2.0, tag="t2") is Heard.PASS
-    assert ring(layer, 486, 2.0) is Heard.ABSORBED
-    assert ring(layer, 180, 2.0) is Heard.ABSORBED
+    assert ring(layer, 200, 2.0) is ResponseMatch.PASS
+    assert ring(layer, 200, 2.0, tag="t2") is ResponseMatch.PASS
+    assert ring(layer, 486, 2.0) is ResponseMatch.ABSORBED
+    assert ring(layer, 180, 2.0) is ResponseMatch.ABSORBED
     assert names(layer) == []
     layer.on_time(32.9)
-    assert ring(layer, 200, 32.9) is Heard.PASS
+    assert ring(layer, 200, 32.9) is ResponseMatch.PASS
     assert run(layer, 100.0) == []
-    assert ring(layer, 200, 100.0) is Heard.UNMATCHED
+    assert ring(layer, 200, 100.0) is ResponseMatch.UNMATCHED
     assert is_empty(layer)
 
 
@@ -134,7 +134,7 @@ def test_x11_the_ack_of_a_refusal_goes_the_way_of_its_invite() -> None:
     sent(layer)
     invite = request("INVITE", *rows, below=below)
     heard, client = layer.response("Z9HG4BKABC", response(invite, 486, "callee"), 1.0)
-    assert heard is Heard.PASS
+    assert heard is ResponseMatch.PASS
     assert client is not None
     assert client.branch == BRANCH
     ((where, data, id_),) = layer.take_sends()
@@ -168,10 +168,10 @@ def test_x13_the_cancel_waits_for_a_provisional_response() -> None:
     assert client.cancelled
     assert names(layer) == []
     assert run(layer, 0.5) == [(0.5, "INVITE")]
-    assert ring(layer, 100, 0.6) is Heard.PASS
+    assert ring(layer, 100, 0.6) is ResponseMatch.PASS
     assert names(layer) == ["CANCEL"]
     layer.cancel(client, 0.7)
-    assert ring(layer, 180, 0.8) is Heard.PASS
+    assert ring(layer, 180, 0.8) is ResponseMatch.PASS
     assert names(layer) == []
 
 
@@ -205,9 +205,9 @@ def test_x13_the_cancel_is_repeated_and_answered_as_a_transaction_of_its_own() -
     assert names(layer) == ["CANCEL"]
     assert len(layer) == 2
     assert run(layer, 1.6) == [(0.5, "CANCEL"), (1.5, "CANCEL")]
-    assert ring(layer, 200, 1.7, "CANCEL") is Heard.ABSORBED
-    assert ring(layer, 200, 1.8, "CANCEL") is Heard.ABSORBED
-    assert ring(layer, 487, 2.0) is Heard.PASS
+    assert ring(layer, 200, 1.7, "CANCEL") is ResponseMatch.ABSORBED
+    assert ring(layer, 200, 1.8, "CANCEL") is ResponseMatch.ABSORBED
+    assert ring(layer, 487, 2.0) is ResponseMatch.PASS
     assert names(layer) == ["ACK"]
     assert run(layer, 100.0) == []
     assert is_empty(layer)
@@ -220,13 +220,13 @@ def test_x13_64_t1_after_the_cancel_the_invite_has_timed_out() -> None:
     happened = run(layer, 200.0)
     assert [each for each in happened if each[1] != "CANCEL"] == [(132.0, "timeout")]
     assert is_empty(layer)
-    assert ring(layer, 487, 200.0) is Heard.UNMATCHED
+    assert ring(layer, 487, 200.0) is ResponseMatch.UNMATCHED
 
 
 def test_x13_nothing_but_a_pending_invite_is_cancelled() -> None:
     layer, client = calling("OPTIONS")
     layer.cancel(client, 0.1)
-    assert ring(layer, 100, 0.2, "OPTIONS") is Heard.PASS
+    assert ring(layer, 100, 0.2, "OPTIONS") is ResponseMatch.PASS
     assert names(layer) == []
     for status in (200, 486):
         layer, client = calling()
@@ -249,9 +249,9 @@ def test_x15_a_200_that_crosses_the_cancel_wins() -> None:
     ring(layer, 180, 0.1)
     layer.cancel(client, 0.2)
     assert names(layer) == ["CANCEL"]
-    assert ring(layer, 200, 0.3) is Heard.PASS
+    assert ring(layer, 200, 0.3) is ResponseMatch.PASS
     assert client.state is State.ACCEPTED
-    assert ring(layer, 200, 0.4, "CANCEL") is Heard.ABSORBED
+    assert ring(layer, 200, 0.4, "CANCEL") is ResponseMatch.ABSORBED
     assert run(layer, 100.0) == []
     assert is_empty(layer)
 
@@ -259,7 +259,7 @@ def test_x15_a_200_that_crosses_the_cancel_wins() -> None:
 def test_x15_a_200_without_any_1xx_makes_the_cancel_pointless() -> None:
     layer, client = calling()
     layer.cancel(client, 0.1)
-    assert ring(layer, 200, 0.2) is Heard.PASS
+    assert ring(layer, 200, 0.2) is ResponseMatch.PASS
     assert names(layer) == []
 
 
@@ -272,7 +272,7 @@ def test_what_cannot_be_sent_fails_at_once_and_once() -> None:
         assert client.user == "user"
         layer.take_sends()
         assert client.user is None
-        assert ring(layer, 200, 0.2, method) is Heard.UNMATCHED
+        assert ring(layer, 200, 0.2, method) is ResponseMatch.UNMATCHED
         assert is_empty(layer)
 
 
@@ -301,18 +301,18 @@ def test_a_forgotten_client_hears_nothing_more() -> None:
     layer.forget_client(client)
     layer.forget_client(client)
     assert run(layer, 100.0) == []
-    assert ring(layer, 200, 0.1) is Heard.UNMATCHED
+    assert ring(layer, 200, 0.1) is ResponseMatch.UNMATCHED
     layer.take_sends()
     assert is_empty(layer)
 
 
 def test_a_response_matches_by_branch_and_one_to_a_cancel_by_that() -> None:
     layer, client = calling()
-    assert layer.response("z9hg4bkabd", response(request(), 200), 0.1) == (Heard.UNMATCHED, None)
-    assert ring(layer, 200, 0.1, "CANCEL") is Heard.UNMATCHED
-    assert ring(layer, 180, 0.1, "BYE") is Heard.PASS
+    assert layer.response("z9hg4bkabd", response(request(), 200), 0.1) == (ResponseMatch.UNMATCHED, None)
+    assert ring(layer, 200, 0.1, "CANCEL") is ResponseMatch.UNMATCHED
+    assert ring(layer, 180, 0.1, "BYE") is ResponseMatch.PASS
     assert client.state is State.PROCEEDING
-    assert ring(layer, 200, 0.1) is Heard.PASS
+    assert ring(layer, 200, 0.1) is ResponseMatch.PASS
 
 
 def test_a_branch_in_use_and_a_request_that_cannot_be_encoded_are_refused_without_a_trace() -> None:

@@ -14,7 +14,7 @@ from sipcore.message import Request, Response, respond
 from sipcore.parser import parse_datagram
 from sipcore.timers import SLACK
 from sipcore.transaction import T1, State
-from sipcore.transactions import Client, Heard, Known, Server, Transactions
+from sipcore.transactions import Client, RequestMatch, ResponseMatch, Server, Transactions
 from tests.kit.transactions import PEER, is_empty, request, response, run
 
 METHODS = ("INVITE", "INVITE", "INVITE", "BYE", "OPTIONS", "MESSAGE")
@@ -90,7 +90,7 @@ class Network:
         message = parse_datagram(data)
         assert isinstance(message, Response)
         heard, client = self.uac.response(message.branch, message, self.now)
-        if heard is Heard.PASS and message.status >= 200:
+        if heard is ResponseMatch.PASS and message.status >= 200:
             assert client is not None
             if message.status < 300 and client.method == "INVITE" and self.results[client.branch][:1] == ["200"]:
                 return  # a repeated 2xx
@@ -102,7 +102,7 @@ class Network:
         message = parse_datagram(data)
         assert isinstance(message, Request)
         known, invite = self.uas.find(message, self.now)
-        if known in (Known.RETRANSMISSION, Known.ACKED) or message.method == "ACK":
+        if known in (RequestMatch.RETRANSMISSION, RequestMatch.ACKED) or message.method == "ACK":
             return
         server = self.uas.open_server(message, PEER, self.reliable, self.now)
         if message.method == "CANCEL":

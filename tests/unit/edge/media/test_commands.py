@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from edge.core.media.commands import Kind, answer, delete, kinds, leg_kind, legs, offer, relayed, rewritten
+from edge.core.media.commands import Kind, answer, delete, kinds, leg_kind, legs, needs_relay, offer, rewritten
 
 PAIRS = list(itertools.product(Kind, Kind))
 SDP = b"v=0\r\nnot \xff checked here\r\n"
@@ -12,17 +12,17 @@ SDP = b"v=0\r\nnot \xff checked here\r\n"
 
 @pytest.mark.parametrize(("caller", "callee"), PAIRS)
 def test_n17_media_is_direct_by_default_whatever_the_legs(caller: Kind, callee: Kind) -> None:
-    assert not relayed("direct", caller, callee)
+    assert not needs_relay("direct", caller, callee)
 
 
 @pytest.mark.parametrize(("caller", "callee"), PAIRS)
 def test_n17_a_bridge_stands_only_between_webrtc_and_others(caller: Kind, callee: Kind) -> None:
-    assert relayed("bridge", caller, callee) == (Kind.WEBRTC in (caller, callee) and caller != callee)
+    assert needs_relay("bridge", caller, callee) == (Kind.WEBRTC in (caller, callee) and caller != callee)
 
 
 @pytest.mark.parametrize(("caller", "callee"), PAIRS)
 def test_n17_a_relay_stands_between_all(caller: Kind, callee: Kind) -> None:
-    assert relayed("relay", caller, callee)
+    assert needs_relay("relay", caller, callee)
 
 
 def test_websockets_are_webrtc_and_others_rtp_unless_set() -> None:

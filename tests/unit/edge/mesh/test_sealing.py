@@ -22,7 +22,7 @@ from edge.mesh.frames import (
     decode_hello,
     encode,
 )
-from edge.mesh.sealing import HEAD, HELLO, RECORD, VERSION, Broken, Sealing
+from edge.mesh.sealing import HEAD, HELLO, RECORD, VERSION, BadRecord, Sealing
 
 OLD, NEW = bytes(range(32)), bytes(range(1, 33))
 KEYS = {"k1": OLD}
@@ -88,7 +88,7 @@ def test_both_directions_are_sealed_by_keys_of_their_own() -> None:
     there, back = dialler.seal(b"same"), acceptor.seal(b"same")
     assert there != back
     assert b"same" not in there
-    with pytest.raises(Broken, match="edge-stranger"):
+    with pytest.raises(BadRecord, match="edge-stranger"):
         dialler.feed(there)  # reflected
     assert acceptor.feed(there) == [b"same"]
     assert acceptor.proved
@@ -99,7 +99,7 @@ def test_a_record_that_is_repeated_breaks_the_connection() -> None:
     dialler, acceptor = pair()
     record = dialler.seal(b"BYE")
     assert acceptor.feed(record) == [b"BYE"]
-    with pytest.raises(Broken, match="edge-record-forged"):
+    with pytest.raises(BadRecord, match="edge-record-forged"):
         acceptor.feed(record)
 
 
@@ -107,7 +107,7 @@ def test_what_was_taken_down_from_another_connection_proves_nothing() -> None:
     dialler, _ = pair()
     taken = dialler.head + dialler.seal(b"hello")
     fresh = Sealing(KEYS, bytes([2]) * 32, dials=False)
-    with pytest.raises(Broken, match="edge-stranger"):
+    with pytest.raises(BadRecord, match="edge-stranger"):
         fresh.feed(taken)
     assert not fresh.proved
 
@@ -117,7 +117,7 @@ def test_a_changed_record_breaks_the_connection(data: st.DataObject) -> None:
     dialler, acceptor = pair()
     record = bytearray(dialler.seal(b"INVITE"))
     record[data.draw(st.integers(4, len(record) - 1))] ^= data.draw(st.integers(1, 255))
-    with pytest.raises(Broken):
+    with pytest.raises(BadRecord):
         acceptor.feed(bytes(record))
 
 
@@ -133,7 +133,7 @@ def test_a_key_that_is_not_ours_proves_nothing(dialling: dict[str, bytes], accep
     dialler = Sealing(dialling, bytes(32), dials=True)
     acceptor = Sealing(accepting, bytes(32), dials=False)
     dialler.feed(acceptor.head)
-    with pytest.raises(Broken, match="edge-stranger"):
+    with pytest.raises(BadRecord, match="edge-stranger"):
         acceptor.feed(dialler.head + dialler.seal(b"hello"))
 
 
@@ -154,13 +154,13 @@ def test_the_first_key_signs_and_all_verify(dialling: dict[str, bytes], acceptin
 
 def test_an_acceptor_of_another_version_is_left() -> None:
     dialler = Sealing(KEYS, bytes(32), dials=True)
-    with pytest.raises(Broken, match="edge-stranger"):
+    with pytest.raises(BadRecord, match="edge-stranger"):
         dialler.feed(b"SIP/2.0 400 Bad Request\r\n\r\n".ljust(HEAD, b"x"))
 
 
 def test_before_the_proof_no_more_than_a_hello_is_held() -> None:
     dialler, acceptor = pair()
-    with pytest.raises(Broken, match="edge-record-too-long"):
+    with pytest.raises(BadRecord, match="edge-record-too-long"):
         acceptor.feed(dialler.seal(bytes(HELLO + 1)))
 
 
@@ -168,7 +168,7 @@ def test_a_record_above_the_bound_is_not_held() -> None:
     dialler, acceptor = pair()
     acceptor.feed(dialler.seal(b"hello"))
     assert acceptor.feed(dialler.seal(bytes(RECORD))) == [bytes(RECORD)]
-    with pytest.raises(Broken, match="edge-record-too-long"):
+    with pytest.raises(BadRecord, match="edge-record-too-long"):
         acceptor.feed(dialler.seal(bytes(RECORD + 1))[:4])
 
 

@@ -223,8 +223,8 @@ def test_what_is_carried_for_others_is_forgotten_with_its_connection() -> None:
     cluster.close(bob)
     assert not cancels._by_connection
     for number in range(3):
-        cancels.carried(b"INVITE", bob.flow, ("edge-1", "b00t"), f"id-{number}", cluster.now)
-    cancels.carried(b"INVITE", bob.flow, ("edge-1", "b00t"), "later", cluster.now + 1000)
+        cancels.track(b"INVITE", bob.flow, ("edge-1", "b00t"), f"id-{number}", cluster.now)
+    cancels.track(b"INVITE", bob.flow, ("edge-1", "b00t"), "later", cluster.now + 1000)
     assert list(cancels.closed(bob.flow)) == ["later"]
 
 

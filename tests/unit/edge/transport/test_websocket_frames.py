@@ -6,11 +6,11 @@ from hypothesis import strategies as st
 
 from edge.transport.websocket_frames import (
     MESSAGE,
-    Broken,
+    BadFrame,
     FrameReader,
-    Message,
     Opcode,
     Status,
+    WebSocketMessage,
     close_status,
     closing,
     frame,
@@ -35,7 +35,7 @@ def masked(opcode: int, data: bytes, *, fin: bool = True, reserved: int = 0) -> 
 
 def broken(octets: bytes, most: int = ENOUGH) -> tuple[str, Status]:
     _, fault = FrameReader().feed(octets, most)
-    assert isinstance(fault, Broken)
+    assert isinstance(fault, BadFrame)
     return fault.name, fault.status
 
 
@@ -49,10 +49,10 @@ def test_w03_any_cutting_into_segments_and_fragments_gives_the_same_messages(
         if index % 2:
             octets += masked(Opcode.BINARY, body[:middle], fin=False) + masked(Opcode.PING, b"!")
             octets += masked(Opcode.CONTINUATION, body[middle:])
-            expected += [Message(Opcode.PING, b"!"), Message(Opcode.BINARY, body)]
+            expected += [WebSocketMessage(Opcode.PING, b"!"), WebSocketMessage(Opcode.BINARY, body)]
         else:
             octets += masked(Opcode.BINARY, body)
-            expected.append(Message(Opcode.BINARY, body))
+            expected.append(WebSocketMessage(Opcode.BINARY, body))
     reader, found, at = FrameReader(), [], 0
     for end in [*sorted(cuts), len(octets)]:
         messages, fault = reader.feed(octets[at:end], ENOUGH)
@@ -111,7 +111,9 @@ def test_w10_more_frames_than_allowed_are_a_flood() -> None:
 
 def test_text_that_is_not_utf8_closes_with_1007() -> None:
     assert broken(masked(Opcode.TEXT, b"\xff\xfe")) == ("websocket-not-utf8", Status.INVALID_PAYLOAD)
-    assert FrameReader().feed(masked(Opcode.TEXT, "ü".encode()), ENOUGH)[0] == [Message(Opcode.TEXT, "ü".encode())]
+    assert FrameReader().feed(masked(Opcode.TEXT, "ü".encode()), ENOUGH)[0] == [
+        WebSocketMessage(Opcode.TEXT, "ü".encode())
+    ]
 
 
 def test_a_close_is_answered_with_its_own_status_unless_that_breaks_the_rules() -> None:
