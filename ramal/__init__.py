@@ -3,7 +3,9 @@
 cli          what can be typed, and how errors are said
 cli_up       the same, of `up`
 cli_calls    the same, of calls
+cli_registrations  the same, of registrations
 cli_people   the same, of what is kept of persons
+cli_users    the same, of users and aliases
 asking       what commands that ask something share
 system       what the services of a process stand on: settings, log, database
 directory    of an embedded system: who holds it, its keys

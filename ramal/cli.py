@@ -4,16 +4,14 @@ import contextlib
 import json
 import os
 import sys
-from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 import typer
 
-from ramal import cli_calls, cli_people, cli_up, operations, output, questions, top, users, wording
-from ramal.asking import Aor, AsJson, Data, Domain, OptionalAor, console, moment
-from ramal.asking import aor as _aor
+from ramal import cli_calls, cli_people, cli_registrations, cli_up, cli_users, operations, output, top
+from ramal.asking import AsJson, Data, Domain, console, moment
 from ramal.asking import data as _data
 from ramal.asking import example as _example
 from ramal.asking import run as _run
@@ -22,7 +20,6 @@ from ramal.directory import is_held, started_with
 from ramal.processes import StartFailed
 from ramal.system import (
     SERVICES,
-    System,
     distributed,
     sections,
     system_at,
@@ -41,15 +38,12 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-user_app = typer.Typer(help="Users: who may register.", no_args_is_help=True)
 app.add_typer(cli_up.app)
+app.add_typer(cli_registrations.app)
 app.add_typer(cli_calls.app)
 app.add_typer(cli_people.app)
-app.add_typer(user_app, name="user")
-alias_app = typer.Typer(help="Aliases: other names by which a user is called.", no_args_is_help=True)
-app.add_typer(alias_app, name="alias")
-
-Name = Annotated[str, typer.Argument(metavar="NAME", help="[bold]carol[/bold] or [bold]carol@example.test[/bold]")]
+app.add_typer(cli_users.user_app, name="user")
+app.add_typer(cli_users.alias_app, name="alias")
 
 
 def _tell_version(asked: bool) -> None:
@@ -65,14 +59,6 @@ def ramal(
     ] = False,
 ) -> None:
     """Ramal: phones register through the log."""
-
-
-def _named(text: str, domain: str | None, system: System) -> tuple[str, str]:
-    """Name and domain of a user of ours."""
-    try:
-        return wording.name_and_domain(text, domain, list(system.common.served()))
-    except ValueError as error:
-        raise ConfigError(f"NAME: {error}") from error
 
 
 # --- services ------------------------------------------------------------------
@@ -258,19 +244,6 @@ def rebuild_command(
 # --- questions -----------------------------------------------------------------
 
 
-@app.command("show", epilog=_example("ramal show alice@example.test --json"))
-def show_command(
-    aor: OptionalAor = None,
-    domain: Domain = None,
-    as_json: AsJson = False,
-    data: Data = None,
-) -> None:
-    """Who is registered now."""
-    system = _system(_data(data))
-    whose = None if aor is None else _aor(aor, system, domain)
-    _run(questions.show(system, console, whose, as_json=as_json))
-
-
 @app.command("top", epilog=_example("ramal top --once --json"))
 def top_command(
     once: Annotated[bool, typer.Option("--once", help="Look for a second, say it, and end.")] = False,
@@ -291,56 +264,6 @@ def top_command(
         )
     ):
         raise Unavailable("no process answers")
-
-
-@app.command("history", epilog=_example("ramal history alice@example.test"))
-def history_command(aor: Aor, domain: Domain = None, as_json: AsJson = False, data: Data = None) -> None:
-    """When and where a user was registered, and how it ended."""
-    system = _system(_data(data))
-    _run(questions.show_history(system, console, _aor(aor, system, domain), as_json=as_json))
-
-
-@app.command("at", epilog=_example("ramal at 'yesterday 14:05' alice@example.test"))
-def at_command(
-    moment: Annotated[
-        str, typer.Argument(metavar="TIME", help="14:05, 'yesterday 14:05', '2026-03-01 14:05', or ISO with a zone.")
-    ],
-    aor: OptionalAor = None,
-    domain: Domain = None,
-    as_json: AsJson = False,
-    data: Data = None,
-) -> None:
-    """Who was registered then."""
-    try:
-        now = datetime.now().astimezone()
-        when = wording.point_in_time(moment, now)
-        if when > now:
-            raise ValueError(f"{wording.local_time(int(when.timestamp() * 1000))} is in the future")
-    except ValueError as error:
-        raise ConfigError(f"TIME: {error}") from error
-    system = _system(_data(data))
-    whose = None if aor is None else _aor(aor, system, domain)
-    _run(questions.show_at(system, console, when, whose, as_json=as_json))
-
-
-@app.command("remove", epilog=_example("ramal remove alice@example.test sip:alice@192.0.2.4:5062"))
-def remove_command(
-    aor: Aor,
-    contact: Annotated[str | None, typer.Argument(metavar="CONTACT", help="One contact's URI; all without it.")] = None,
-    domain: Domain = None,
-    data: Data = None,
-) -> None:
-    """Ends a user's registrations, through the log; it is on record who did it."""
-    data = _data(data)
-    system = _system(data)
-    whose = _aor(aor, system, domain)
-    recorded = _run(operations.remove(system, data, whose, contact))
-    for change in recorded.changes:
-        console.print(f"{change.kind} {change.contact}", soft_wrap=True)
-    left = len(recorded.state.bindings)
-    if not recorded.changes:
-        console.print("Nothing was removed.")
-    console.print(f"{whose} has {left} contact{'s' * (left != 1)} now.", soft_wrap=True)
 
 
 @app.command("leave", epilog=_example("ramal leave registrar-2"))
@@ -373,103 +296,6 @@ def tail_command(
                 print(line, flush=True)
 
     _run(output.while_read(follow()))
-
-
-# --- users ---------------------------------------------------------------------
-
-
-@user_app.command("add", epilog=_example("echo secret | ramal user add carol@example.test --password-stdin"))
-def user_add_command(
-    name: Name,
-    domain: Domain = None,
-    password_stdin: Annotated[bool, typer.Option("--password-stdin", help="Read it from standard input.")] = False,
-    data: Data = None,
-) -> None:
-    """A new user, or a new password for one; only digests (HA1) of the password are stored."""
-    data = _data(data)
-    system = _system(data)
-    name, realm = _named(name, domain, system)
-    _run(users.add(system, data, name, realm, users.password(password_stdin)))
-    console.print(f"{name}@{realm} may register.", soft_wrap=True)
-
-
-@user_app.command("list", epilog=_example("ramal user list --data ./ramal-data"))
-def user_list_command(domain: Domain = None, as_json: AsJson = False, data: Data = None) -> None:
-    """All users, one a line (not those in LDAP)."""
-    data = _data(data)
-    system = _system(data)
-    if domain is not None:
-        _named("anybody", domain, system)
-    found = [(name, realm) for name, realm in _run(users.everyone(system, data)) if realm == (domain or realm).lower()]
-    if as_json:
-        print(json.dumps([{"name": name, "domain": realm} for name, realm in found], indent=2, ensure_ascii=False))
-        return
-    for name, realm in found:
-        print(f"{name}@{realm}")
-
-
-@user_app.command("reset", epilog=_example("ramal user reset carol@example.test"))
-def user_reset_command(name: Name, domain: Domain = None, data: Data = None) -> None:
-    """A new password of our making for a user of ours (not in LDAP), shown once."""
-    data = _data(data)
-    system = _system(data)
-    name, realm = _named(name, domain, system)
-    if (name, realm) not in _run(users.everyone(system, data)):
-        raise ConfigError(f"NAME: there is no user {name}@{realm}")
-    secret = users.readable_password()
-    _run(users.add(system, data, name, realm, secret))
-    console.print(f"User {name}@{realm}   password {secret}", soft_wrap=True, markup=False)
-
-
-@user_app.command("remove", epilog=_example("ramal user remove carol@example.test"))
-def user_remove_command(name: Name, domain: Domain = None, data: Data = None) -> None:
-    """Takes a user away; `ramal remove` ends what is registered."""
-    data = _data(data)
-    system = _system(data)
-    name, realm = _named(name, domain, system)
-    if not _run(users.remove(system, data, name, realm)):
-        raise ConfigError(f"NAME: there is no user {name}@{realm}")
-    console.print(f"{name}@{realm} may not register any more.", soft_wrap=True)
-
-
-@alias_app.command("add", epilog=_example("ramal alias add reception@example.test alice@example.test"))
-def alias_add_command(
-    alias: Annotated[str, typer.Argument(metavar="ALIAS", help="[bold]reception[/bold], or 4833812800")],
-    name: Name,
-    domain: Domain = None,
-    data: Data = None,
-) -> None:
-    """Lets calls to an alias ring at a user, and the user call as it; an alias has one user."""
-    system = _system(_data(data))
-    called, user = _named(alias, domain, system), _named(name, domain, system)
-    if called == user:
-        raise ConfigError("ALIAS: is the user's own name")
-    _run(users.add_alias(system, called, user))
-    console.print(f"{'@'.join(called)} is {'@'.join(user)}.", soft_wrap=True)
-
-
-@alias_app.command("list", epilog=_example("ramal alias list"))
-def alias_list_command(as_json: AsJson = False, data: Data = None) -> None:
-    """All aliases and whose they are (not telephone numbers in LDAP)."""
-    found = [("@".join(alias), "@".join(user)) for alias, user in _run(users.aliases(_system(_data(data))))]
-    if as_json:
-        print(json.dumps([{"alias": alias, "user": user} for alias, user in found], indent=2, ensure_ascii=False))
-    elif found:
-        wording.listing(console, ("Alias", "User"), found)
-    else:
-        console.print("There are no aliases.")
-
-
-@alias_app.command("remove", epilog=_example("ramal alias remove reception@example.test"))
-def alias_remove_command(
-    alias: Annotated[str, typer.Argument(metavar="ALIAS")], domain: Domain = None, data: Data = None
-) -> None:
-    """Takes an alias away."""
-    system = _system(_data(data))
-    called = _named(alias, domain, system)
-    if not _run(users.remove_alias(system, called)):
-        raise ConfigError(f"ALIAS: there is no alias {'@'.join(called)}")
-    console.print(f"{'@'.join(called)} is nobody's any more.", soft_wrap=True)
 
 
 def main() -> None:

@@ -14,10 +14,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from edge.core.actions import Actions, Send
+from edge.core.deny import networks
 from edge.core.flow import Flow
 from edge.transport.connections import StreamLimits
 from edge.transport.layer import StreamSettings, Transports
-from edge.transport.listener import networks
 from edge.transport.tls import Certificates
 from events.replies import Reply
 from runtime.pages import Pages

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from edge.core.actions import Location, LookUp
 from edge.outside import lookups as lookups_module
-from edge.outside.location import Names, bases, canonical, find, find_contacts, find_known, look_up, plain
+from edge.outside.location import Names, bases, canonical_user, find, find_contacts, find_known, look_up, plain
 from edge.outside.lookups import Locations
 from runtime.database.port import Database, Row, Statement
 from runtime.errors import DatabaseUnavailable
@@ -437,7 +437,7 @@ async def test_stopping_ends_what_is_under_way_and_what_waits(lite: Asking, sqli
 @given(st.text(max_size=20))
 def test_a_name_is_found_by_its_canonical_form_and_back(name: str) -> None:
     try:
-        spelled = canonical(name)
+        spelled = canonical_user(name)
     except UnicodeEncodeError:
         return  # a lone surrogate stands in no table
     assert spelled.isascii()
@@ -447,7 +447,7 @@ def test_a_name_is_found_by_its_canonical_form_and_back(name: str) -> None:
 @given(st.from_regex(r"(%[0-9A-F]{2}|[a-z;])*", fullmatch=True))
 def test_a_user_part_that_no_name_has_is_none(user: str) -> None:
     name = plain(user)
-    assert name is None or canonical(name) == user
+    assert name is None or canonical_user(name) == user
 
 
 # --- by Contact -------------------------------------------------------------------------------------------------

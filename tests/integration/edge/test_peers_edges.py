@@ -119,8 +119,8 @@ class Edge:
         for id_, status in failures:
             self._tell("unsent", id_, status)
 
-    def handed(self, data: bytes, edge: str, boot: str, flow: Flow, now: float) -> None:
-        self._tell("handed", data, edge, boot, flow)
+    def forward(self, data: bytes, edge: str, boot: str, flow: Flow, now: float) -> None:
+        self._tell("forward", data, edge, boot, flow)
         if self.breaks:
             raise ValueError("a bug")
 
@@ -285,7 +285,7 @@ async def test_e05_what_came_to_the_wrong_edge_is_handed_over(begin: Begin) -> N
     a, b, c = await begin("a"), await begin("b"), await begin("c")
     await joined(a, b, c)
     a.peers.forward(actions.Forward("c", "b1", UDP, b"SIP/2.0 200 OK"))
-    await c.hears("handed", b"SIP/2.0 200 OK", "a", "b1", UDP)
+    await c.hears("forward", b"SIP/2.0 200 OK", "a", "b1", UDP)
     before = drops("edge-of-another-life")
     a.peers.forward(actions.Forward("c", "b0", UDP, b"SIP/2.0 180 Ringing"))
     assert drops("edge-of-another-life") == before + 1
@@ -298,10 +298,10 @@ async def test_a_bug_in_the_core_costs_one_message(begin: Begin) -> None:
     b.breaks = True
     before = drops("bug")
     a.peers.forward(actions.Forward("b", "b1", UDP, b"1"))
-    await b.hears("handed", b"1", "a", "b1", UDP)
+    await b.hears("forward", b"1", "a", "b1", UDP)
     b.breaks = False
     a.peers.forward(actions.Forward("b", "b1", UDP, b"2"))
-    await b.hears("handed", b"2", "a", "b1", UDP)
+    await b.hears("forward", b"2", "a", "b1", UDP)
     assert drops("bug") == before + 1
     assert not a.heard_of("lost")
 

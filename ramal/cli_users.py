@@ -1,0 +1,118 @@
+"""The commands about users and their aliases."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from ramal import users, wording
+from ramal.asking import AsJson, Data, Domain, console, data, example, run, system
+from ramal.system import System
+from runtime.errors import ConfigError
+
+user_app = typer.Typer(help="Users: who may register.", no_args_is_help=True)
+alias_app = typer.Typer(help="Aliases: other names by which a user is called.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="[bold]carol[/bold] or [bold]carol@example.test[/bold]")]
+
+
+def named(text: str, domain: str | None, system: System) -> tuple[str, str]:
+    """Name and domain of a user of ours."""
+    try:
+        return wording.name_and_domain(text, domain, list(system.common.served()))
+    except ValueError as error:
+        raise ConfigError(f"NAME: {error}") from error
+
+
+@user_app.command("add", epilog=example("echo secret | ramal user add carol@example.test --password-stdin"))
+def user_add_command(
+    name: Name,
+    domain: Domain = None,
+    password_stdin: Annotated[bool, typer.Option("--password-stdin", help="Read it from standard input.")] = False,
+    data_: Data = None,
+) -> None:
+    """A new user, or a new password for one; only digests (HA1) of the password are stored."""
+    where = data(data_)
+    asked = system(where)
+    name, realm = named(name, domain, asked)
+    run(users.add(asked, where, name, realm, users.password(password_stdin)))
+    console.print(f"{name}@{realm} may register.", soft_wrap=True)
+
+
+@user_app.command("list", epilog=example("ramal user list --data ./ramal-data"))
+def user_list_command(domain: Domain = None, as_json: AsJson = False, data_: Data = None) -> None:
+    """All users, one a line (not those in LDAP)."""
+    where = data(data_)
+    asked = system(where)
+    if domain is not None:
+        named("anybody", domain, asked)
+    found = [(name, realm) for name, realm in run(users.everyone(asked, where)) if realm == (domain or realm).lower()]
+    if as_json:
+        print(json.dumps([{"name": name, "domain": realm} for name, realm in found], indent=2, ensure_ascii=False))
+        return
+    for name, realm in found:
+        print(f"{name}@{realm}")
+
+
+@user_app.command("reset", epilog=example("ramal user reset carol@example.test"))
+def user_reset_command(name: Name, domain: Domain = None, data_: Data = None) -> None:
+    """A new password of our making for a user of ours (not in LDAP), shown once."""
+    where = data(data_)
+    asked = system(where)
+    name, realm = named(name, domain, asked)
+    if (name, realm) not in run(users.everyone(asked, where)):
+        raise ConfigError(f"NAME: there is no user {name}@{realm}")
+    secret = users.readable_password()
+    run(users.add(asked, where, name, realm, secret))
+    console.print(f"User {name}@{realm}   password {secret}", soft_wrap=True, markup=False)
+
+
+@user_app.command("remove", epilog=example("ramal user remove carol@example.test"))
+def user_remove_command(name: Name, domain: Domain = None, data_: Data = None) -> None:
+    """Takes a user away; `ramal remove` ends what is registered."""
+    where = data(data_)
+    asked = system(where)
+    name, realm = named(name, domain, asked)
+    if not run(users.remove(asked, where, name, realm)):
+        raise ConfigError(f"NAME: there is no user {name}@{realm}")
+    console.print(f"{name}@{realm} may not register any more.", soft_wrap=True)
+
+
+@alias_app.command("add", epilog=example("ramal alias add reception@example.test alice@example.test"))
+def alias_add_command(
+    alias: Annotated[str, typer.Argument(metavar="ALIAS", help="[bold]reception[/bold], or 4833812800")],
+    name: Name,
+    domain: Domain = None,
+    data_: Data = None,
+) -> None:
+    """Lets calls to an alias ring at a user, and the user call as it; an alias has one user."""
+    asked = system(data(data_))
+    called, user = named(alias, domain, asked), named(name, domain, asked)
+    if called == user:
+        raise ConfigError("ALIAS: is the user's own name")
+    run(users.add_alias(asked, called, user))
+    console.print(f"{'@'.join(called)} is {'@'.join(user)}.", soft_wrap=True)
+
+
+@alias_app.command("list", epilog=example("ramal alias list"))
+def alias_list_command(as_json: AsJson = False, data_: Data = None) -> None:
+    """All aliases and whose they are (not telephone numbers in LDAP)."""
+    found = [("@".join(alias), "@".join(user)) for alias, user in run(users.aliases(system(data(data_))))]
+    if as_json:
+        print(json.dumps([{"alias": alias, "user": user} for alias, user in found], indent=2, ensure_ascii=False))
+    elif found:
+        wording.listing(console, ("Alias", "User"), found)
+    else:
+        console.print("There are no aliases.")
+
+
+@alias_app.command("remove", epilog=example("ramal alias remove reception@example.test"))
+def alias_remove_command(
+    alias: Annotated[str, typer.Argument(metavar="ALIAS")], domain: Domain = None, data_: Data = None
+) -> None:
+    """Takes an alias away."""
+    asked = system(data(data_))
+    called = named(alias, domain, asked)
+    if not run(users.remove_alias(asked, called)):
+        raise ConfigError(f"ALIAS: there is no alias {'@'.join(called)}")
+    console.print(f"{'@'.join(called)} is nobody's any more.", soft_wrap=True)
