@@ -56,10 +56,10 @@ LONGEST_SECONDS = 10.0
 
 _decode: Decoder[AuthCommand] = Decoder(AuthCommand)
 
-DECISIONS = Counter("ramal_authsvc_decisions", "Answers to Authenticate: 0 is accepted.", ["status"])
-FOUND = Counter("ramal_authsvc_found", "Answers to FindUser: 0 is somebody or nobody.", ["status"])
+LOGINS = Counter("ramal_authsvc_logins", "Log-ins decided, by the status that says so; 200 is accepted.", ["status"])
+LOOKUPS = Counter("ramal_authsvc_lookups", "Who is called, by status; 200 is somebody or nobody.", ["status"])
 FLOWS_LOST = Counter("ramal_authsvc_flows_lost", "Closed connections by which somebody had registered.")
-PARKED = Gauge("ramal_authsvc_parked", "Commands that wait for a look-up.")
+PARKED = Gauge("ramal_authsvc_parked_commands", "Commands that wait for a look-up.")
 
 DeadLetter = Callable[[Record, str], Awaitable[None]]
 _Verdict = Decision | Called | None
@@ -115,7 +115,7 @@ class AuthHandler:
         self._wake = asyncio.Event()
         self._ticking = False
         self._task: asyncio.Task[None] | None = None
-        self._counts = dict.fromkeys((0, *REASONS), 0)
+        self._counts = dict.fromkeys((200, *REASONS), 0)
         users.found = self._found
 
     def start(self) -> None:
@@ -211,10 +211,10 @@ class AuthHandler:
         if isinstance(command, Authenticate) and isinstance(verdict, (Accept, Refuse)):
             evolve(place.state, command, verdict, at)
             self._answers.write(out, command, verdict, at)
-            self._counts[0 if isinstance(verdict, Accept) else verdict.status] += 1
+            self._counts[200 if isinstance(verdict, Accept) else verdict.status] += 1
         elif isinstance(command, FindUser) and isinstance(verdict, (Called, Refuse)):
             out.append(self._answers.found(command, verdict))
-            FOUND.labels(str(verdict.status if isinstance(verdict, Refuse) else 0)).inc()
+            LOOKUPS.labels(str(verdict.status if isinstance(verdict, Refuse) else 200)).inc()
         elif isinstance(command, FlowLost):
             out.append(self._answers.flow_lost(command))
 
@@ -222,7 +222,7 @@ class AuthHandler:
         """Tells the metrics, once a batch."""
         for status, count in self._counts.items():
             if count:
-                DECISIONS.labels(str(status)).inc(count)
+                LOGINS.labels(str(status)).inc(count)
                 self._counts[status] = 0
 
     def _full(self) -> bool:

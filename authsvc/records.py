@@ -41,7 +41,7 @@ def _tell(command: Authenticate, decision: Refuse) -> None:
     log.info(happened, extra={"source": command.source, "user": user, "aor": command.aor, "reason": decision.failure})
 
 
-FAILURES = Counter("ramal_authsvc_failures", "Failed log-ins, by reason.", ["reason"])
+FAILURES = Counter("ramal_authsvc_failed_logins", "Failed log-ins, by reason.", ["reason"])
 for _reason in (LOCKED_OUT, NOT_OWN, "wrong response", "unknown user", "no HA1"):
     FAILURES.labels(_reason)
 

@@ -60,7 +60,7 @@ _MEMORY = {
 
 _FILLED = Counter("ramal_analytics_filled", "Records that Faust had not delivered and that were read from the log.")
 _RESTARTS = Counter("ramal_analytics_restarts", "Times that the Faust application was built anew.")
-_BEHIND = Gauge("ramal_analytics_behind", "Records that are not in the figures yet.")
+_BEHIND = Gauge("ramal_analytics_lag_records", "Records that are not in the figures yet.")
 
 
 class Analytics:

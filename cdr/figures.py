@@ -54,7 +54,7 @@ def take(share: Share, topic: str, records: Iterable[Any]) -> None:
         taken += outcome.taken
         copies += outcome.copies
         if outcome.unreadable:
-            dropped("unreadable_statistics_source")
+            dropped("unreadable-statistics-source")
     RECORDS.labels(topic).inc(taken)
     COPIES.inc(copies)
 
@@ -171,7 +171,7 @@ class Page:
         try:
             self._board.take(_decode(value))
         except Poisoned:
-            dropped("unreadable_statistics")
+            dropped("unreadable-statistics")
 
     def _is_read(self, partition: int) -> None:
         if self._waiting is not None:

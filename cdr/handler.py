@@ -43,6 +43,7 @@ TOGETHER = 500
 
 _EVENTS = Counter("ramal_cdr_events", "Call events read for the tables.")
 _RECORDS = Counter("ramal_cdr_records", "Records of calls published on cdrs.")
+_CALLS = Counter("ramal_cdr_calls", "Calls that have ended, by outcome.", ["outcome"])
 _CONFLICTS = Counter("ramal_cdr_conflicts", "Positions found moved by another writer.")
 _AGE = Gauge("ramal_cdr_age_seconds", "Time since the newest call event that is in the tables was written.")
 _SECONDS = Histogram(
@@ -157,7 +158,7 @@ class CdrHandler:
             try:
                 event = read(each.value)
             except Poisoned as error:
-                dropped("poisoned_call_event")
+                dropped("poisoned-call-event")
                 work.dead.append(dead_letter(CALLS, each, str(error)))
             else:
                 if not isinstance(event, NO_CALLS):
@@ -201,7 +202,9 @@ class CdrHandler:
         await self._log.append([call_record(each.record, count) for each in finished])
         _RECORDS.inc(len(finished))
         for each in finished:
-            _tell(each.record)
+            if not each.again:
+                _CALLS.labels(each.record.outcome).inc()
+                _tell(each.record)
         stays = [
             Advance(LIVE.projection, place.number, place.at.next, place.at.next, place.at.claim) for place in partitions
         ]

@@ -206,7 +206,7 @@ def _readable(records: Sequence[Record]) -> Iterator[tuple[int, CallEvent | Pers
         try:
             event = read(record.value)
         except Poisoned:
-            dropped("poisoned_call_event")
+            dropped("poisoned-call-event")
         else:
             if not isinstance(event, NO_CALLS):
                 yield record.offset, event

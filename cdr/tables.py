@@ -38,6 +38,8 @@ class Finished(NamedTuple):
 
     id: int
     record: CallRecord
+    again: bool = False
+    """Whether its record was published before: it is corrected now, or somebody was taken out of it."""
 
 
 class Change(NamedTuple):
@@ -101,13 +103,16 @@ def statements(
             acc += after.acc
             if after.missed:
                 missed.append(after.missed)
+            known = decision.before.get(call)
+            before = rows(partition, call, known, limits) if known else None
             if after.cdr:
                 cdrs.append((*after.cdr, 0))
-                finished.append(Finished(after.cdr.id, _record(after)))
+                again = before is not None and before.cdr is not None
+                finished.append(Finished(after.cdr.id, _record(after), again))
             if after.open:
                 open_.append(after.open)
-            if before := decision.before.get(call):
-                _forget(tables, gone, rows(partition, call, before, limits), after)
+            if before:
+                _forget(tables, gone, before, after)
     made = [
         Statement(f"DELETE FROM {table} WHERE id IN ({', '.join(['%s'] * len(ids))})", ids)  # noqa: S608  # ours
         for table, ids in gone.items()

@@ -79,7 +79,7 @@ class ViewHandler(Handler):
                 try:
                     value = self._decode(record.value)
                 except Poisoned:
-                    dropped("poisoned_in_view")  # whoever projects the topic puts it aside
+                    dropped("poisoned-in-view")  # whoever projects the topic puts it aside
                     continue
                 if is_shown(value):
                     waiting.append((record, value))

@@ -89,6 +89,7 @@ outside/      tables, DNS, rtpengine
   rtpengine     its ng protocol over UDP
   bencode       its encoding
 config        settings
+metrics       what Prometheus hears of answers
 wiring        the shells, joined
 service       the edge of one process
 """

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from prometheus_client import Gauge
 
+from edge import metrics
 from edge.config import EdgeConfig, core_settings, endpoint
 from edge.core.clock import LogClock
 from edge.core.deny import networks
@@ -48,6 +49,7 @@ QUIET = 0.5
 
 TRANSACTIONS = Gauge("ramal_edge_transactions", "Transactions of calls, with those that only absorb repetitions.")
 CONNECTIONS = Gauge("ramal_edge_connections", "Open connections of phones, on TCP, TLS, WS and WSS.")
+RINGING = Gauge("ramal_edge_ringing_calls", "Calls that have no final response yet.")
 NEIGHBOURS = Gauge("ramal_edge_neighbours", "Other edges that are known to live.")
 
 
@@ -93,6 +95,8 @@ class EdgeService:
         self._replies = Replies(log, self.edge, self.boot, self.transports.replied)
         TRANSACTIONS.set_function(lambda: self.core.calls.transactions)
         CONNECTIONS.set_function(lambda: self.transports.connections)
+        RINGING.set_function(lambda: len(self.core.proxy.ringing))
+        metrics.watch(routes)
         NEIGHBOURS.set_function(lambda: len(self.core.reach.neighbours))
         self.routes: Sequence[Route] = (("GET", "/location/{aor:.+}", location_page(database, config.grace_seconds)),)
         self._lease: Lease | None = None

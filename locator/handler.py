@@ -181,23 +181,23 @@ class LocatorHandler:
         self._newest = max(self._newest, work.newest)
         work.answered += decision.answered
         if decision.void:
-            dropped("older_claim", decision.void)
+            dropped("older-claim", decision.void)
         if decision.repeated:
-            dropped("repeated_truth", decision.repeated)
+            dropped("repeated-truth", decision.repeated)
 
     def _read(self, work: _Work, records: Sequence[Record]) -> None:
         """Reads them into the work, up to a truth that this version cannot read: it is never skipped."""
         work.truths, strangers, void, unknown = read(records, work.partition.at.claim)
         for record, why in strangers:
             _POISONED.inc()
-            dropped("poisoned_registration")
+            dropped("poisoned-registration")
             log.error(
                 "a record on registrations is no registrar's",
                 extra={"partition": record.partition, "offset": record.offset, "cause": why[:200]},
             )
             work.dead.append(dead_letter(REGISTRATIONS, record, why))
         if void:
-            dropped("older_claim", void)
+            dropped("older-claim", void)
         if unknown:
             record, why = unknown
             work.end, work.newest = record.offset, record.timestamp
@@ -250,7 +250,7 @@ class LocatorHandler:
         for event in events:
             to = event.reply
             if to is None or to.deadline < now:
-                dropped("late_reply")
+                dropped("late-reply")
                 continue
             edge = self._edges.get(to.edge)
             if edge is None:

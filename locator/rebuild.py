@@ -92,7 +92,7 @@ class _Shadows:
         if unknown:
             raise PartitionFault(number, f"the truth at offset {unknown[0].offset} is not known: {unknown[1]}")
         if strangers:
-            dropped("poisoned_registration", len(strangers))
+            dropped("poisoned-registration", len(strangers))
         await self._projection.look_up(partition, truths)
         await self._projection.write([Part(partition, truths, records[-1].offset + 1)])
         partition.forget(REMEMBERED)

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 Labels = tuple[tuple[str, str], ...]
 HANDLED = {
     "edge": "ramal_edge_responses_total",
-    "authsvc": "ramal_authsvc_decisions_total",
+    "authsvc": "ramal_authsvc_logins_total",
     "registrar": "ramal_registrar_commands_total",
     "locator": "ramal_locator_records_total",
     "cdr": "ramal_cdr_events_total",
@@ -81,7 +81,7 @@ def process(before: Look, now: Look) -> dict[str, Any]:
         "cpu": round(_rate(before, now, "process_cpu_seconds_total"), 3),
         "memory_bytes": int(now.total("process_resident_memory_bytes")),
         "records_per_second": round(handled, 1),
-        "lag": int(now.total("ramal_lag_records") + now.total("ramal_analytics_behind")),
+        "lag": int(now.total("ramal_lag_records") + now.total("ramal_analytics_lag_records")),
         "drops_per_second": round(_rate(before, now, "ramal_drops_total"), 1),
     }
 
@@ -109,15 +109,15 @@ def overall(pairs: Iterable[tuple[Look, Look]]) -> dict[str, Any]:
     return {
         "bindings": int(sum(now.total("ramal_registrar_bindings") for now in looks)),
         "aors": int(sum(now.total("ramal_registrar_aors") for now in looks)),
-        "registrations_per_second": rate("ramal_registrar_truths_total"),
-        "failed_logins_per_second": rate("ramal_authsvc_failures_total"),
+        "registrations_per_second": rate("ramal_registrar_records_total"),
+        "failed_logins_per_second": rate("ramal_authsvc_failed_logins_total"),
         "responses_per_second": {name: round(value, 2) for name, value in sorted(statuses.items())},
         "unavailable_share": round(rate("ramal_edge_responses_total", status="503") / finals, 4) if finals else 0.0,
         "transactions": int(sum(now.total("ramal_edge_transactions") for now in looks)),
         "lag": dict(sorted(lag.items())),
         "age_seconds": {name: age for name, age in ages.items() if age is not None},
-        "stopped_partitions": int(sum(now.total("ramal_partitions_stopped") for now in looks)),
-        "dead_letters": int(sum(now.total("ramal_drops_total", name="dead_letter") for now in looks)),
+        "stopped_partitions": int(sum(now.total("ramal_stopped_partitions") for now in looks)),
+        "dead_letters": int(sum(now.total("ramal_drops_total", name="dead-letter") for now in looks)),
     }
 
 

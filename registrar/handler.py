@@ -204,8 +204,8 @@ class RegistrarHandler:
         self._time.learn(positions[-1].timestamp)
         dead = sum(len(work.dead) for work in works)
         if dead:
-            dropped("dead_letter", dead)
-        metrics.TRUTHS.inc(len(records) - dead)
+            dropped("dead-letter", dead)
+        metrics.RECORDS.inc(len(records) - dead)
         written: list[tuple[_Work, Sequence[Position]]] = []
         start = 0
         for work in works:
@@ -227,7 +227,7 @@ class RegistrarHandler:
             extra={"partition": work.partition.number, "offset": work.handled, "cause": str(error)},
         )
         if work.dead:
-            dropped("dead_letter_refused")
+            dropped("dead-letter-refused")
         work.refused += [(command, _NOT_RECORDABLE) for command, *_ in work.kept]
         work.kept.clear()
         return [(work, ())]

@@ -8,14 +8,14 @@ from prometheus_client import Counter, Gauge
 from registrar.partition import Partition
 
 COMMANDS = Counter("ramal_registrar_commands", "Commands decided.")
-TRUTHS = Counter("ramal_registrar_truths", "Records written to registrations, claims not counted.")
+RECORDS = Counter("ramal_registrar_records", "Records written to registrations, claims not counted.")
 CLAIMS = Counter("ramal_registrar_claims", "Partitions claimed.")
 LOSSES = Counter("ramal_registrar_losses", "Partitions given up because another writer took over.")
 RESTORE_SECONDS = Gauge("ramal_registrar_restore_seconds", "How long the last restore of a partition took.")
 _REFUSALS = Counter("ramal_registrar_refusals", "Commands refused, by status and reason.", ["status", "name"])
 _BINDINGS = Gauge("ramal_registrar_bindings", "Bindings remembered.")
 _AORS = Gauge("ramal_registrar_aors", "AORs remembered.")
-_BEHIND = Gauge("ramal_registrar_snapshot_lag", "AORs whose last state is not yet in the snapshots.")
+_BEHIND = Gauge("ramal_registrar_snapshot_lag_aors", "AORs whose last state is not yet in the snapshots.")
 
 
 @cache

@@ -36,7 +36,7 @@ MAX_RECORDS = 500
 CULPRITS = 1000
 """Dead letters remembered per partition; should an older one come again, it is put aside again."""
 
-_STOPPED = Gauge("ramal_partitions_stopped", "Partitions that wait for a person (see the log).", ["topic"])
+_STOPPED = Gauge("ramal_stopped_partitions", "Partitions that wait for a person (see the log).", ["topic"])
 
 
 class Worker:
@@ -140,7 +140,7 @@ class Worker:
         )
         with contextlib.suppress(LogRefused):  # a key as large as a record: only the count is left
             await self._log.append([dead_letter(self._handler.topic, record, cause)])
-        dropped("dead_letter")
+        dropped("dead-letter")
 
     # The loop
 

@@ -36,8 +36,8 @@ with warnings.catch_warnings():
 
 log = logging.getLogger("ramal.authsvc")
 
-SEARCHES = Counter("ramal_ldap_searches", "Searches sent to the directory.")
-NAMES = Counter("ramal_ldap_names", "Names asked for in these searches.")
+SEARCHES = Counter("ramal_authsvc_ldap_searches", "Searches sent to the directory.")
+NAMES = Counter("ramal_authsvc_ldap_names", "Names asked for in these searches.")
 
 CONNECTING = 2
 """Connections opened at one time."""

@@ -127,12 +127,23 @@ class Publish(NamedTuple):
         return f"Publish({self.id!r})"  # the value has the digest's response in it
 
 
+class Final(NamedTuple):
+    """A final response to a request of ours to answer."""
+
+    method: str
+    status: int
+    seconds: float
+    """Since the request was read; 0 where it was answered at once."""
+
+
 class Actions:
     """What is to be done, in order."""
 
     __slots__ = (
+        "by_gateway",
         "drops",
         "events",
+        "finals",
         "forwards",
         "gone",
         "lookups",
@@ -160,3 +171,7 @@ class Actions:
         """How many messages were dropped or refused, by name."""
         self.statuses: dict[int, int] = {}
         """How many responses were made, by status."""
+        self.finals: list[Final] = []
+        """The final responses to REGISTER and INVITE."""
+        self.by_gateway: dict[str, int] = {}
+        """How many INVITEs went by each gateway."""

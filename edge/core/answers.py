@@ -6,7 +6,7 @@ A stateless response on UDP is never much larger than what it answers (CHECKLIST
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from edge.core import credentials, response
-from edge.core.actions import Actions, Send
+from edge.core.actions import Actions, Final, Send
 from edge.core.arrival import Arrival
 from edge.core.clock import LogClock
 from edge.core.flow import Flow, Hop
@@ -25,6 +25,8 @@ AMPLIFICATION = 2
 """A UDP response to an unauthenticated request is at most this many times as large (CHECKLIST S02)."""
 CHALLENGES = (401, 407)
 SALT = 6
+TIMED = ("REGISTER", "INVITE")
+"""Whose answers are timed."""
 
 METHODS = "REGISTER, INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, MESSAGE, REFER, NOTIFY"
 """What is taken or routed; SUBSCRIBE and PUBLISH to our users are 489."""
@@ -97,6 +99,16 @@ class Answers:
         statuses = self.actions.statuses
         statuses[status] = statuses.get(status, 0) + 1
 
+    def by_gateway(self, name: str) -> None:
+        """Counts an INVITE that goes by a gateway."""
+        counts = self.actions.by_gateway
+        counts[name] = counts.get(name, 0) + 1
+
+    def took(self, method: str, status: int, seconds: float) -> None:
+        """Notes how long the final response to a request took."""
+        if method in TIMED:
+            self.actions.finals.append(Final(method, status, seconds))
+
     def stateless(
         self,
         arrival: Arrival,
@@ -120,6 +132,7 @@ class Answers:
                 self.drop("amplification")
                 return
             data = response.encode(status, reason, head, fewer.pop(0))
+        self.took(arrival.request.method, status, 0.0)
         self.send(status, arrival.caller, port, data)
 
     def unreadable(self, error: ParseError, caller: Hop, now: float, size: int) -> None:

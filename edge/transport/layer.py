@@ -12,8 +12,8 @@ from functools import partial
 from typing import NamedTuple, ParamSpec, Protocol
 
 import msgspec
-from prometheus_client import Counter
 
+from edge import metrics
 from edge.core.actions import Actions, Forward, LookUp, Media, Publish, Resolve, Seek, Send
 from edge.core.deny import Network
 from edge.core.flow import SECURE, TRANSPORTS, WILDCARDS, Flow
@@ -36,9 +36,6 @@ TICK = 0.1
 """Seconds between two looks at the timers, at the least: deadlines may be that late, wake-ups are what costs."""
 LOOK_SECONDS = 1.0
 """Between two looks at who floods no longer."""
-
-RESPONSES = Counter("ramal_edge_responses", "Responses sent, by status.", ["status"])
-RESPONSES.labels("503")  # an alert sees the first one, too
 
 P = ParamSpec("P")
 
@@ -131,7 +128,6 @@ class Transports:
         self._timer_at = 0.0
         self._flushing = False
         self._deaf = False
-        self._responses: dict[int, Counter] = {}
 
     async def start(self, endpoints: Mapping[str, Iterable[tuple[str, int]]]) -> None:
         """Opens sockets, by transport; raises OSError when an address is taken, ConfigError without a certificate."""
@@ -379,11 +375,7 @@ class Transports:
             self._tell_of_calls(actions.events)
         for name, count in actions.drops.items():
             dropped(name, count)
-        for status, count in actions.statuses.items():
-            counter = self._responses.get(status)
-            if counter is None:
-                counter = self._responses[status] = RESPONSES.labels(status)
-            counter.inc(count)
+        metrics.count(actions)
 
     def _set_timer(self) -> None:
         at = self._core.next_timer()

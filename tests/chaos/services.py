@@ -87,7 +87,7 @@ class Services:
             while not (said := [r for r in self.reasons(name) if "is stopped" in r]):  # noqa: ASYNC110  # tells nobody
                 await asyncio.sleep(0.1)
         assert "partition stopped; it needs a person" in (self._directory / f"{name}.log").read_text()
-        assert any(re.search(r"^ramal_partitions_stopped\{.*\} 1\.0$", line) for line in self._metrics(name))
+        assert any(re.search(r"^ramal_stopped_partitions\{.*\} 1\.0$", line) for line in self._metrics(name))
         return said[0]
 
     def _metrics(self, name: str) -> list[str]:

@@ -190,7 +190,7 @@ async def test_a_batch_that_fails_comes_again_after_a_restore(log: Log, fault: E
 async def test_a_poisoned_record_is_put_aside_and_the_others_go_on(log: Log) -> None:
     handler = Recorder()
     handler.faults[3] = [ValueError("secret detail")]
-    before = drops("dead_letter")
+    before = drops("dead-letter")
     await log.append([*numbered(1, 2, 3, 4, 5), *numbered(6, 7, partition=1)])
     async with working(log, handler) as worker:
         await handler.until(lambda: handler.handled.get(0, [])[-1:] == [5] and handler.handled.get(1, [])[-1:] == [7])
@@ -200,7 +200,7 @@ async def test_a_poisoned_record_is_put_aside_and_the_others_go_on(log: Log) -> 
     assert (letter.key, letter.value) == (b"key", b"3")
     assert [header(letter.headers, name) for name in ("topic", "partition", "offset")] == [TOPIC.encode(), b"0", b"2"]
     assert b"secret" not in (header(letter.headers, "cause") or b"")
-    assert drops("dead_letter") == before + 1
+    assert drops("dead-letter") == before + 1
     assert (await log.committed(TOPIC, "g"))[0] == 5
 
 

@@ -79,6 +79,11 @@ class Gateways:
         self._emergency = frozenset(config.emergency)
         self._rules = rules or {}
 
+    @property
+    def names(self) -> list[str]:
+        """All gateways."""
+        return list(self._gateways)
+
     def is_at(self, host: str) -> bool:
         """Whether a gateway is at this name or address, which then is nobody's to call but by a number (S10)."""
         return spelled(host) in self._hosts

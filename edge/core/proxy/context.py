@@ -22,7 +22,9 @@ class Context:
 
     __slots__ = (
         "answer_by",
+        "answered",
         "aor",
+        "began",
         "call_id",
         "caller",
         "caller_gone",
@@ -50,8 +52,10 @@ class Context:
         "waiting",
     )
 
-    def __init__(self, request: Request, server: Server, caller: Hop) -> None:
+    def __init__(self, request: Request, server: Server, caller: Hop, now: float) -> None:
         self.request = request
+        self.began = now
+        """When it came; monotonic seconds."""
         self.server = server
         self.caller = caller
         """Whence it came, with the edge whose flow it is."""
@@ -92,6 +96,9 @@ class Context:
         """What has been tried: Request-URIs, and where each went."""
         self.finals: list[Response] = []
         self.final = 0
+        """The status of the final response that went up; 0: none yet."""
+        self.answered = False
+        """Whether a final response has left."""
         self.cancelled = False
         self.answer_by = 0.0
         """Until when the answers of those that were cancelled are waited for; monotonic seconds."""
@@ -157,7 +164,7 @@ def opened(arrival: Arrival, answers: Answers, layer: Transactions) -> Context:
     request = with_received(arrival.request, flow.remote_host, flow.remote_port)
     server = layer.open_server(request, Way(caller, response.reply_port(request, flow)), flow.reliable, now)
     edge, boot = caller.edge or answers.edge, caller.boot or answers.boot
-    context = Context(request, server, Hop(flow, edge, boot if flow.connection else ""))
+    context = Context(request, server, Hop(flow, edge, boot if flow.connection else ""), now)
     server.user = context
     if request.method == "INVITE":
         layer.respond(server, respond(request, 100), now)

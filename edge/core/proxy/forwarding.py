@@ -153,6 +153,8 @@ class Proxy:
 
     def _open(self, attempt: Attempt, request: Request, way: Way, now: float) -> None:
         hop = attempt.hop
+        if way.gateway and attempt.context.is_invite:
+            self._answers.by_gateway(way.gateway)
         if (telling := attempt.context.telling) is not None:
             flow, owner = hop.flow, "" if hop.edge == self._edge else hop.edge
             source = host_port(flow.remote_host, flow.remote_port)
@@ -273,6 +275,9 @@ class Proxy:
             context.to_tag = proxy.to_tag(response)
         if self._layer.respond(context.server, response, now):
             self._answers.count(response.status)
+            if response.status >= 200 and not context.answered:
+                context.answered = True
+                self._answers.took(context.request.method, response.status, now - context.began)
 
     def _failed(self, attempt: Attempt, response: Response, now: float) -> None:
         """A final response other than 2xx of one attempt: the target's next way, or kept (section 16.7, step 5)."""

@@ -32,9 +32,10 @@ from sipcore.uri import Uri, aor, parse_uri
 class Registration:
     """A REGISTER that the log is asked about."""
 
-    __slots__ = ("aor", "flow", "head", "path", "realm", "server", "size", "user")
+    __slots__ = ("aor", "began", "flow", "head", "path", "realm", "server", "size", "user")
 
     def __init__(self, arrival: Arrival, server: Server, head: str, realm: str, aor: str, user: str, path: str) -> None:
+        self.began = arrival.now
         self.flow = arrival.flow
         self.size = arrival.size
         """Octets of the request."""
@@ -232,6 +233,7 @@ class Registers:
 
     def _finish(self, registration: Registration, status: int, data: bytes, now: float) -> None:
         self._answers.count(status)
+        self._answers.took("REGISTER", status, now - registration.began)
         self._layer.respond_with(registration.server, status, data, now)
         if ended := self._completed.add(registration.server):
             self._answers.drop("transaction-ended-early", ended)

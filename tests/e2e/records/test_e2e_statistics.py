@@ -23,6 +23,8 @@ pytestmark = pytest.mark.e2e
 ALICE, BOB = CALLERS[14], CALLERS[15]
 OF_PROMETHEUS = {"service", "instance", "le"}
 """Labels that deploy/prometheus/prometheus.yml adds, or that histograms have."""
+OF_GATEWAYS = {"ramal_edge_gateway_up", "ramal_edge_gateway_calls_total"}
+"""Said where there are gateways, which the stack has none of: `unit/edge/test_metrics.py` holds them."""
 ROOT = Path(__file__).parents[3]
 RULES = ROOT / "deploy" / "prometheus" / "rules" / "ramal.yml"
 BOARD = ROOT / "deploy" / "grafana" / "dashboards" / "ramal.json"
@@ -170,6 +172,8 @@ def missing(query: str, samples: dict[tuple[str, Labels], Any]) -> list[str]:
     """What a query names and nobody says."""
     faults = []
     for name, matchers in SELECTOR.findall(query):
+        if name in OF_GATEWAYS:
+            continue
         of_name = [dict(labels) for known, labels in samples if known == name]
         if not of_name:
             faults.append(f"no metric {name}")

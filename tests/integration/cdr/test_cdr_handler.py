@@ -346,13 +346,13 @@ async def test_without_the_log_the_rows_stand_and_the_records_follow(site: Site)
 
 @pytest.mark.parametrize("value", [b"{", None, b"\xff", b'{"type":"ramal.Other"}', b"[" * 5000])
 async def test_c18_a_poisoned_event_goes_to_dead_letters_and_the_others_go_on(site: Site, value: bytes | None) -> None:
-    before = drops("poisoned_call_event")
+    before = drops("poisoned-call-event")
     await site.write(Append(CALLS, 0, b"k", value), *talk().events)
     await site.apply()
     (dead,) = await site.read(DEAD, 0)
     assert (dead.key, header(dead.headers, "topic")) == (b"k", CALLS.encode())
     assert header(dead.headers, "cause")
-    assert drops("poisoned_call_event") == before + 1
+    assert drops("poisoned-call-event") == before + 1
     assert await count(site, "cdrs") == 1
 
 

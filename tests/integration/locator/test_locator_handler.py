@@ -167,11 +167,11 @@ async def test_e04_both_copies_of_a_register_are_answered_by_their_own_record(si
 
 
 async def test_a_reply_whose_deadline_is_over_is_dropped_by_name(site: Site) -> None:
-    before = drops("late_reply")
+    before = drops("late-reply")
     await site.write(site.scribe.register(ALICE, DESK, reply=ReplyTo("edge-1", "boot", START)))
     await site.apply()
     assert await site.replies() == []
-    assert drops("late_reply") == before + 1
+    assert drops("late-reply") == before + 1
     assert await site.contacts() == [DESK]
 
 

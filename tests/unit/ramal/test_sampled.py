@@ -6,7 +6,7 @@ from ramal.sampled import Look, minute, overall, parsed, process
 
 PAGE = """# HELP ramal_drops_total Messages dropped.
 # TYPE ramal_drops_total counter
-ramal_drops_total{name="dead_letter"} 1.0
+ramal_drops_total{name="dead-letter"} 1.0
 ramal_drops_total{name="bug"} 2.0
 # TYPE ramal_edge_responses_total counter
 ramal_edge_responses_total{status="200"} %(ok)s
