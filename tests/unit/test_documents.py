@@ -1,10 +1,14 @@
 """What the documents name is there: links, anchors, and the tests that keep what docs/conformance.md claims."""
 
 import re
+import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+
+from events.topics import DAY, HOUR, TOPICS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [
@@ -79,3 +83,62 @@ def test_conformance_says_of_every_line_what_keeps_it_or_that_it_is_not_done() -
     assert len(rows) > 50
     for row in rows:
         assert "](../tests/" in row.rstrip(" |").rpartition("|")[2] or "**Not done" in row, row
+
+
+@pytest.mark.parametrize("document", ["operating.md", "pt/operacao.md"])
+def test_the_table_of_topics_is_the_catalog(document: str) -> None:
+    rows = re.findall(
+        r"^\| `([a-z.-]+)` \| (`RAMAL_PARTITIONS`|1) \| (.*) \|$", (ROOT / "docs" / document).read_text(), re.MULTILINE
+    )
+    assert [(name, count == "1") for name, count, _ in rows] == [(t.name, t.partitions == 1) for t in TOPICS]
+    for (_, _, kept), topic in zip(rows, TOPICS, strict=True):
+        amount, unit = (
+            (topic.retention_ms // DAY, "d") if topic.retention_ms > DAY else (topic.retention_ms // HOUR, "h")
+        )
+        assert topic.compacted or kept.startswith((f"{amount} {unit}", f"{topic.retention_ms // 60_000} min"))
+        assert topic.compacted == kept.startswith("compact")
+
+
+PORTUGUESE = sorted((ROOT / "docs" / "pt").glob("*.md"))
+
+
+@pytest.mark.parametrize("document", PORTUGUESE, ids=lambda document: document.name)
+def test_the_portuguese_documents_have_one_word_for_one_thing(document: Path) -> None:
+    """A start is an `início`, an edge an `edge` (*o edge*), a binding a `binding`; a phone *receives* an answer."""
+    text = re.sub(r"^Palavras que ficam em inglês.*$", "", document.read_text(), flags=re.MULTILINE)
+    other = (
+        r"partidas?|bordas?|associaç(?:ão|ões)|jamais|apelidos?|instantâneos?|requisiç(?:ão|ões)|ouv(?:ir|e|em|iu|iram)"
+    )
+    assert re.findall(rf"\b(?:{other})\b", text, re.IGNORECASE) == []
+    feminine = r"\b(?:a|as|uma|umas|da|das|na|nas|pela|pelas|à|às|outra|outras|nova|terceira|nenhuma|essa|esta)"
+    assert re.findall(rf"{feminine} \*?(?:edges?|bindings?|AORs?)\b", text, re.IGNORECASE) == []
+
+
+DENIED = re.compile(
+    r"[^.|]*\b(?:not built yet|not served yet|is planned|ainda não é atendid|ainda não são atendid)[^.|]*",
+    re.IGNORECASE,
+)
+BUILT = {
+    "calls": "class Proxy", "chamadas": "class Proxy", "TLS": "class Certificates", "erasure": "PersonForgotten",
+    "Faust": "import faust", "OpenTelemetry": "import opentelemetry", "enrolment": "class Enrol",
+    "--workers": '"--workers"',
+}  # fmt: skip
+"""By what a document may call it, what stands in the code once it is there."""
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: str(document.relative_to(ROOT)))
+def test_no_document_denies_what_is_there(document: Path) -> None:
+    packages = ("edge", "authsvc", "registrar", "locator", "cdr", "runtime", "events", "ramal")
+    code = "".join(path.read_text() for package in packages for path in (ROOT / package).rglob("*.py"))
+    denied = " ".join(DENIED.findall(document.read_text()))
+    assert [name for name, built in BUILT.items() if name in denied and built in code] == []
+
+
+def test_data_of_a_package_lies_in_a_package_that_is_installed() -> None:
+    """Else setuptools warns at each installation, and will leave the files out one day."""
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    excluded = tool["packages"]["find"]["exclude"]
+    for package, patterns in tool["package-data"].items():
+        assert not any("/" in pattern for pattern in patterns), "a folder is a package of its own"
+        assert not any(fnmatch(package, each) for each in excluded)
+        assert package == "*" or list((ROOT / package.replace(".", "/")).glob(patterns[0]))

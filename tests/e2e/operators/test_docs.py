@@ -201,13 +201,6 @@ def test_the_portuguese_documents_have_every_heading_and_every_row_of_the_englis
     assert portuguese[1] == english[1]
 
 
-@pytest.mark.parametrize("document", PORTUGUESE, ids=lambda document: document.name)
-def test_the_portuguese_documents_have_one_word_for_one_thing(document: Path) -> None:
-    """A start is an `início`, an edge an `edge` and a binding a `binding`, which the manual explains once."""
-    text = re.sub(r"^Palavras que ficam em inglês.*$", "", document.read_text(), flags=re.MULTILINE)
-    assert re.findall(r"\b(?:partidas?|bordas?|associaç(?:ão|ões)|jamais)\b", text, re.IGNORECASE) == []
-
-
 # --- settings ------------------------------------------------------------------
 
 
