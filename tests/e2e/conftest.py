@@ -59,11 +59,13 @@ class System:
     run_dir: Path | None = None
     """Of a stack: where `stack.json` is."""
 
-    def phone(self, number: int, *, edge: int = 0, transport: str = "udp", domain: str = DOMAIN) -> Phone:
-        """A phone of a user at an edge."""
+    def phone(
+        self, number: int, *, edge: int = 0, transport: str = "udp", domain: str = DOMAIN, password: str = ""
+    ) -> Phone:
+        """A phone of a user at an edge, with the user's password or another."""
         name = user(number)
         way = link(transport, self.at[edge][transport], self.authority)
-        return Phone(way, name, f"secret-{name}", domain)
+        return Phone(way, name, password or f"secret-{name}", domain)
 
     def described(self) -> dict[str, Any]:
         """A stack's `stack.json` as it is now."""

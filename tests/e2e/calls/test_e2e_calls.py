@@ -175,8 +175,7 @@ def test_y08_who_is_nobody_is_404_who_is_not_there_480_and_a_wrong_password_reac
         bob.deregister()
         alice.invite(bob.aor).hears(480)
         bob.register()
-        stranger = system.phone(CAROL)
-        stranger._password = "not the password"
+        stranger = system.phone(CAROL, password="not the password")
         stranger.invite(bob.aor).hears(407)
         stranger.close()
         bob.quiet()
