@@ -10,6 +10,7 @@ import pytest
 from aiokafka import AIOKafkaProducer, errors
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.client import ConnectionGroup
 from aiokafka.record.util import calc_crc32c
 from aiokafka.structs import TopicPartition
 
@@ -406,3 +407,16 @@ async def test_a_commit_that_a_rebalance_prevents_is_to_be_offered_again(
                 await subscription.commit({0: 1})
         await subscription.commit({0: 1})
         assert await log.committed(TOPIC, "g") == {0: 1}
+
+
+async def test_who_still_asks_a_closed_client_opens_no_connection(own: list[KafkaServer], topic_prefix: str) -> None:
+    async with opened(own[0], topic_prefix) as log:
+        client = await log._new_group_client()
+        node = client.get_random_node()
+        assert await client.ready(node)
+        connecting = asyncio.create_task(client.ready(node, group=ConnectionGroup.COORDINATION))
+        await asyncio.sleep(0)
+        await client.close()
+        assert not await connecting
+        assert not await client.ready(node)
+        assert not any(connection.connected() for connection in client._conns.values())

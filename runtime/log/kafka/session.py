@@ -126,6 +126,20 @@ class Client(AIOKafkaClient):  # type: ignore[misc]
             **given,
         )
         self._kafka, self._given = kafka, given
+        self._closed = False
+
+    async def close(self) -> None:
+        """Closes all connections for good."""
+        self._closed = True
+        await super().close()
+
+    async def _get_conn(self, node_id: int, **kw: Any) -> Any:
+        """aiokafka's connects anew for whoever still tries again after the end, and nobody closes that one."""
+        connection = None if self._closed else await super()._get_conn(node_id, **kw)
+        if self._closed and connection is not None:
+            connection.close()
+            return None
+        return connection
 
     async def session(self, host: str, port: int, timeout: float) -> Session:
         """See `open_session`."""
