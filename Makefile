@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 BENCH ?= ../shared/bench
 ROUNDS ?= 3
 FUZZ_CASES ?= 100000
+JOBS ?= 2
 ENGINE ?= $(shell command -v docker || command -v podman)
 IMAGE ?= localhost/ramal:dev
 
@@ -39,7 +40,7 @@ settings: $(VENV)/.dev ## docs/configuration.md anew from the code: every settin
 
 test: packages check ## every check and test, on real Kafka, MariaDB and OpenLDAP (apt-get as root where packages are missing)
 	@.ci/mysql9 || echo "The tests on MySQL 9 are skipped."
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(JOBS)
 
 chaos: packages $(VENV)/.dev ## kills and stops real processes under load, in full (the tests have a short form)
 	RAMAL_CHAOS=full $(BIN)/python -m pytest tests/chaos

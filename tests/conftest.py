@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -9,6 +10,8 @@ from typing import TypeVar
 import pymysql
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from ramal.backends import (
     KafkaServer,
@@ -25,6 +28,28 @@ from tests.kit import mysql9 as mysql9_kit
 # How long an example takes on a busy machine says nothing of the code.
 settings.register_profile("ramal", deadline=None)
 settings.load_profile("ramal")
+
+
+WHOLE = ("tests/chaos/", "tests/containers/", "tests/e2e/cluster/", "tests/e2e/", "tests/kube/")
+"""Folders whose tests share one system, or the machine: with several workers, one of them takes the whole folder."""
+
+
+def pytest_configure() -> None:
+    """Brokers of tests live for seconds: the second compiler of the JVM would take half of their processor time."""
+    os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
+
+
+class ByRoom(LoadScopeScheduling):
+    """What runs on one worker, one test after the other, where there are several (`make test`): a folder, or a file."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, *_ = nodeid.split("::")
+        return next((folder for folder in WHOLE if file.startswith(folder)), file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByRoom:
+    """Workers take rooms, not single tests."""
+    return ByRoom(config, log)
 
 
 @pytest.fixture(autouse=True)

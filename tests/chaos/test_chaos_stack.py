@@ -342,7 +342,7 @@ def status(sent: Sent | None) -> int | None:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", SEEDS, ids=[f"seed{number}" for number in range(len(SEEDS))])
 async def test_e08_anything_at_any_time(system: System, seed: int) -> None:
     """E08, E18, E20: random kills and stops of any process, several at a time."""
     fate = random.Random(seed)

@@ -130,9 +130,10 @@ def test_an_audit_of_right_tables_finds_no_difference(directory: Path) -> None:
         ("DELETE FROM acc WHERE callid = 'talked' AND method = 'BYE'", "acc"),
         ("UPDATE acc SET duration = 7 WHERE callid = 'talked' AND method = 'INVITE'", "duration"),
         ("DELETE FROM missed_calls WHERE callid = 'missed-1'", "missed_calls"),
-        (
+        pytest.param(
             f"INSERT INTO cdrs (id, attempted_ms, partition_no, state) VALUES ({99 << 10}, {NOW}, 0, '')",
             "there should be no such row",
+            id="one too many",
         ),
     ],
 )
