@@ -53,6 +53,7 @@ def test_it_says_what_it_is_and_runs_as_nobody(inspected: Any) -> None:
 
 
 def test_it_needs_no_capability_and_no_root_that_can_be_written_to(image: str) -> None:
+    """S12."""
     said = inside(
         image, "id -u; grep -E 'CapEff|CapBnd|NoNewPrivs' /proc/self/status; touch /opt/x 2>&1; ramal --version"
     )
@@ -107,6 +108,7 @@ def layers(image: str) -> Iterator[tuple[str, bytes]]:
 
 
 def test_no_layer_holds_a_secret_or_anything_but_the_program(image: str) -> None:
+    """S09."""
     seen = 0
     for path, content in layers(image):
         seen += 1

@@ -36,7 +36,7 @@ class Phone:
     def __init__(self, link: Link, user: str, password: str, domain: str, *, registrar: str = "") -> None:
         """`registrar`: the host that it sends REGISTER to and is a user of, if that is not the domain."""
         self.link = link
-        self.user, self.domain = user, domain
+        self.user, self.password, self.domain = user, password, domain
         self._registrar = registrar or domain
         self.inbox: list[Message] = []
         self._seen: set[bytes] = set()

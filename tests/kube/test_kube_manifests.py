@@ -96,6 +96,7 @@ def test_01_every_component_renders_in_an_overlay(kustomize: list[str], tmp_path
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_01_no_secret_is_in_a_manifest(rendered: dict[str, list[Object]], overlay: str) -> None:
+    """S09."""
     for each in rendered[overlay]:
         name = f"{each['kind']}/{each['metadata']['name']}"
         if each["kind"] == "Secret":
@@ -172,6 +173,7 @@ def test_the_settings_of_each_service_are_accepted_by_it(rendered: dict[str, lis
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_03_every_pod_is_what_pod_security_calls_restricted(rendered: dict[str, list[Object]], overlay: str) -> None:
+    """S12."""
     namespace = one(rendered[overlay], "Namespace", "ramal")["metadata"]["labels"]
     assert namespace["pod-security.kubernetes.io/enforce"] == "restricted"
     for name, pod in pods(rendered[overlay], ours=False).items():

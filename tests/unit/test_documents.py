@@ -16,8 +16,11 @@ DOCUMENTS = [
     for pattern in ("*.md", "docs/*.md", "docs/pt/*.md", "docs/events/*.md", "tests/README.md", "tests/*/README.md")
     for path in sorted(ROOT.glob(pattern))
 ]
+_COMMANDS = "\n".join(path.read_text() for path in sorted((ROOT / "ramal").glob("cli*.py")))
 _CODE = re.compile(r"^```.*?^```$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)|(?:href|src|srcset)=\"([^\"]+)\"")
+_KEPT = re.compile(r"\[(test_\w+\.py)\]\(([^)]+)\)((?:,? ?(?:[A-Z]\d\d|`\w+`))*)")
+"""A test's file, the link, and what it is said to hold: lines of the checklist, or tests by name."""
 _BARE = re.compile(r"<(https?://[^>]*)>")
 
 
@@ -57,12 +60,11 @@ def test_every_link_leads_somewhere(document: Path) -> None:
             assert anchor in anchors(there), target
 
 
-def test_every_test_that_conformance_names_is_there_and_bears_what_is_said() -> None:
-    document = ROOT / "docs" / "conformance.md"
+@pytest.mark.parametrize(("name", "least"), [("conformance.md", 100), ("security.md", 40), ("pt/seguranca.md", 40)])
+def test_every_test_that_a_document_names_is_there_and_bears_what_is_said(name: str, least: int) -> None:
+    document = ROOT / "docs" / name
     named = 0
-    for file, link, words in re.findall(
-        r"\[(test_\w+\.py)\]\(([^)]+)\)((?:,? ?(?:[A-Z]\d\d|`\w+`))*)", document.read_text()
-    ):
+    for file, link, words in _KEPT.findall(document.read_text()):
         path = (document.parent / link).resolve()
         assert path.name == file
         assert path.is_relative_to(ROOT / "tests"), link
@@ -70,10 +72,10 @@ def test_every_test_that_conformance_names_is_there_and_bears_what_is_said() -> 
         for number in re.findall(r"\b[A-Z]\d\d\b", words):
             named += 1
             assert re.search(rf"\b{number}\b|def test_(?:[a-z]\d\d_)*{number.lower()}_", text), f"{number} in {file}"
-        for name in re.findall(r"`(\w+)`", words):
+        for test in re.findall(r"`(\w+)`", words):
             named += 1
-            assert f"def {name}(" in text, f"{name} in {file}"
-    assert named > 100
+            assert f"def {test}(" in text, f"{test} in {file}"
+    assert named > least
 
 
 def test_conformance_says_of_every_line_what_keeps_it_or_that_it_is_not_done() -> None:
@@ -142,3 +144,30 @@ def test_data_of_a_package_lies_in_a_package_that_is_installed() -> None:
         assert not any("/" in pattern for pattern in patterns), "a folder is a package of its own"
         assert not any(fnmatch(package, each) for each in excluded)
         assert package == "*" or list((ROOT / package.replace(".", "/")).glob(patterns[0]))
+
+
+def test_every_command_beside_the_peers_is_there() -> None:
+    """The last column of the README's comparison: what shows that a line is so."""
+    rows = re.findall(r"^\| .* \| (?:.*\|)* `([^`]+)` \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert len(rows) > 10
+    for command in rows:
+        program, *words = command.split()
+        if program == "make":
+            assert re.search(rf"^{words[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), command
+        elif program == "ramal":
+            assert re.search(rf'^@\w+\.command\("{words[0]}"', _COMMANDS, re.MULTILINE), command
+        else:
+            path, number = ROOT / words[2], words[4]
+            assert re.search(rf"def test_(?:[a-z]\d\d_)*{number}_", path.read_text()), command
+
+
+def test_the_pictures_are_one_picture_in_two_languages() -> None:
+    """Only words differ; both know light and dark."""
+    english, portuguese = (ROOT / "docs" / name for name in ("picture.svg", "pt/desenho.svg"))
+    drawn = [
+        re.sub(r">[^<>]*<|xml:lang=\"[^\"]*\"|font-size=\"[^\"]*\"|\s", "", path.read_text())
+        for path in (english, portuguese)
+    ]
+    assert drawn[0] == drawn[1]
+    assert "prefers-color-scheme: dark" in english.read_text()
+    assert english.read_text() != portuguese.read_text()
