@@ -1,6 +1,7 @@
 """What the documents name is there: links, anchors, and the tests that keep what docs/conformance.md claims."""
 
 import re
+import runpy
 import tomllib
 from fnmatch import fnmatch
 from pathlib import Path
@@ -171,3 +172,20 @@ def test_the_pictures_are_one_picture_in_two_languages() -> None:
     assert drawn[0] == drawn[1]
     assert "prefers-color-scheme: dark" in english.read_text()
     assert english.read_text() != portuguese.read_text()
+
+
+def test_the_sizes_are_what_the_unit_costs_come_to() -> None:
+    """docs/sizing.md has what `bench/sizing.py` prints."""
+    sizing = runpy.run_path(str(ROOT / "bench" / "sizing.py"))
+    assert sizing["table"](sizing["PHONES"], 150.0, 1.0) in (ROOT / "docs" / "sizing.md").read_text()
+
+
+def test_every_metric_that_a_document_names_exists() -> None:
+    """Whatever the page; what changes of names the changelog tells, it must name the old ones."""
+    packages = ("edge", "authsvc", "registrar", "locator", "cdr", "runtime", "console")
+    code = "".join(path.read_text() for package in packages for path in (ROOT / package).rglob("*.py"))
+    made = {name.removesuffix("_total") for name in re.findall(r'"(ramal_\w+)"', code)}
+    for document in DOCUMENTS:
+        if document.name != "CHANGELOG.md":
+            named = {name.removesuffix("_total") for name in re.findall(r"`(ramal_[a-z_]+)", document.read_text())}
+            assert named <= made, document.name
