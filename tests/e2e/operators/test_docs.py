@@ -118,6 +118,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[
     ramal = directory / ".venv" / "bin" / "ramal"
     ramal.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m ramal "$@"\n')
     ramal.chmod(0o755)
+    (directory / "bench").symlink_to(ROOT / "bench")
     python = ramal.with_name("python")
     python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
     python.chmod(0o755)
