@@ -37,7 +37,7 @@ class Channel(NamedTuple):
 CHANNELS: dict[str, Channel] = {
     AUTH_COMMANDS: Channel(("edge",), ("authsvc",), get_args(AuthCommand)),
     REGISTRAR_COMMANDS: Channel(("authsvc", "registrar", "ramal"), ("registrar",), get_args(RegistrarCommand)),
-    REGISTRATIONS: Channel(("registrar",), ("locator", "cdr", "analytics"), get_args(RegistrationEvent)),
+    REGISTRATIONS: Channel(("registrar",), ("registrar", "locator", "cdr", "analytics"), get_args(RegistrationEvent)),
     BINDINGS: Channel(("registrar",), ("registrar",), (AorState, Watermark)),
     EDGE_REPLIES: Channel(("authsvc", "registrar", "locator"), ("edge",), get_args(Reply)),
     EDGE_LEASES: Channel(("edge",), ("edge",), (EdgeLease,)),

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from events.catalog import CHANNELS
 from events.topics import DAY, HOUR, TOPICS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -189,3 +190,17 @@ def test_every_metric_that_a_document_names_exists() -> None:
         if document.name != "CHANGELOG.md":
             named = {name.removesuffix("_total") for name in re.findall(r"`(ramal_[a-z_]+)", document.read_text())}
             assert named <= made, document.name
+
+
+@pytest.mark.parametrize("document", ["operating.md", "pt/operacao.md"])
+def test_who_reads_and_writes_which_topic_is_what_the_catalog_says(document: str) -> None:
+    rows = re.findall(
+        r"^\| (edge|authsvc|registrar|locator|cdr|analytics) \| (.*?) \| (.*?) \| Kafka.* \|$",
+        (ROOT / "docs" / document).read_text(),
+        re.MULTILINE,
+    )
+    assert len(rows) == 6
+    for service, read, written in rows:
+        for cell, named in ((read, "readers"), (written, "writers")):
+            said = set(re.findall(r"`([a-z.]+)`", cell)) & CHANNELS.keys()
+            assert said == {topic for topic, channel in CHANNELS.items() if service in getattr(channel, named)}, service
