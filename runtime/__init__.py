@@ -15,7 +15,8 @@ log/                  the log: records in order, for ever
     codes                 what error codes mean to us
     closing               ends within a deadline
   embedded/             in one SQLite file
-    log, sql, groups      the port, its statements, consumer groups within a process
+    log, reads, sql       the port, its reads and subscriptions, its statements
+    groups                consumer groups within a process
 database/             the tables
   port                  reads, and transactions as one packet
   mysql, mysql_connection  MySQL and MariaDB

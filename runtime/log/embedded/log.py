@@ -6,44 +6,28 @@ records to hide; a transactional id is fenced by its epoch. Consumer groups live
 """
 
 import asyncio
-import contextlib
 import logging
 import sqlite3
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 
 from events.topics import TOPICS, VIEW, Topic
 from runtime.errors import LogRefused, LogUnavailable
 from runtime.log.embedded import sql
-from runtime.log.embedded.groups import Member, groups_of
+from runtime.log.embedded.reads import EmbeddedSubscription, mapped, reading
 from runtime.log.port import (
-    END_SECONDS,
     Append,
-    Batch,
     Bounds,
-    OutOfRange,
     Position,
     Reading,
-    Record,
     Subscription,
     check_record,
 )
-from runtime.store import EmbeddedStore, StoreUnavailable
+from runtime.store import EmbeddedStore
 
 log = logging.getLogger("ramal.log")
 
 CLEAN_SECONDS = 60.0
-IDLE_SECONDS = 0.5
-"""A reader that waits looks by itself this often."""
-READ_RECORDS = 1000
-
-
-@contextlib.contextmanager
-def _mapped() -> Iterator[None]:
-    try:
-        yield
-    except (StoreUnavailable, sqlite3.Error) as error:
-        raise LogUnavailable(f"the embedded log does not answer: {error}") from error
 
 
 class EmbeddedLog:
@@ -55,7 +39,7 @@ class EmbeddedLog:
         self._now = now
         self._parts: dict[str, list[sql.Part]] = {}
         self._epochs: dict[str, int] = {}
-        self._subscriptions: set[_EmbeddedSubscription] = set()
+        self._subscriptions: set[EmbeddedSubscription] = set()
         self._cleaning: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -79,7 +63,7 @@ class EmbeddedLog:
             return []
         self._check(records)
         now_ms = int(self._now() * 1000)
-        with _mapped():
+        with mapped():
             return await self._store.write(
                 lambda connection: sql.append(connection, records, self._parts, now_ms), _touches(records)
             )
@@ -97,7 +81,7 @@ class EmbeddedLog:
             sql.append(connection, records, self._parts, now_ms)
             return sql.next_epoch(connection, transactional_id) if epoch is None else epoch
 
-        with _mapped():
+        with mapped():
             self._epochs[transactional_id] = await self._store.write(write, _touches(records))
 
     def subscribe(
@@ -108,7 +92,7 @@ class EmbeddedLog:
         on_revoked: Callable[[int], None],
     ) -> Subscription:
         """See the port."""
-        subscription = _EmbeddedSubscription(self._store, self._topic(topic), topic, group, on_assigned, on_revoked)
+        subscription = EmbeddedSubscription(self._store, self._topic(topic), topic, group, on_assigned, on_revoked)
         self._subscriptions.add(subscription)
         subscription.on_stop = self._subscriptions.discard
         return subscription
@@ -117,31 +101,31 @@ class EmbeddedLog:
         self, topic: str, partition: int, begin: int, end: int | None = None, *, committed: bool = False
     ) -> Reading:
         """See the port; everything here is committed."""
-        return _reading(self._store, topic, self._part(topic, partition), begin, end)
+        return reading(self._store, topic, self._part(topic, partition), begin, end)
 
     async def bounds(self, topic: str, partition: int) -> Bounds:
         """See the port."""
         part = self._part(topic, partition)
-        with _mapped():
+        with mapped():
             return await self._store.read(lambda connection: sql.bounds(connection, part))
 
     async def offset_at(self, topic: str, partition: int, timestamp: int) -> int:
         """See the port."""
         part = self._part(topic, partition)
-        with _mapped():
+        with mapped():
             return await self._store.read(lambda connection: sql.offset_at(connection, part, timestamp))
 
     async def partitions(self, topic: str) -> int:
         """See the port."""
         if topic not in self._parts:  # another process may have made it
-            with _mapped():
+            with mapped():
                 self._parts = await self._store.read(sql.parts)
         return len(self._topic(topic))
 
     async def create_topics(self, partitions: int, topics: Sequence[Topic] = TOPICS) -> list[str]:
         """See the port."""
         wanted = {topic.name: topic.partitions or partitions for topic in topics}
-        with _mapped():
+        with mapped():
             made = await self._store.write(lambda connection: sql.create(connection, wanted))
             self._parts = await self._store.read(sql.parts)
         return made
@@ -161,7 +145,7 @@ class EmbeddedLog:
 
     async def committed(self, topic: str, group: str) -> dict[int, int]:
         """See the port."""
-        with _mapped():
+        with mapped():
             return await self._store.read(lambda connection: sql.committed(connection, topic, group))
 
     async def clean(self) -> None:
@@ -175,10 +159,10 @@ class EmbeddedLog:
                         return sql.compact(connection, part, now_ms)
                     return sql.expire(connection, topic, part, now_ms)
 
-                with _mapped():
+                with mapped():
                     while await self._store.write(step):
                         pass
-        with _mapped():
+        with mapped():
             await self._store.write(sql.vacuum)
 
     async def _clean_for_ever(self) -> None:
@@ -215,202 +199,3 @@ def _touches(records: Sequence[Append]) -> Mapping[str, Set[int]]:
     for record in records:
         touched.setdefault(record.topic, set()).add(record.partition)
     return touched
-
-
-async def _reading(
-    store: EmbeddedStore, topic: str, part: sql.Part, begin: int, end: int | None
-) -> AsyncGenerator[Sequence[Record], None]:
-    news = asyncio.Event()
-
-    def watcher(partitions: Set[int] | None) -> None:
-        if partitions is None or part.partition in partitions:
-            news.set()
-
-    store.watch(topic, watcher)
-    try:
-        position = begin
-        loop = asyncio.get_running_loop()
-        moved = loop.time()
-        while end is None or position < end:
-            news.clear()
-            start = position
-            with _mapped():
-                chunk = await store.read(lambda connection: sql.read(connection, part, start, end, READ_RECORDS))  # noqa: B023  # awaited in this turn
-            position = chunk.next
-            if chunk.records:
-                yield chunk.records
-                moved = loop.time()
-            elif end is None or position < end:
-                if end is not None and loop.time() - moved > END_SECONDS:
-                    raise OutOfRange(part.partition, end, chunk.bounds.end)
-                with store.waiting(), contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(IDLE_SECONDS):
-                        await news.wait()
-    finally:
-        store.unwatch(topic, watcher)
-
-
-class _Delivery:
-    """Where delivery of a partition stands; a new one takes its place at each `begin` and `seek`."""
-
-    __slots__ = ("checked", "next")
-
-    def __init__(self, offset: int | None, checked: bool) -> None:
-        self.next = offset
-        self.checked = checked
-
-
-class _EmbeddedSubscription:
-    """A member of a group of this process."""
-
-    def __init__(
-        self,
-        store: EmbeddedStore,
-        parts: Sequence[sql.Part],
-        topic: str,
-        group: str,
-        on_assigned: Callable[[int], None],
-        on_revoked: Callable[[int], None],
-    ) -> None:
-        self._store = store
-        self._parts = parts
-        self._topic = topic
-        self._group = group
-        self._on_revoked = on_revoked
-        self._member = Member(on_assigned, self._revoked)
-        self._joined = False
-        self._stopped = False
-        self._deliveries: dict[int, _Delivery] = {}
-        self._fresh: set[int] = set()
-        """Begun partitions that may have records we have not seen."""
-        self._news = asyncio.Event()
-        self.on_stop: Callable[[_EmbeddedSubscription], None] = lambda _: None
-
-    async def poll(self, timeout: float, max_records: int = 500) -> Batch:
-        """See the port."""
-        if not self._joined and not self._stopped:
-            self._joined = True
-            self._store.watch(self._topic, self._watcher)
-            groups_of(self._store).join(self._topic, self._group, self._member, len(self._parts))
-        loop = asyncio.get_running_loop()
-        until = loop.time() + timeout
-        while not self._stopped:
-            self._news.clear()
-            if self._fresh and (batch := await self._fetch(max_records)):
-                return batch
-            if self._fresh:
-                continue
-            with self._store.waiting():
-                try:
-                    async with asyncio.timeout_at(until):
-                        await self._news.wait()
-                except TimeoutError:
-                    break
-        return {}
-
-    def begin(self, partition: int, offset: int | None) -> None:
-        """See the port."""
-        if partition in self._member.assigned:
-            self._deliver(partition, _Delivery(offset, checked=False))
-
-    def seek(self, partition: int, offset: int) -> None:
-        """See the port."""
-        if partition in self._deliveries:
-            self._deliver(partition, _Delivery(offset, checked=False))
-
-    async def confirm(self, partition: int) -> None:
-        """See the port: the groups of one process tell their members at once."""
-
-    def pause(self, partition: int) -> None:
-        """See the port."""
-        self._deliveries.pop(partition, None)
-        self._fresh.discard(partition)
-
-    def assigned(self) -> frozenset[int]:
-        """See the port."""
-        return self._member.assigned
-
-    def joined(self) -> bool:
-        """See the port."""
-        return self._joined and not self._stopped
-
-    async def commit(self, offsets: Mapping[int, int]) -> None:
-        """See the port."""
-        ours = [(partition, offset) for partition, offset in offsets.items() if partition in self._member.assigned]
-        if ours:
-            with _mapped():
-                await self._store.write(
-                    lambda connection: sql.commit_offsets(connection, self._topic, self._group, ours)
-                )
-
-    async def stop(self, deadline: float = 3.0) -> None:
-        """See the port."""
-        self._stopped = True
-        self._store.unwatch(self._topic, self._watcher)
-        groups_of(self._store).leave(self._topic, self._group, self._member, len(self._parts))
-        self._news.set()
-        self.on_stop(self)
-
-    def _deliver(self, partition: int, delivery: _Delivery) -> None:
-        self._deliveries[partition] = delivery
-        self._fresh.add(partition)
-        self._news.set()
-
-    def _revoked(self, partition: int) -> None:
-        self.pause(partition)
-        self._on_revoked(partition)
-
-    def _watcher(self, partitions: Set[int] | None) -> None:
-        news = self._deliveries.keys() if partitions is None else partitions & self._deliveries.keys()
-        if news:
-            self._fresh |= news
-            self._news.set()
-
-    async def _fetch(self, max_records: int) -> dict[int, Sequence[Record]]:
-        wanted = {partition: self._deliveries[partition] for partition in self._fresh}
-        self._fresh.clear()
-        limit = max(1, max_records // len(wanted))
-        try:
-            with _mapped():
-                chunks = await self._store.read(lambda connection: self._read(connection, wanted, limit))
-        except LogUnavailable:
-            self._fresh |= {p for p, delivery in wanted.items() if self._deliveries.get(p) is delivery}
-            raise
-        batch: dict[int, Sequence[Record]] = {}
-        beyond: OutOfRange | None = None
-        for partition, (position, chunk) in chunks.items():
-            delivery = wanted[partition]
-            # Begun anew, sought or revoked while we read: this is not what is wanted now.
-            if self._deliveries.get(partition) is not delivery:
-                continue
-            if not delivery.checked and position > chunk.bounds.end:
-                self.pause(partition)
-                beyond = OutOfRange(partition, position, chunk.bounds.end)
-                continue
-            delivery.checked = True
-            delivery.next = chunk.next
-            if chunk.records:
-                batch[partition] = chunk.records
-                if chunk.next < chunk.bounds.end:
-                    self._fresh.add(partition)
-        if beyond:
-            # The others' records are read again by the next poll.
-            for partition, records in batch.items():
-                self._deliver(partition, _Delivery(records[0].offset, checked=True))
-            raise beyond
-        return batch
-
-    def _read(
-        self, connection: sqlite3.Connection, wanted: Mapping[int, _Delivery], limit: int
-    ) -> dict[int, tuple[int, sql.Chunk]]:
-        """Runs in the reader's thread."""
-        found = {}
-        committed: Mapping[int, int] | None = None
-        for partition, delivery in wanted.items():
-            position = delivery.next
-            if position is None:
-                if committed is None:
-                    committed = sql.committed(connection, self._topic, self._group)
-                position = committed.get(partition, 0)
-            found[partition] = position, sql.read(connection, self._parts[partition], position, None, limit)
-        return found
