@@ -7,11 +7,17 @@ then one step back at a time. Which datagrams are let in is chance, so somebody 
 with his retransmissions. A flood from forged addresses is not seen here.
 """
 
+import asyncio
 import ctypes
+import logging
 import socket
 import struct
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address
+from typing import Protocol
+
+log = logging.getLogger("ramal.edge")
 
 STEP = 8
 """By how much a step divides what is let in."""
@@ -20,6 +26,8 @@ REFUSED = 4_000
 """Datagrams of a source refused in a second, from which on it is a flood and no crowd."""
 LASTS = 10.0
 """Seconds without a refusal before a step back."""
+LOOK_SECONDS = 1.0
+"""Between two looks at who floods no longer."""
 SOURCES = 32
 """Kept out at one time; a further one waits until another is let in."""
 
@@ -38,7 +46,7 @@ Instruction = tuple[int, int, int, int]
 
 
 class Floods:
-    """Which sources flood, and what share of theirs is let in. PURE but for `attach`."""
+    """Which sources flood, and what share of theirs is let in."""
 
     def __init__(self) -> None:
         self.steps: dict[str, int] = {}
@@ -76,6 +84,54 @@ class Floods:
             if not self.steps[source]:
                 del self.steps[source], self._last[source]
         return bool(quiet)
+
+
+class Filtered(Protocol):
+    """A socket that can leave datagrams to the kernel: `edge.transport.udp.UdpSocket`."""
+
+    @property
+    def ipv6(self) -> bool: ...
+
+    def filter(self, instructions: list[Instruction]) -> None: ...
+
+
+class FloodGate:
+    """Holds the filters of an edge's sockets to what `Floods` says."""
+
+    def __init__(self, sockets: Sequence[Filtered]) -> None:
+        self.floods = Floods()
+        self._sockets = sockets
+        self._timer: asyncio.TimerHandle | None = None
+
+    def refused(self, source: str) -> None:
+        """A datagram of this source found no room."""
+        if self.floods.refused(source, time.monotonic()):
+            self.narrow(source)
+
+    def narrow(self, source: str) -> None:
+        """Less of a source is let in."""
+        share = f"1/{STEP ** self.floods.steps[source]}"
+        log.warning("a source floods by UDP: less is let in", extra={"source": source, "share": share})
+        self._filter()
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
+
+    def stop(self) -> None:
+        """Looks no more."""
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        self._timer = None
+        if self.floods.look(time.monotonic()):
+            self._filter()
+        if self.floods.steps:
+            self._timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
+
+    def _filter(self) -> None:
+        for sock in self._sockets:
+            sock.filter(program(self.floods.steps, ipv6=sock.ipv6))
 
 
 def program(steps: Mapping[str, int], *, ipv6: bool) -> list[Instruction]:

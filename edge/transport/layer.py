@@ -19,7 +19,7 @@ from edge.core.deny import Network
 from edge.core.flow import SECURE, TRANSPORTS, WILDCARDS, Flow
 from edge.transport.connections import GONE, UNAVAILABLE, StreamLimits, Streams
 from edge.transport.dial import Dials
-from edge.transport.floods import STEP, Floods, program
+from edge.transport.floods import FloodGate
 from edge.transport.listener import Entrance, Listener
 from edge.transport.tls import Certificates
 from edge.transport.turns import Datagram, Turns, cost, network
@@ -34,8 +34,6 @@ log = logging.getLogger("ramal.edge")
 
 TICK = 0.1
 """Seconds between two looks at the timers, at the least: deadlines may be that late, wake-ups are what costs."""
-LOOK_SECONDS = 1.0
-"""Between two looks at who floods no longer."""
 
 P = ParamSpec("P")
 
@@ -115,8 +113,7 @@ class Transports:
         self._sockets: dict[tuple[str, int, bool], UdpSocket] = {}
         self._certificates = streams.certificates
         self._turns = Turns(self.flush)
-        self._floods = Floods()
-        self._floods_timer: asyncio.TimerHandle | None = None
+        self._gate = FloodGate(self._udp)
         self._streams = Streams(streams.limits, self, self._turns)
         self._dials = Dials(self._streams, streams.certificates)
         self._entrance = Entrance(self._streams, streams.certificates, streams.origins, streams.proxies)
@@ -168,9 +165,7 @@ class Transports:
         """Closes everything."""
         self._loop = None
         self._turns.stop()
-        if self._floods_timer:
-            self._floods_timer.cancel()
-            self._floods_timer = None
+        self._gate.stop()
         if self._timer:
             self._timer.cancel()
             self._timer = None
@@ -202,27 +197,7 @@ class Transports:
                 turns.wait(source, Datagram(partial(self._handle, data, flow), units), units)
                 return
             dropped("udp-flood")
-            if self._floods.refused(source, time.monotonic()):
-                self._keep_out(source)
-
-    def _keep_out(self, source: str) -> None:
-        """Less of a source is let in."""
-        share = f"1/{STEP ** self._floods.steps[source]}"
-        log.warning("a source floods by UDP: less is let in", extra={"source": source, "share": share})
-        self._filter()
-        if self._floods_timer is None and self._loop is not None:
-            self._floods_timer = self._loop.call_later(LOOK_SECONDS, self._look_at_floods)
-
-    def _look_at_floods(self) -> None:
-        self._floods_timer = None
-        if self._floods.look(time.monotonic()):
-            self._filter()
-        if self._floods.steps and self._loop is not None:
-            self._floods_timer = self._loop.call_later(LOOK_SECONDS, self._look_at_floods)
-
-    def _filter(self) -> None:
-        for socket in self._udp:
-            socket.filter(program(self._floods.steps, ipv6=socket.ipv6))
+            self._gate.refused(source)
 
     def _drained(self) -> None:
         """All is taken that datagrams brought at this wake-up."""

@@ -240,10 +240,10 @@ async def test_s01_the_kernel_lets_in_a_share_of_a_flood_and_all_of_others_and_l
     host: str, stranger: str, phone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    monkeypatch.setattr("edge.transport.layer.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("edge.transport.floods.LOOK_SECONDS", 0.05)
     async with running("udp", host=host) as edge:
-        edge.transports._floods.steps[turns.network(stranger)] = 2
-        edge.transports._keep_out(turns.network(stranger))
+        edge.transports._gate.floods.steps[turns.network(stranger)] = 2
+        edge.transports._gate.narrow(turns.network(stranger))
 
         async def arrived(source: str) -> int:
             with socket.socket(family, socket.SOCK_DGRAM) as sender:
@@ -259,10 +259,10 @@ async def test_s01_the_kernel_lets_in_a_share_of_a_flood_and_all_of_others_and_l
         assert await arrived(stranger) < 50
         if phone:
             assert await arrived(phone) == 500
-        edge.transports._floods._last[turns.network(stranger)] = -1e9
+        edge.transports._gate.floods._last[turns.network(stranger)] = -1e9
         monkeypatch.setattr("edge.transport.floods.LASTS", 0.0)
-        await drained(lambda: not edge.transports._floods.steps)
-        await drained(lambda: edge.transports._floods_timer is None)
+        await drained(lambda: not edge.transports._gate.floods.steps)
+        await drained(lambda: edge.transports._gate._timer is None)
         assert await arrived(stranger) == 500
 
 
@@ -270,11 +270,11 @@ async def test_s01_who_has_thousands_refused_is_kept_out(monkeypatch: pytest.Mon
     monkeypatch.setattr("edge.transport.floods.REFUSED", 100)
     async with running("udp") as edge:
         with udp(edge) as stranger:
-            while not edge.transports._floods.steps:
+            while not edge.transports._gate.floods.steps:
                 for _ in range(500):
                     stranger.send(options(7))
                 await asyncio.sleep(0)
-        assert list(edge.transports._floods.steps) == ["127.0.0.1"]
+        assert list(edge.transports._gate.floods.steps) == ["127.0.0.1"]
 
 
 # --- handshakes ---------------------------------------------------------------------------------------------------
