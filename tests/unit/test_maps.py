@@ -67,3 +67,13 @@ def test_the_core_of_the_edge_loads_no_network() -> None:
     done = subprocess.run([sys.executable, "-c", loads], capture_output=True, text=True, check=True)
 
     assert done.stdout.split() == []
+
+
+def test_a_file_of_more_than_400_lines_says_why() -> None:
+    """In its docstring, in a sentence that begins with these words: whoever splits it knows what stands against it."""
+    root = PYPROJECT.parent
+    files = [file for folder in (*PACKAGES, "bench") for file in (root / folder).rglob("*.py")]
+
+    long = [file for file in files if len(file.read_text().splitlines()) > 400]
+
+    assert [str(file.relative_to(root)) for file in long if "\nOver 400 lines: " not in file.read_text()] == []
