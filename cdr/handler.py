@@ -10,8 +10,7 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -31,6 +30,7 @@ from runtime.database.positions import Positions
 from runtime.errors import DatabaseUnavailable, PositionConflict
 from runtime.log.port import Append, Batch, Log, Record
 from runtime.metrics import dropped
+from runtime.tasks import all_of
 from runtime.worker import Lost, dead_letter
 
 log = logging.getLogger("ramal.cdr")
@@ -174,7 +174,7 @@ class CdrHandler:
                 await self._write(new)
         except PositionConflict as error:
             if len(new) > 1:
-                await _all(self._apply([w]) for w in new)
+                await all_of(self._apply([w]) for w in new)
             else:
                 self._conflict(new, error)
         for w in work:
@@ -209,10 +209,3 @@ class CdrHandler:
             Advance(LIVE.projection, place.number, place.at.next, place.at.next, place.at.claim) for place in partitions
         ]
         await self._database.transact([published([each.id for each in finished])], *stays)
-
-
-async def _all(works: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Waits for all to end before it raises what one raised: none may go on behind a restore."""
-    for result in await asyncio.gather(*works, return_exceptions=True):
-        if isinstance(result, BaseException):
-            raise result

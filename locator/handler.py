@@ -4,13 +4,11 @@ A reply leaves only after its transaction is on the database's disk: that is the
 another position than their own in the table writes nothing, answers nobody, and restores the partition.
 """
 
-import asyncio
 import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -28,6 +26,7 @@ from runtime.database.positions import Position, Positions
 from runtime.errors import DatabaseRefused, DatabaseUnavailable, LogRefused, PositionConflict
 from runtime.log.port import Append, Batch, Log, Record
 from runtime.metrics import dropped
+from runtime.tasks import all_of
 from runtime.worker import Lost, dead_letter
 
 log = logging.getLogger("ramal.locator")
@@ -143,12 +142,12 @@ class LocatorHandler:
         if len(new) > 1:
             try:
                 with _SECONDS.time():
-                    await _all(self._projection.look_up(w.partition, w.truths) for w in new)
+                    await all_of(self._projection.look_up(w.partition, w.truths) for w in new)
                     decisions = await self._projection.write([Part(w.partition, w.truths, w.end) for w in new])
             except DatabaseUnavailable as error:
                 self._not_written(new, error)
             except (PositionConflict, DatabaseRefused):
-                await _all(self._apply_alone(w) for w in new)
+                await all_of(self._apply_alone(w) for w in new)
             else:
                 for w, decision in zip(new, decisions, strict=True):
                     self._written(w, decision)
@@ -297,10 +296,3 @@ class LocatorHandler:
                             events.append(truth.event)
         await self._answer(events, last)
         self._answered[partition] = at.next
-
-
-async def _all(works: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Waits for all to end before it raises what one raised: none may go on behind a restore."""
-    for result in await asyncio.gather(*works, return_exceptions=True):
-        if isinstance(result, BaseException):
-            raise result

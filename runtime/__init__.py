@@ -30,6 +30,7 @@ worker                drives a handler from a consumer group
 places                what a worker knows of its partitions
 lag                   how far it is behind
 service               runs services until SIGTERM
+tasks                 those that their owner ends
 http                  /healthz, /readyz, /metrics
 pages                 pages for the public, and their listener
 config                `RAMAL_…` over `ramal.toml`

@@ -10,6 +10,8 @@ import logging
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
+from runtime.tasks import Tasks
+
 log = logging.getLogger("ramal.authsvc")
 
 K = TypeVar("K", bound=Hashable)
@@ -33,7 +35,7 @@ class Lookups(Generic[K]):
         self._capacity = capacity
         self._waiting: dict[K, None] = {}
         self._under_way: set[K] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks(lambda _: self._begin_in_time())
         self._begins: asyncio.Handle | None = None
         self._next = -1.0
         """When a batch may begin if none is under way."""
@@ -56,9 +58,7 @@ class Lookups(Generic[K]):
         self._waiting.clear()
         if self._begins:
             self._begins.cancel()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.stop()
 
     def _begin_in_time(self) -> None:
         """Sets the one timer; even what is due now begins after the rest of this batch of records has asked."""
@@ -81,9 +81,7 @@ class Lookups(Generic[K]):
         for key in batch:
             del self._waiting[key]
         self._under_way.update(batch)
-        task = asyncio.create_task(self._run(batch))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.begin(self._run(batch), "look-up of users")
         self._begin_in_time()
 
     async def _run(self, batch: Sequence[K]) -> None:
@@ -93,7 +91,3 @@ class Lookups(Generic[K]):
             log.exception("a look-up failed")
         finally:
             self._under_way.difference_update(batch)
-            current = asyncio.current_task()
-            if current:
-                self._tasks.discard(current)
-            self._begin_in_time()

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -18,6 +18,7 @@ from edge.outside.location import Names, find, find_contacts, find_known
 from runtime.database.port import Database
 from runtime.errors import DatabaseUnavailable
 from runtime.metrics import dropped
+from runtime.tasks import Tasks
 from sipcore.telephone import NumberRule
 
 log = logging.getLogger("ramal.edge")
@@ -59,7 +60,7 @@ class Locations:
         self._waiting: dict[str, list[int]] = {}
         self._count = 0
         """Look-ups that wait for their query."""
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks(self._ended)
         self._last: OrderedDict[str, Location] = OrderedDict()
         """By AOR or Contact as it was asked for; only those with targets."""
         self._learnt = (0.0, 0.0)
@@ -83,9 +84,7 @@ class Locations:
     async def stop(self) -> None:
         """Drops what waits and ends what is under way."""
         self._waiting.clear()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.stop()
 
     def _go_on(self) -> None:
         while self._waiting and len(self._tasks) < UNDER_WAY and not self.away:
@@ -95,15 +94,9 @@ class Locations:
                 self._waiting = {aor: batch[aor] for aor in aors[BATCH:]}
                 batch = {aor: batch[aor] for aor in aors[:BATCH]}
             self._count -= sum(map(len, batch.values()))
-            self._begin(self._ask(batch))
-
-    def _begin(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work, name="look-up")
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
+            self._tasks.begin(self._ask(batch), "look-up")
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
             log.error("an answer broke", exc_info=error)
         self._go_on()
@@ -170,7 +163,7 @@ class Locations:
         self.away = True
         log.warning("look-ups are answered with what is known", extra={"cause": cause})
         batch, self._waiting, self._count = self._waiting, {}, 0
-        self._begin(self._come_back())
+        self._tasks.begin(self._come_back(), "look-up")
         if batch:
             self._answer(batch, {aor: self._last_known(aor) for aor in list(batch)})
 

@@ -35,6 +35,7 @@ from edge.core.next_hops import (
 )
 from runtime.errors import ConfigError
 from runtime.metrics import dropped
+from runtime.tasks import Tasks
 
 log = logging.getLogger("ramal.edge")
 
@@ -78,7 +79,7 @@ class Resolver:
         self._draw = draw
         self._dns = _library(nameservers)
         self._waiting: dict[NextHopQuery, list[int]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._places = asyncio.Semaphore(UNDER_WAY)
 
     def resolve(self, asked: list[Resolve]) -> None:
@@ -95,9 +96,7 @@ class Resolver:
                 asyncio.get_running_loop().call_soon(self._resolved, id_, [])
             else:
                 self._waiting[target] = [id_]
-                task = asyncio.get_running_loop().create_task(self._answer(target), name="resolve")
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._tasks.begin(self._answer(target), "resolve")
 
     async def knows(self, name: str) -> bool:
         """Whether a name leads anywhere, by DNS or the hosts file, within SECONDS; addresses do."""
@@ -112,9 +111,7 @@ class Resolver:
 
     async def stop(self) -> None:
         """Ends what is under way, unanswered."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.stop()
 
     async def _answer(self, target: NextHopQuery) -> None:
         hops: list[NextHop] = []

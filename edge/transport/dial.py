@@ -11,6 +11,7 @@ from edge.transport.proxy_protocol import Parties
 from edge.transport.reading import UNSENT
 from edge.transport.tcp import TcpConnection
 from edge.transport.tls import Certificates
+from runtime.tasks import Tasks
 
 DIALS = 64
 """Connections that are being opened at one time."""
@@ -28,7 +29,7 @@ class Dials:
     def __init__(self, streams: Streams, certificates: Certificates) -> None:
         self._streams, self._certificates = streams, certificates
         self._waiting: dict[Address, list[Send]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
 
     def send(self, send: Send, address: Address) -> None:
         """Sends by a new connection; a failure is told."""
@@ -44,15 +45,11 @@ class Dials:
             self._streams.fail(send, "too-many-dials")
         else:
             self._waiting[address] = [send]
-            task = asyncio.get_running_loop().create_task(self._dial(address), name="dial")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks.begin(self._dial(address), "dial")
 
     async def stop(self) -> None:
         """Opens nothing any more."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.stop()
 
     async def _dial(self, address: Address) -> None:
         try:

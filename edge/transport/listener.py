@@ -24,6 +24,7 @@ from edge.transport.turns import network
 from edge.transport.websocket import WebSocketConnection
 from runtime.metrics import dropped
 from runtime.pages import Pages
+from runtime.tasks import Tasks
 
 log = logging.getLogger("ramal.edge")
 
@@ -115,7 +116,7 @@ class Entrance:
         self._origins = frozenset(origin.lower() for origin in origins)
         self.pages: Pages | None = None
         """What a listener for WebSockets gives to who asks for a page."""
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._shaking: Tally[str] = Tally()
         """By source, how many shake hands or wait for it."""
         self._gates: dict[str, asyncio.Semaphore] = {}
@@ -128,18 +129,12 @@ class Entrance:
         if not self._streams.take_place(place):
             connected.close()
             return
-        task = asyncio.get_running_loop().create_task(
-            self._open(transport, connected, Parties(host, port, *connected.getsockname()[:2]), place, proxied=proxied),
-            name="accept",
-        )
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        parties = Parties(host, port, *connected.getsockname()[:2])
+        self._tasks.begin(self._open(transport, connected, parties, place, proxied=proxied), "accept")
 
     async def stop(self) -> None:
         """Ends what has begun."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.stop()
 
     async def _open(
         self, transport: str, connected: socket.socket, parties: Parties, place: str, *, proxied: bool

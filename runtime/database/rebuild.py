@@ -16,8 +16,8 @@ import asyncio
 import contextlib
 import gc
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -25,6 +25,7 @@ from runtime.database.port import Advance, Database, Statement
 from runtime.database.positions import Position, begin_at, forget, hold, let_go, position, put_at
 from runtime.errors import DatabaseRefused, DatabaseUnavailable, PositionConflict
 from runtime.log.port import Bounds, Log, Record
+from runtime.tasks import all_of
 
 T = TypeVar("T")
 
@@ -106,7 +107,7 @@ class Rebuild:
         try:
             await self._prepare()
             # While the database works for one partition, another one's records are read.
-            await _all(self._fill(source) for source in self.sources)
+            await all_of(self._fill(source) for source in self.sources)
             for source in self.sources:
                 await self._compare(source)
             await self._swap()
@@ -220,13 +221,6 @@ def _seldom_collecting() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*before)
-
-
-async def _all(works: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Waits for all to end before it raises what one raised: none may go on behind what is cleared."""
-    for result in await asyncio.gather(*works, return_exceptions=True):
-        if isinstance(result, BaseException):
-            raise result
 
 
 async def id_ranges(
