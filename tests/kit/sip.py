@@ -126,11 +126,16 @@ class Credentials:
         """The value of Authorization for one more use of the nonce."""
         self.uses += 1
         nc, cnonce = f"{self.uses:08x}", cnonce or secrets.token_hex(4)
-        secret = _md5(self.user, self.realm, self.password if password is None else password)
+        secret = ha1(self.user, self.realm, self.password if password is None else password)
         response = _md5(secret, self.nonce, nc, cnonce, "auth", _md5(method, uri))
         given = {"username": self.user, "realm": self.realm, "nonce": self.nonce, "uri": uri, "response": response}
         quoted = ", ".join(f'{name}="{value}"' for name, value in {**given, "cnonce": cnonce}.items())
         return f"Digest {quoted}, algorithm=MD5, qop=auth, nc={nc}"
+
+
+def ha1(user: str, realm: str, password: str) -> str:
+    """What is stored of a password (RFC 7616 section 3.4.2), by MD5."""
+    return _md5(user, realm, password)
 
 
 def _md5(*parts: str) -> str:

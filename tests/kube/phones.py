@@ -3,8 +3,6 @@
 import asyncio
 import contextlib
 import dataclasses
-import hashlib
-import re
 import secrets
 import threading
 import time
@@ -13,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.kit.phone import Phone
-from tests.kit.sip import parse
+from tests.kit.sip import Credentials, ha1, parse, request
 from tests.kit.wire import Address, StreamLink, UdpLink
 from tests.kube.netns import PHONES, inside, udp_socket
 
@@ -22,7 +20,6 @@ T1 = 0.5
 """Seconds; RFC 3261 section 17.1.2.2: copies after T1, then after twice as long each time, T2 at most."""
 T2 = 4.0
 GIVE_UP = 32.0
-_PAIR = re.compile(r'(\w+)="([^"]*)"')
 
 
 def password(user: str) -> str:
@@ -32,12 +29,7 @@ def password(user: str) -> str:
 
 def users_file(users: list[str]) -> str:
     """Lines of Apache's htdigest."""
-    digests = ((user, _md5(user, DOMAIN, password(user))) for user in users)
-    return "".join(f"{user}:{DOMAIN}:{ha1}\n" for user, ha1 in digests)
-
-
-def _md5(*parts: str) -> str:
-    return hashlib.md5(":".join(parts).encode(), usedforsecurity=False).hexdigest()
+    return "".join(f"{user}:{DOMAIN}:{ha1(user, DOMAIN, password(user))}\n" for user in users)
 
 
 class Seen:
@@ -122,8 +114,8 @@ class Refresher(asyncio.DatagramProtocol):
 
     def __init__(self, user: str, server: Address, report: Report) -> None:
         self.user, self.server, self.report = user, server, report
-        self.call_id, self.cseq, self.uses = secrets.token_hex(8), 0, 0
-        self.nonce = ""
+        self.call_id, self.cseq = secrets.token_hex(8), 0
+        self.credentials = Credentials(user, password(user), DOMAIN)
         self.instance = secrets.token_hex(16)
         self._answer: asyncio.Future[bytes] | None = None
         self._branch = b""
@@ -157,7 +149,6 @@ class Refresher(asyncio.DatagramProtocol):
         host, port = self._transport.get_extra_info("sockname")
         uri = f"sip:{DOMAIN}"
         rows = [
-            f"REGISTER {uri} SIP/2.0",
             f"Via: SIP/2.0/UDP {host}:{port};branch={self._branch.decode()};rport",
             "Max-Forwards: 70",
             f"From: <sip:{self.user}@{DOMAIN}>;tag=r",
@@ -166,10 +157,10 @@ class Refresher(asyncio.DatagramProtocol):
             f"CSeq: {self.cseq} REGISTER",
             f'Contact: <sip:{self.user}@{host}:{port}>;+sip.instance="<urn:uuid:{self.instance}>"',
             "Expires: 300",
-            *self._credentials(uri),
-            "Content-Length: 0",
         ]
-        octets = ("\r\n".join(rows) + "\r\n\r\n").encode()
+        if self.credentials.nonce:
+            rows.append(f"Authorization: {self.credentials.answer('REGISTER', uri)}")
+        octets = request("REGISTER", uri, rows)
         loop = asyncio.get_running_loop()
         self._answer = loop.create_future()
         wait, end = T1, loop.time() + GIVE_UP
@@ -178,20 +169,10 @@ class Refresher(asyncio.DatagramProtocol):
             with contextlib.suppress(TimeoutError):
                 answer = parse(await asyncio.wait_for(asyncio.shield(self._answer), wait))
                 if answer.status == 401:
-                    found = dict(_PAIR.findall(answer.first("www-authenticate")))
-                    self.nonce, self.uses = found["nonce"], 0
+                    assert self.credentials.challenged(answer), answer.rows
                 return answer.status, "".join(answer.all("retry-after"))
             wait = min(2 * wait, T2)
         return 0, ""
-
-    def _credentials(self, uri: str) -> list[str]:
-        if not self.nonce:
-            return []
-        self.uses += 1
-        ha1, nc, cnonce = _md5(self.user, DOMAIN, password(self.user)), f"{self.uses:08x}", secrets.token_hex(4)
-        response = _md5(ha1, self.nonce, nc, cnonce, "auth", _md5("REGISTER", uri))
-        who = f'username="{self.user}", realm="{DOMAIN}", nonce="{self.nonce}", uri="{uri}"'
-        return [f'Authorization: Digest {who}, response="{response}", qop=auth, nc={nc}, cnonce="{cnonce}"']
 
 
 async def _run(users: list[str], server: Address, gap: float, report: Report, ended: threading.Event) -> None:
