@@ -2,6 +2,8 @@
 
 Transactions are those of `sipcore.transactions`, told the time; where a request goes has been decided (`requests`).
 How it leaves is `edge.core.proxy.outgoing`'s. PURE.
+
+Over 400 lines: what goes down and what comes up are one response context, read in the order of these sections.
 """
 
 from collections.abc import Iterable, Sequence
