@@ -13,6 +13,7 @@ core/         PURE
   next_hops     what to ask DNS, in which order (RFC 3263)
   us            is this us?
   drain         what is done at the end
+  addresses     IP addresses out of text
   deny          addresses that nothing is sent to, and SIP peers
   reach         by which hop this edge reaches an address (18.1.1)
   senders       where a Contact leads: to its sender, or elsewhere

@@ -13,8 +13,8 @@ from prometheus_client import Gauge
 
 from edge import metrics
 from edge.config import EdgeConfig, core_settings, endpoint
+from edge.core.addresses import networks
 from edge.core.clock import LogClock
-from edge.core.deny import networks
 from edge.core.dispatch import EdgeCore
 from edge.core.flow import TRANSPORTS, WILDCARDS, host_port
 from edge.core.gateways.numbers import rules_of

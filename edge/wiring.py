@@ -11,7 +11,8 @@ from pathlib import Path
 
 from edge.config import EdgeConfig, endpoint
 from edge.core.actions import Location, NextHop, Send
-from edge.core.deny import Denied, parsed
+from edge.core.addresses import parsed
+from edge.core.deny import Denied
 from edge.core.dispatch import EdgeCore
 from edge.core.flow import WILDCARDS
 from edge.core.gateways.numbers import rules_of

@@ -6,14 +6,10 @@ have us send to this host, its neighbours or the cloud's metadata service.
 
 from collections.abc import Iterable
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
+from edge.core.addresses import Network, networks, parsed, plain
 from runtime.errors import ConfigError
-from sipcore.errors import ParseError
-from sipcore.uri import ipv6
-
-Network = IPv4Network | IPv6Network
-Address = IPv4Address | IPv6Address
 
 _REMEMBERED = 10_000
 _NEVER = tuple(
@@ -36,7 +32,6 @@ _NEVER = tuple(
     )
 )
 _LOOPBACKS = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
-_NAT64 = IPv6Network("64:ff9b::/96")
 
 
 class Denied:
@@ -89,45 +84,6 @@ class SipPeers:
     def _is_peer(self, host: str) -> bool:
         address = parsed(host)
         return address is not None and any(plain(address) in network for network in self._networks)
-
-
-def networks(texts: Iterable[str], key: str) -> tuple[Network, ...]:
-    """Addresses and networks (`192.0.2.0/24`, `[2001:db8::1]`); raises ConfigError that names the key."""
-    found = []
-    for text in texts:
-        try:
-            found.append(ip_network(text.strip().replace("[", "").replace("]", ""), strict=False))
-        except ValueError:
-            raise ConfigError(f"{key}: {text!r} is no address or network") from None
-    return tuple(found)
-
-
-@lru_cache(_REMEMBERED)
-def parsed(host: str) -> Address | None:
-    """The IP address that a host is, with or without brackets; None for a name."""
-    try:
-        return ip_address(host.removeprefix("[").removesuffix("]"))
-    except ValueError:
-        return None
-
-
-def plain(address: Address) -> Address:
-    """The IPv4 address that an IPv6 one stands for (mapped, 6to4, NAT64), else the address without its zone."""
-    if isinstance(address, IPv4Address):
-        return address
-    within = address.ipv4_mapped or address.sixtofour
-    if within is None and IPv6Address(int(address)) in _NAT64:
-        within = IPv4Address(int(address) & 0xFFFFFFFF)
-    return within or IPv6Address(int(address))
-
-
-@lru_cache(_REMEMBERED)
-def spelled(host: str) -> str:
-    """The one spelling of a host: no brackets, case or last dot, IPv6 in its shortest form, IPv4 out of IPv6."""
-    try:
-        return str(plain(ipv6(host) if ":" in host else IPv4Address(host)))
-    except (ParseError, ValueError):
-        return host.lower().removesuffix(".")
 
 
 def _overlap(one: Network, other: Network) -> bool:

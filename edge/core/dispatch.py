@@ -12,10 +12,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 
 from edge.core.actions import Actions, Forward, Location, NextHop, Send
+from edge.core.addresses import parsed
 from edge.core.answers import Answers
 from edge.core.arrival import Arrival
 from edge.core.clock import LogClock
-from edge.core.deny import parsed
 from edge.core.drain import Draining
 from edge.core.flow import Flow, Hop, Way
 from edge.core.gateways.probes import Probes

@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from edge.core.actions import NextHop
-from edge.core.deny import parsed
+from edge.core.addresses import parsed
 from sipcore.errors import ParseError
 from sipcore.uri import Uri, parse_uri
 

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from edge.core.deny import spelled
+from edge.core.addresses import spelled
 from edge.core.flow import PORTS
 from sipcore.uri import Uri
 

@@ -8,7 +8,7 @@ all else --> where the Contact says, by its URI, whichever edge the call is at
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 
-from edge.core.deny import parsed, plain
+from edge.core.addresses import parsed, plain
 from edge.core.flow import PORTS, Flow
 from edge.core.next_hops import in_dns
 from sipcore.address import Via

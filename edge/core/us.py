@@ -7,7 +7,7 @@ on the same host others may listen.
 
 from collections.abc import Iterable
 
-from edge.core.deny import parsed, spelled
+from edge.core.addresses import parsed, spelled
 from edge.core.flow import Flow
 from sipcore.uri import Uri
 

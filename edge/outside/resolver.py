@@ -21,7 +21,8 @@ from dns.rdtypes.IN.SRV import SRV
 
 from edge.config import endpoint
 from edge.core.actions import NextHop, Resolve
-from edge.core.deny import Denied, parsed
+from edge.core.addresses import parsed
+from edge.core.deny import Denied
 from edge.core.next_hops import (
     DEFAULT_PORTS,
     Naptr,

@@ -15,7 +15,7 @@ import msgspec
 
 from edge import metrics
 from edge.core.actions import Actions, Forward, LookUp, Media, Publish, Resolve, Seek, Send
-from edge.core.deny import Network
+from edge.core.addresses import Network
 from edge.core.flow import SECURE, TRANSPORTS, WILDCARDS, Flow
 from edge.transport.connections import GONE, UNAVAILABLE, StreamLimits, Streams
 from edge.transport.dial import Dials

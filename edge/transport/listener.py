@@ -13,7 +13,7 @@ from collections import Counter as Tally
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from ipaddress import ip_address
 
-from edge.core.deny import Network
+from edge.core.addresses import Network
 from edge.core.flow import SECURE
 from edge.transport import proxy_protocol
 from edge.transport.connections import HANDSHAKE_SECONDS, Connection, Streams

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from edge.core.actions import Actions, Send
-from edge.core.deny import networks
+from edge.core.addresses import networks
 from edge.core.flow import Flow
 from edge.transport.connections import StreamLimits
 from edge.transport.layer import StreamSettings, Transports

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from edge.core.deny import parsed, spelled
+from edge.core.addresses import parsed, spelled
 from runtime.errors import ConfigError
 from sipcore.errors import ParseError
 from sipcore.telephone import NO_RULE, NumberRule, dialled, digits, normal

@@ -7,11 +7,11 @@ else --> transaction (100 to INVITE), `Authenticate` --> may | 407 | 403 | 503
 
 from edge.core import response
 from edge.core.actions import Forward, Publish
+from edge.core.addresses import parsed
 from edge.core.answers import Answers
 from edge.core.arrival import Arrival
 from edge.core.call_events.telling import TOLD, Telling
 from edge.core.commands import check_utf8, digest_of, encoded
-from edge.core.deny import parsed
 from edge.core.flow import Flow, host_port
 from edge.core.pending import Pending
 from edge.core.proxy.context import opened, shed

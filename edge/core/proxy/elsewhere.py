@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable
 
 from edge.core.actions import Binding, NextHop
+from edge.core.addresses import parsed
 from edge.core.answers import Answers
-from edge.core.deny import parsed
 from edge.core.flow import Flow, Way
 from edge.core.next_hops import DEFAULT_PORTS, query_of
 from edge.core.proxy.target_set import Target

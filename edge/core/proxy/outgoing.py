@@ -5,8 +5,8 @@ RFC 3261 section 16.6, steps 1 to 8; RFC 5658.
 
 from collections.abc import Sequence
 
+from edge.core.addresses import spelled
 from edge.core.answers import Answers
-from edge.core.deny import spelled
 from edge.core.flow import SECURE, Flow, Hop
 from edge.core.media.relay import Leg
 from edge.core.place import DIALLED, place_of

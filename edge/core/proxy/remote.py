@@ -19,9 +19,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from edge.core.actions import Location
+from edge.core.addresses import spelled
 from edge.core.answers import Answers
 from edge.core.arrival import Arrival
-from edge.core.deny import spelled
 from edge.core.flow import Flow, Hop, Way
 from edge.core.place import DIALLED, Place, place_of
 from edge.core.proxy.outgoing import contact_of

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable
 
 from edge.core import response
 from edge.core.actions import Binding, Location, LookUp, NextHop, Publish, Resolve, is_contact
+from edge.core.addresses import spelled
 from edge.core.answers import Answers
 from edge.core.call_events.telling import Telling
 from edge.core.commands import encoded
-from edge.core.deny import spelled
 from edge.core.flow import Way
 from edge.core.gateways.routes import ByGateway, Gateways
 from edge.core.pending import Pending

@@ -12,10 +12,11 @@ comes back under the same address; that of a connection does not, so it names th
 import hmac
 from collections.abc import Mapping
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
 
 import msgspec
 
+from edge.core.addresses import packed
 from edge.core.flow import TRANSPORTS, Flow, Hop, host_port
 from edge.core.tokens import base32
 from sipcore.uri import received_uri
@@ -55,7 +56,7 @@ class FlowTokens:
 
     def make(self, flow: Flow) -> str:
         """The token of a flow of this edge."""
-        local, remote = _packed(flow.local_host), _packed(flow.remote_host)
+        local, remote = packed(flow.local_host), packed(flow.remote_host)
         family = IPV6 if len(remote) == 16 else 0
         payload = b"".join(
             (
@@ -99,10 +100,6 @@ class FlowTokens:
             received=received_uri(flow.transport, flow.remote_host, flow.remote_port),
             socket=f"{flow.transport}:{host_port(flow.local_host, flow.local_port)}",
         )
-
-
-def _packed(host: str) -> bytes:
-    return ip_address(host).packed
 
 
 def _text(value: str) -> bytes:

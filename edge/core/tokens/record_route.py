@@ -20,10 +20,11 @@ was at the hop's own address. Tokens of before there were marks, or beginnings, 
 import hmac
 from collections.abc import Mapping
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
 
 import msgspec
 
+from edge.core.addresses import packed
 from edge.core.flow import TRANSPORTS, Flow, Hop
 from edge.core.place import Place
 from edge.core.tokens import base32
@@ -187,7 +188,7 @@ class DialogTokens:
 @lru_cache(maxsize=REMEMBERED)
 def _packed(hop: Hop) -> bytes:
     flow = hop.flow
-    remote = ip_address(flow.remote_host).packed
+    remote = packed(flow.remote_host)
     flags = TRANSPORTS.index(flow.transport)
     if len(remote) == 16:
         flags |= IPV6
@@ -195,7 +196,7 @@ def _packed(hop: Hop) -> bytes:
         flags |= OWNED | (CONNECTION if flow.connection else 0)
     octets = bytes((flags,)) + remote + flow.remote_port.to_bytes(2, "big")
     if hop.edge:
-        octets += ip_address(flow.local_host).packed + flow.local_port.to_bytes(2, "big") + _text(hop.edge)
+        octets += packed(flow.local_host) + flow.local_port.to_bytes(2, "big") + _text(hop.edge)
         if flow.connection:
             octets += _text(hop.boot) + flow.connection.to_bytes(6, "big")
     return octets
