@@ -75,7 +75,7 @@ page: ## the softphone's page console/static from its sources console/web (needs
 packages: ## the Debian packages of the real servers, phones and browser (apt-get as root)
 	@# Debian's npm would not go with a Node.js that came from elsewhere with its own.
 	@.ci/packages default-jre-headless maven mariadb-server slapd ldap-utils sip-tester baresip-core \
-		chromium rtpengine-daemon prometheus iproute2 curl $$(command -v npm >/dev/null || echo npm)
+		chromium rtpengine-daemon prometheus iproute2 curl kamailio kamailio-mysql-modules $$(command -v npm >/dev/null || echo npm)
 
 mysql9: ## MySQL 9 for the tests, unpacked from Debian sid into .run/mysql-9 (installs nothing)
 	@.ci/mysql9

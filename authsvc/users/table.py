@@ -81,11 +81,12 @@ async def add_user(database: Database, name: str, realm: str, password: str) -> 
 
 
 async def remove_user(database: Database, name: str, realm: str) -> bool:
-    """Removes a user; False when there was none."""
+    """Removes a user, and takes him out of his groups; False when there was none."""
     this = "username = %s AND domain = %s"
     if not await database.query(f"SELECT username FROM subscriber WHERE {this}", (name, realm)):  # noqa: S608  # no value in it
         return False
-    await database.transact([Statement(f"DELETE FROM subscriber WHERE {this}", (name, realm))])  # noqa: S608  # no value in it
+    gone = [Statement(f"DELETE FROM {table} WHERE {this}", (name, realm)) for table in ("subscriber", "grp")]  # noqa: S608  # no value in it
+    await database.transact(gone)
     return True
 
 

@@ -35,6 +35,7 @@ TRANSLATED = {
     ROOT / "docs" / "security.md": ROOT / "docs" / "pt" / "seguranca.md",
     ROOT / "docs" / "containers.md": ROOT / "docs" / "pt" / "conteineres.md",
     ROOT / "docs" / "kubernetes.md": ROOT / "docs" / "pt" / "kubernetes.md",
+    ROOT / "docs" / "migration.md": ROOT / "docs" / "pt" / "migracao.md",
 }
 OPERATING = list(TRANSLATED.items())[1]
 SETTINGS = list(TRANSLATED.items())[2]
@@ -53,6 +54,7 @@ ELSEWHERE = {
     "make secrets": "tests/unit/ramal/test_compose_file.py",
     "make test-containers": "tests/containers/run",
     "docker compose": "tests/containers/test_compose.py",
+    "ramal import": "tests/e2e/operators/test_e2e_import.py",
     "ramal up": "tests/e2e/operators/test_e2e_up.py",
     "ramal stack": "tests/e2e/cluster/test_e2e_stack.py",
     "ramal edge": "tests/e2e/cluster/test_e2e_stack.py",
