@@ -69,6 +69,13 @@ image: ## the container image: IMAGE=localhost/ramal:dev ENGINE=podman
 	BUILDAH_FORMAT=docker $(ENGINE) build --tag $(IMAGE) --build-arg REVISION=$$(git rev-parse HEAD) $(BUILD_OPTIONS) .
 .PHONY: image
 
+release: $(VENV)/.dev ## dist/: sdist and wheel of the version in pyproject.toml; the wheel is tried in a fresh environment
+	rm -rf dist build
+	$(BIN)/python -m build --outdir dist .
+	RAMAL_DIST=dist $(BIN)/python -m pytest -q tests/integration/ramal/test_release.py
+	@ls -l dist
+.PHONY: release
+
 page: ## the softphone's page console/static from its sources console/web (needs Node.js and npm)
 	cd console/web && npm ci --ignore-scripts --no-audit --no-fund && npm run build
 
@@ -84,7 +91,7 @@ bench-packages:
 	@.ci/packages kamailio kamailio-mysql-modules kamailio-ldap-modules mariadb-client
 
 clean: ## everything that make made: .venv, .run, caches (never ramal-data)
-	rm -rf $(VENV) .run build console/web/node_modules *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .run build dist console/web/node_modules *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:
