@@ -69,6 +69,10 @@ image: ## the container image: IMAGE=localhost/ramal:dev ENGINE=podman
 	BUILDAH_FORMAT=docker $(ENGINE) build --tag $(IMAGE) --build-arg REVISION=$$(git rev-parse HEAD) $(BUILD_OPTIONS) .
 .PHONY: image
 
+collector: ## an OpenTelemetry collector for the tests of `ramal trace`, in ~/.cache/ramal-otel (needs Go; once, 3 CPU-minutes)
+	@tests/collector/build
+.PHONY: collector
+
 release: $(VENV)/.dev ## dist/: sdist and wheel of the version in pyproject.toml; the wheel is tried in a fresh environment
 	rm -rf dist build
 	$(BIN)/python -m build --outdir dist .

@@ -10,7 +10,18 @@ from typing import Annotated, Literal, TypeVar
 
 import typer
 
-from ramal import cli_calls, cli_import, cli_people, cli_registrations, cli_up, cli_users, operations, output, top
+from ramal import (
+    cli_calls,
+    cli_import,
+    cli_people,
+    cli_registrations,
+    cli_trace,
+    cli_up,
+    cli_users,
+    operations,
+    output,
+    top,
+)
 from ramal.asking import AsJson, Data, Domain, console, moment
 from ramal.asking import data as _data
 from ramal.asking import example as _example
@@ -43,6 +54,7 @@ app.add_typer(cli_registrations.app)
 app.add_typer(cli_calls.app)
 app.add_typer(cli_people.app)
 app.add_typer(cli_import.app)
+app.add_typer(cli_trace.app)
 app.add_typer(cli_users.user_app, name="user")
 app.add_typer(cli_users.alias_app, name="alias")
 

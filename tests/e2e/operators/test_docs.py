@@ -55,6 +55,7 @@ ELSEWHERE = {
     "make test-containers": "tests/containers/run",
     "docker compose": "tests/containers/test_compose.py",
     "ramal import": "tests/e2e/operators/test_e2e_import.py",
+    "ramal trace": "tests/e2e/operators/test_e2e_trace.py",
     "ramal up": "tests/e2e/operators/test_e2e_up.py",
     "ramal stack": "tests/e2e/cluster/test_e2e_stack.py",
     "ramal edge": "tests/e2e/cluster/test_e2e_stack.py",
