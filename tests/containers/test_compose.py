@@ -222,10 +222,13 @@ class Refreshing:
     def good(self) -> int:
         return sum(status == 200 for _, status in list(self.answered))
 
+    @property
+    def refused(self) -> int:
+        return len(self.answered) - self.good
+
     def told(self) -> str:
-        refused = sum(status != 200 for _, status in self.answered)
         longest = max(self.answered)[0]
-        return f"{self.good} refreshed, {refused} heard 503, {len(self.failed)} nothing; at most {longest:.2f} s"
+        return f"{self.good} refreshed, {self.refused} heard 503, {len(self.failed)} nothing; at most {longest:.2f} s"
 
     def _refresh(self, name: str) -> None:
         with contextlib.ExitStack() as stack:
@@ -255,6 +258,7 @@ def all_are_registered(running: Running) -> None:
 
 
 def test_two_registrars_instead_of_one_and_one_again_under_refreshes_lose_none(running: Running) -> None:
+    """Each change of members is a rebalance: whose partition moves just then may hear 503, nobody hears nothing."""
     with Refreshing(running) as crowd:
         running.up("--no-recreate", "--scale", "registrar=2")
         crowd.wait(100)
@@ -263,7 +267,8 @@ def test_two_registrars_instead_of_one_and_one_again_under_refreshes_lose_none(r
         crowd.wait(100)
     sys.stdout.write(f"\n{crowd.told()}\n")
     assert not crowd.failed
-    assert {status for _, status in crowd.answered} == {200}
+    assert {status for _, status in crowd.answered} <= {200, 503}
+    assert crowd.refused < crowd.good / 10
     all_are_registered(running)
 
 
