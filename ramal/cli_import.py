@@ -7,7 +7,7 @@ import msgspec
 import typer
 
 from ramal import importing
-from ramal.asking import AsJson, Domain, console, example, run, system
+from ramal.asking import AsJson, Data, Domain, console, data, example, run, system
 from ramal.importing.source import TABLES, Kind, settings
 from runtime.errors import ConfigError
 
@@ -36,6 +36,7 @@ def import_command(
         str, typer.Option(metavar="ZONE", help="That their times are in, like -03:00; their server's own without it.")
     ] = "",
     as_json: AsJson = False,
+    data_: Data = None,
 ) -> None:
     """Takes users, aliases, groups, registrations and calls over from Kamailio or OpenSIPS; as often as you like.
 
@@ -46,10 +47,13 @@ def import_command(
             raise ConfigError(f"--table: there is no {name}; there are {', '.join(TABLES)}")
     given = sys.stdin.readline().rstrip("\r\n") if password_stdin else None
     theirs = settings(mysql, given)
-    ours = system(None)
+    where = data(data_)
+    ours = system(where)
     wanted = [name for name in TABLES if name in (table or TABLES)]
     bar = console if not as_json else None
-    counted = run(importing.run(ours, kind, theirs, zone, domain or ours.common.domain, wanted, bar, dry_run=dry_run))
+    counted = run(
+        importing.run(ours, where, kind, theirs, zone, domain or ours.common.domain, wanted, bar, dry_run=dry_run)
+    )
     if as_json:
         print(msgspec.json.format(msgspec.json.encode(counted)).decode())
         return

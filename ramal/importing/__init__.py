@@ -5,6 +5,7 @@ groups go into `tables`, registrations and calls `through_log`; `report` says wh
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -13,26 +14,33 @@ from ramal.importing.report import Counted, show
 from ramal.importing.source import Kind, Source
 from ramal.importing.tables import STEPS, Ours
 from ramal.importing.through_log import records, registrations
+from ramal.operations import running
 from ramal.system import System
 from registrar.config import Policy
 from runtime.config import MySQL
 from runtime.database.mysql import MySQLDatabase
 
 __all__ = ["run", "show"]
+SERVICES = ("registrar", "locator", "cdr")
+"""Through which registrations and calls go."""
 
 
 async def run(
-    system: System, kind: Kind, theirs: MySQL, zone: str, domain: str, wanted: Sequence[str], console: Console | None,
+    system: System, where: Path | None, kind: Kind, theirs: MySQL, zone: str, domain: str, wanted: Sequence[str],
+    console: Console | None,
     *, dry_run: bool,
 ) -> list[Counted]:  # fmt: skip
-    """Takes these tables over, with a bar on the console; what was done. Raises Unavailable or ConfigError."""
+    """Takes these tables over, with a bar on the console; what was done. Raises Unavailable or ConfigError.
+
+    `where`: the directory of an embedded system; one that is not running runs in this process meanwhile.
+    """
     policy = system.sources.section(Policy, "registrar")
     there = MySQLDatabase(theirs)
     counted = []
     try:
         source = Source(kind, there, zone)
         await source.open()
-        async with system.tables() as tables, system.log() as log:
+        async with system.tables() as tables, system.log() as log, running(system, where, SERVICES):
             ours = Ours(tables, domain.lower(), frozenset(system.common.served()), not dry_run)
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
             with Progress(*columns, console=console, disable=console is None, transient=True) as bar:

@@ -1,4 +1,6 @@
-"""`ramal import opensips` into Kafka and MariaDB, with registrar, locator and cdr: tables in OpenSIPS 3.x' columns.
+"""`ramal import opensips` into Kafka and MariaDB, and into an embedded system: tables in OpenSIPS 3.x' columns.
+
+Registrar, locator and cdr run beside it.
 
 The rows are the test's: no OpenSIPS can be had here. A real Kamailio is in tests/e2e/operators/test_e2e_import.py.
 """
@@ -7,6 +9,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pymysql
@@ -18,7 +21,7 @@ from ramal import importing
 from ramal.backends import KafkaServer, MySQLServer
 from ramal.importing.report import Counted
 from ramal.importing.source import TABLES, settings
-from ramal.system import System, distributed
+from ramal.system import System, distributed, system_at
 from runtime.config import MySQL, Sources
 from runtime.database.port import Database
 from runtime.errors import ConfigError, LogUnavailable
@@ -90,11 +93,18 @@ def theirs(mysql: MySQLServer, fresh_database: str) -> Iterator[tuple[MySQL, Any
         cursor.execute(f"DROP DATABASE {name}")
 
 
-@pytest.fixture
-def new(kafka: KafkaServer, mysql: MySQLServer, fresh_database: str, topic_prefix: str) -> Callable[[], System]:
-    """Makes what one process stands on."""
+@pytest.fixture(params=["embedded", "distributed"])
+def new(
+    request: pytest.FixtureRequest, tmp_path: Path, mysql: MySQLServer, fresh_database: str, topic_prefix: str
+) -> Callable[[], System]:
+    """Makes what one process stands on, of one system."""
+    common = {"RAMAL_DOMAIN": DOMAIN, "RAMAL_PARTITIONS": str(PARTITIONS)}
+    if request.param == "embedded":
+        (tmp_path / "ramal.db").touch()
+        return lambda: system_at(tmp_path, Sources.read(common))
+    kafka: KafkaServer = request.getfixturevalue("kafka")
     environ = {
-        "RAMAL_DOMAIN": DOMAIN, "RAMAL_PARTITIONS": str(PARTITIONS), "RAMAL_TOPIC_PREFIX": topic_prefix,
+        **common, "RAMAL_TOPIC_PREFIX": topic_prefix,
         "RAMAL_KAFKA_BOOTSTRAP": kafka.bootstrap, "RAMAL_MYSQL_HOST": mysql.host, "RAMAL_MYSQL_PORT": str(mysql.port),
         "RAMAL_MYSQL_USER": mysql.user, "RAMAL_MYSQL_PASSWORD": mysql.password, "RAMAL_MYSQL_DATABASE": fresh_database,
     }  # fmt: skip
@@ -107,7 +117,7 @@ async def serving(system: System) -> AsyncIterator[Database]:
         await log.create_topics(PARTITIONS, TOPICS)
         await tables.migrate()
         services, resources = system.services(SERVICES)
-        own = [each for each in resources if each is not system.database]
+        own = [each for each in resources if each not in (system.store, system.database)]
         for resource in own:
             await resource.start()
         for service in services:
@@ -122,7 +132,7 @@ async def serving(system: System) -> AsyncIterator[Database]:
 
 
 async def run(system: System, theirs: MySQL, *, dry_run: bool = False, zone: str = "+00:00") -> dict[str, Counted]:
-    told = await importing.run(system, "opensips", theirs, zone, DOMAIN, [*TABLES], None, dry_run=dry_run)
+    told = await importing.run(system, None, "opensips", theirs, zone, DOMAIN, [*TABLES], None, dry_run=dry_run)
     importing.show(Console(quiet=True), told, dry_run=dry_run)
     return {each.table: each for each in told}
 
