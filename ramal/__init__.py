@@ -6,6 +6,8 @@ cli_calls    the same, of calls
 cli_registrations  the same, of registrations
 cli_people   the same, of what is kept of persons
 cli_users    the same, of users and aliases
+cli_import   the same, of what comes from other programs
+cli_trace    the same, of traces
 asking       what commands that ask something share
 system       what the services of a process stand on: settings, log, database
 directory    of an embedded system: who holds it, its keys
@@ -28,6 +30,16 @@ calls        which calls are open, what became of one, who missed what
 top          `top`: what the system does now
 sampled      PURE; what two looks at metrics say
 story        PURE; a call told from its events
+importing/   `import`: from Kamailio or OpenSIPS
+    rows         PURE; what a row of theirs means here
+    source       their database, which is only read
+    tables       accounts, aliases, groups: into ours
+    through_log  registrations and calls: as commands and events
+    report       what was done, and what was left out
+tracing/     `trace`: OpenTelemetry traces
+    spans        PURE; what records say of who worked when
+    follow       the topics, from now on
+    otlp         to a collector
 export       `export`: files for analysts
 wording      how AORs and times are written
 output       standard output that may be gone
