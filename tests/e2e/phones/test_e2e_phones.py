@@ -14,7 +14,7 @@ pytestmark = pytest.mark.e2e
 
 FIRST = 20
 """The users before it are those of other tests."""
-COUNT = 15
+COUNT = 14
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
