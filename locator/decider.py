@@ -138,14 +138,23 @@ def place(contact: str, received: str | None, path: str | None) -> int:
     return hash((contact, received or "", path or ""))
 
 
-def unsure(truths: Sequence[Truth]) -> set[int]:
-    """The bindings whose state before these records matters: all but those that begin here."""
+def _key(event: BindingsRecorded) -> ChangeKey:
+    return ChangeKey(event.id, event.aor, event.state.at)
+
+
+def unsure(truths: Sequence[Truth], claim: int = -1, told: Container[ChangeKey] = ()) -> set[int]:
+    """The bindings whose state before these records matters: all but those that begin here.
+
+    With the highest claim before them and the truths applied lately: a record that does not count makes nothing.
+    """
     wanted: set[int] = set()
     made: set[int] = set()
     for truth in truths:
+        void, claim = truth.claim < claim, max(claim, truth.claim)
         if isinstance(truth.event, BindingsRecorded):
+            counts = not void and _key(truth.event) not in told
             for change in truth.event.changes:
-                if change.kind is Kind.CREATED:
+                if change.kind is Kind.CREATED and counts:
                     made.add(change.id)
                 elif change.id not in made:
                     wanted.add(change.id)
@@ -191,7 +200,7 @@ class _Batch:
         if isinstance(event, Claimed):
             return
         if event.changes:
-            told = ChangeKey(event.id, event.aor, event.state.at)
+            told = _key(event)
             if told in decision.told or told in self._told:
                 decision.repeated += 1
                 return

@@ -62,7 +62,7 @@ class Projection:
 
     async def look_up(self, partition: Partition, truths: Sequence[Truth]) -> None:
         """Asks the tables what must be known before these records can be decided."""
-        unknown = unsure(truths).difference(partition.known)
+        unknown = unsure(truths, partition.at.claim, partition.told).difference(partition.known)
         if unknown:
             partition.known.update(await stored_bindings(self._database, self._tables, unknown))
 

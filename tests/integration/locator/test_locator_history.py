@@ -100,8 +100,8 @@ async def check(database: Database, steps: Sequence[Step], chunks: random.Random
 
 @contextlib.asynccontextmanager
 async def sqlite() -> AsyncIterator[Database]:
-    """A fresh database in a file of its own."""
-    with tempfile.TemporaryDirectory() as directory:
+    """A fresh database in a file of its own, in memory: what is asked here is not whether disks keep things."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
         store = EmbeddedStore(Path(directory) / "tables.db")
         database = SQLiteDatabase(store)
         await database.start()

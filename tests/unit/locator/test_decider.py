@@ -177,6 +177,18 @@ def test_only_bindings_that_do_not_begin_here_are_looked_up(scribe: Scribe) -> N
     assert unsure(truths([scribe.register(ALICE, "sip:old@x"), Claimed("x")])) == {old.state.bindings[0].id}
 
 
+def test_a_creation_that_is_repeated_or_void_makes_nothing_so_what_was_before_is_looked_up(scribe: Scribe) -> None:
+    made = scribe.register(ALICE, DESK, 10)
+    scribe.now += 20_000
+    late = scribe.register(ALICE, DESK, 10)
+    wanted = {made.state.bindings[0].id}
+    told = decide(0, truths([made]), 0, {}).told
+    assert unsure(truths([made, late]), 0, told) == wanted
+    assert unsure([*truths([made], begin=9, claim=3), *truths([late], begin=10, claim=4)], 4) == wanted
+    (ending,) = decide(0, truths([made, late]), 0, _known(made), told).ended.values()
+    assert (ending.ended, ending.until_ms) == (LAPSED, START + 10_000)
+
+
 def test_an_aor_without_user_and_a_time_beyond_the_calendar_are_rows() -> None:
     binding = Binding(1, DESK, "c", 1, 10**18, 1, 0, 10**18)
     event = BindingsRecorded("i", "example.test", "u", (Change(Kind.CREATED, 1, DESK),), AorState(START, (binding,)))
