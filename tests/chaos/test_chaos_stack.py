@@ -316,10 +316,10 @@ async def test_e22_a_command_stuck_in_a_hung_edges_producer_is_too_late(system: 
         with contextlib.ExitStack() as sleeping:
             async with system.stack.hung("kafka"):
                 first = asyncio.create_task(system.load.register(other, system.load.refresh(other), edge="edge-odd"))
-                await asyncio.sleep(0.2)  # no event tells that the edge has handed it to its producer
+                await asyncio.sleep(0.5)  # no event tells that the edge has handed it to its producer
                 leaving = system.load.register(phone, Intent(phone.contact(), 0), edge="edge-odd", call_id="ago@chaos")
                 second = asyncio.create_task(leaving)
-                await asyncio.sleep(0.2)
+                await asyncio.sleep(0.5)
                 sleeping.enter_context(system.stack.asleep(edge))
             await asyncio.gather(first, second)
             system.load.patience = PATIENCE
