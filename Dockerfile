@@ -9,6 +9,9 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=igno
 # The base's pip installs from outside: the environment that is copied never had one.
 RUN python3 -m venv --without-pip /opt/ramal && python3 -m venv /opt/inventory \
     && /opt/inventory/bin/pip install --quiet 'cyclonedx-bom>=7'
+# For the core alone (setup.py): in this stage, so the image has none of it. Without it the core is not compiled.
+RUN (apt-get update -q && apt-get install -q -y --no-install-recommends gcc libc6-dev) >/tmp/apt.log 2>&1 \
+    || tail -n 5 /tmp/apt.log
 WORKDIR /source
 COPY pyproject.toml ./
 # The dependencies first, from pyproject.toml alone: a change of the code does not fetch them again. Wheels only: what

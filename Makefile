@@ -9,15 +9,17 @@ BENCH ?= ../shared/bench
 ROUNDS ?= 3
 FUZZ_CASES ?= 100000
 JOBS ?= 2
+PACKAGES := sipcore events runtime edge authsvc registrar locator cdr console ramal
+SOURCES := pyproject.toml setup.py $(shell find $(PACKAGES) -type f -not -path '*/__pycache__/*' -not -path 'console/web/*')
 ENGINE ?= $(shell command -v docker || command -v podman)
 IMAGE ?= localhost/ramal:dev
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-install: $(VENV)/.installed ## the virtual environment .venv; the command is .venv/bin/ramal
+install: $(VENV)/.installed ## the virtual environment .venv, its core compiled where gcc is; the command is .venv/bin/ramal
 
-up: install ## everything in one process, kept in ./ramal-data: alice and bob can register
+up: $(or $(wildcard $(VENV)/.installed),$(VENV)/.editable) ## everything in one process, kept in ./ramal-data: alice and bob can register
 	@$(BIN)/ramal up
 
 stack: $(VENV)/.dev ## the distributed system on loopback: EDGES=3 REGISTRARS=2 LOCATORS=2 USERS=1000 make stack
@@ -41,6 +43,19 @@ settings: $(VENV)/.dev ## docs/configuration.md anew from the code: every settin
 test: packages check ## every check and test, on real Kafka, MariaDB and OpenLDAP (apt-get as root where packages are missing)
 	@.ci/mysql9 || echo "The tests on MySQL 9 are skipped."
 	$(BIN)/python -m pytest --numprocesses $(JOBS)
+
+test-compiled: $(VENV)/.dev .run/compiled/.built ## the unit tests and the fuzz tests of the core with the core compiled (needs gcc)
+	@# Not those that look at the lines which run, or hold their time against the interpreter's.
+	PYTHONPATH=.run/compiled $(BIN)/python -P -c 'import sipcore.message as core; assert core.__file__.endswith(".so"), core'
+	PYTHONPATH=.run/compiled:. $(BIN)/python -P -m pytest --numprocesses $(JOBS) tests/unit tests/fuzz \
+		--deselect tests/unit/edge/test_walk.py --ignore tests/fuzz/test_fuzz_costs.py
+
+.run/compiled/.built: $(SOURCES) | $(VENV)/bin/python
+	rm -rf .run/compiled
+	RAMAL_COMPILE=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target .run/compiled .
+	@# What is not compiled is tested where it stands: it looks for documents beside it.
+	rm -rf $(addprefix .run/compiled/,$(filter-out sipcore edge,$(PACKAGES)))
+	@touch $@
 
 chaos: packages $(VENV)/.dev ## kills and stops real processes under load, in full (the tests have a short form)
 	RAMAL_CHAOS=full $(BIN)/python -m pytest tests/chaos
@@ -108,16 +123,23 @@ $(VENV)/bin/python:
 	if [ -n "$${found:-}" ]; then echo "$$found has no venv: apt-get install python3-venv" >&2; \
 	else echo "Ramal needs Python 3.11 or later: apt-get install python3 python3-venv" >&2; fi; exit 1
 
-$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
-	@touch $@
+# .venv has Ramal either as it was installed, its core compiled, or editable: the sources as they are.
+$(VENV)/.installed: $(SOURCES) | $(VENV)/bin/python
+	$(BIN)/python -m pip install --disable-pip-version-check --verbose . >$(VENV)/install.log 2>&1 \
+		|| { tail -n 30 $(VENV)/install.log >&2; exit 1; }
+	@sed -n 's/^ *ramal: //p' $(VENV)/install.log
+	@rm -f $(VENV)/.editable && touch $@
 
-$(VENV)/.dev: $(VENV)/.installed
+$(VENV)/.editable: pyproject.toml | $(VENV)/bin/python
+	RAMAL_COMPILE=0 $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@rm -f $(VENV)/.installed && touch $@
+
+$(VENV)/.dev: $(VENV)/.editable
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --group dev
 	@touch $@
 
-.PHONY: help install up stack check events settings test chaos fuzz bench bench-restore bench-floods bench-core page packages mysql9 bench-packages clean
+.PHONY: help install up stack check events settings test test-compiled chaos fuzz bench bench-restore bench-floods bench-core page packages mysql9 bench-packages clean
 
 kube: packages $(VENV)/.dev ## a real Kubernetes of two nodes on this machine, and what must hold there (root, Go 1.26; first run: 20 min)
 	tests/kube/run

@@ -39,6 +39,7 @@ from runtime import logs
 from runtime.config import Sources, masked, toml
 from runtime.errors import ConfigError, DatabaseRefused, LogRefused, Unavailable
 from runtime.log.port import PartitionFault
+from sipcore import message
 
 T = TypeVar("T")
 
@@ -61,7 +62,8 @@ app.add_typer(cli_users.alias_app, name="alias")
 
 def _tell_version(asked: bool) -> None:
     if asked:
-        print(f"ramal {version('ramal')}")
+        compiled = "compiled" if message.__file__.endswith((".so", ".pyd")) else "not compiled"
+        print(f"ramal {version('ramal')} (core {compiled})")
         raise typer.Exit
 
 

@@ -175,6 +175,8 @@ class Cluster:
         self.hops: dict[str, list[NextHop]] = {}
         self.away = False
         """Whether MySQL is."""
+        self.tables_answer = self.dns_answers = True
+        """Whether anybody answers at all."""
         self.log: Callable[[str, AuthCommand], Reply | None] = self.authsvc
         self.first: dict[tuple[str, int, str], tuple[str, str]] = {}
         self.lost: list[Send] = []
@@ -261,9 +263,9 @@ class Cluster:
             reply = self.log(name, command)
             if reply is not None:
                 core.replied([reply], self.now)
-        for look_up in actions.lookups:
+        for look_up in actions.lookups if self.tables_answer else ():
             core.located(look_up.id, self.locate(look_up.aor), self.now)
-        for resolve in actions.resolves:
+        for resolve in actions.resolves if self.dns_answers else ():
             core.resolved(resolve.id, self.hops.get(resolve.uri, []), self.now)
         for media in actions.media:
             self.media.append(media.command)

@@ -14,6 +14,7 @@ from ramal.cli import app
 from ramal.system import embedded
 from runtime.config import Sources
 from runtime.log.port import Append
+from sipcore import message
 
 RAMAL = [sys.executable, "-m", "ramal"]
 MANY = 5_000
@@ -38,9 +39,10 @@ def test_every_command_says_by_h_what_it_does_as_by_help() -> None:
         assert "Usage:" in short.output
 
 
-def test_the_version_is_that_of_the_package() -> None:
+def test_the_version_is_that_of_the_package_and_says_whether_the_core_is_compiled() -> None:
     said = subprocess.run([*RAMAL, "--version"], capture_output=True, text=True, check=True).stdout
-    assert said == f"ramal {metadata('ramal')['Version']}\n"
+    compiled = "compiled" if message.__file__.endswith(".so") else "not compiled"
+    assert said == f"ramal {metadata('ramal')['Version']} (core {compiled})\n"
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from typing import Any, cast
 
-import pytest
-
 from edge.config import EdgeConfig
 from edge.core.actions import Location
 from edge.core.deny import Denied
@@ -13,10 +11,10 @@ from edge.transport.tls import Certificates
 from edge.wiring import Surroundings
 from runtime.config import Common
 from runtime.metrics import drops
-from tests.kit.edge import KEYS, core
+from tests.kit.edge import KEYS, core_but
 
 
-def test_y34_one_answer_that_breaks_costs_the_others_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_y34_one_answer_that_breaks_costs_the_others_nothing() -> None:
     told = []
 
     def located(number: int, found: Location, now: float) -> None:
@@ -24,12 +22,11 @@ def test_y34_one_answer_that_breaks_costs_the_others_nothing(monkeypatch: pytest
         if number == 1:
             raise ZeroDivisionError
 
-    edge = core()
+    edge = core_but(located=located)
     transports = Transports(edge, list.clear, StreamSettings(StreamLimits(1, 1, 1.0, 1.0), Certificates("", "")))
     nothing = cast(Any, None)
     life = ("edge-1", "b00t")
     wired = Surroundings(EdgeConfig(), Common(), Denied(), edge, transports, nothing, nothing, KEYS, life)
-    monkeypatch.setattr(edge, "located", located)
     before = drops("bug")
 
     wired._located([(1, Location("alice@example.test")), (2, Location("bob@example.test"))])

@@ -185,7 +185,7 @@ def test_y34_a_look_up_that_is_never_answered_ends_with_503() -> None:
     cluster = Cluster()
     alice = cluster.phone("alice")
     core = cluster.edges["edge-1"]
-    core.located = lambda *_: None  # type: ignore[assignment,method-assign]
+    cluster.tables_answer = False
     invite(alice)
     cluster.turn(10)
     alice.got_response(503)
@@ -196,7 +196,7 @@ def test_y34_a_uri_that_is_never_resolved_ends_with_503() -> None:
     cluster = Cluster()
     alice = cluster.phone("alice")
     core = cluster.edges["edge-1"]
-    core.resolved = lambda *_: None  # type: ignore[assignment,method-assign]
+    cluster.dns_answers = False
     invite(alice, "sip:x@elsewhere.test")
     cluster.turn(10)
     alice.got_response(503)
