@@ -26,7 +26,9 @@ core/         PURE
   answers       responses of our own
   tokens/       what only we can make
     path          flow tokens
+    flow_names    what records have of a flow
     record_route  tokens of dialogs
+    dialog        what they say
     branch        branches of our Vias
     base32        how all of them are written
   registration/ RFC 3261 section 10

@@ -14,7 +14,7 @@ from edge.core.answers import Answers
 from edge.core.flow import Flow
 from edge.core.media import commands as media
 from edge.core.media.commands import Kind
-from edge.core.tokens.record_route import Dialog
+from edge.core.tokens.dialog import Dialog
 from sipcore.errors import ParseError
 from sipcore.message import Message, Request, Response
 

@@ -18,7 +18,7 @@ from edge.core.proxy.remote import Lead, Remote, end_of
 from edge.core.proxy.route import RouteInformation
 from edge.core.proxy.target_set import Target
 from edge.core.tokens.branch import Branches
-from edge.core.tokens.record_route import Dialog
+from edge.core.tokens.dialog import Dialog
 from sipcore import proxy
 from sipcore.message import Request, with_received
 

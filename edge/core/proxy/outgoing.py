@@ -13,7 +13,8 @@ from edge.core.place import DIALLED, place_of
 from edge.core.proxy.context import Context
 from edge.core.reach import Reach
 from edge.core.senders import reached_by
-from edge.core.tokens.record_route import Dialog, DialogTokens, Marks
+from edge.core.tokens.dialog import Dialog, Marks
+from edge.core.tokens.record_route import DialogTokens
 from sipcore import proxy
 from sipcore.address import parse_address
 from sipcore.errors import ParseError

@@ -29,8 +29,9 @@ from edge.core.proxy.route import RouteInformation
 from edge.core.proxy.target_set import Target, of_bindings, port_of, same_contact
 from edge.core.proxy.targets import Destinations
 from edge.core.senders import reached_by
+from edge.core.tokens.dialog import NOBODY, Dialog, Marks
 from edge.core.tokens.path import FlowTokens
-from edge.core.tokens.record_route import NOBODY, Dialog, DialogTokens, Marks
+from edge.core.tokens.record_route import DialogTokens
 from sipcore.address import uri_of
 from sipcore.errors import ParseError
 from sipcore.message import Request

@@ -5,8 +5,9 @@ import re
 from edge.core.answers import Answers
 from edge.core.arrival import Arrival
 from edge.core.flow import Flow, Hop
+from edge.core.tokens.dialog import Dialog
 from edge.core.tokens.path import FlowTokens
-from edge.core.tokens.record_route import Dialog, DialogTokens
+from edge.core.tokens.record_route import DialogTokens
 from sipcore import proxy
 from sipcore.address import uri_of
 from sipcore.errors import ParseError

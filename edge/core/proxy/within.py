@@ -17,7 +17,7 @@ from edge.core.proxy.identity import rows_that_go_on
 from edge.core.proxy.remote import Lead, Remote, end_of
 from edge.core.proxy.route import RouteInformation
 from edge.core.proxy.target_set import Target
-from edge.core.tokens.record_route import Dialog
+from edge.core.tokens.dialog import Dialog
 from sipcore.transactions import Transactions
 
 SILENT = 2.0

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from edge.core.response import printable
-from edge.core.tokens.path import FlowNames
+from edge.core.tokens.flow_names import FlowNames
 from events.commands import Contact, Registration
 from events.limits import USER_AGENT
 from events.registrations import Binding

@@ -14,11 +14,10 @@ from collections.abc import Mapping
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 
-import msgspec
-
 from edge.core.addresses import packed
 from edge.core.flow import TRANSPORTS, Flow, Hop, host_port
 from edge.core.tokens import base32
+from edge.core.tokens.flow_names import FlowNames
 from sipcore.uri import received_uri
 
 IPV6 = 0x80
@@ -30,17 +29,6 @@ PURPOSE = b"ramal flow token\x00"
 FLOWS = 20_000
 """Flows whose names are kept ready, so that a refresh computes no HMAC; and tokens of which it is known what they name,
 for a phone's is the same in each call to it."""
-
-
-class FlowNames(msgspec.Struct, frozen=True, gc=False):
-    """A flow as the records of `registrations` have it."""
-
-    path: str
-    """`<sip:TOKEN@service-name;lr>`."""
-    received: str
-    """`sip:192.0.2.4:5062;transport=udp`."""
-    socket: str
-    """`udp:192.0.2.1:5060`."""
 
 
 class FlowTokens:

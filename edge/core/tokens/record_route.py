@@ -22,12 +22,11 @@ from collections.abc import Mapping
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 
-import msgspec
-
 from edge.core.addresses import packed
 from edge.core.flow import TRANSPORTS, Flow, Hop
 from edge.core.place import Place
 from edge.core.tokens import base32
+from edge.core.tokens.dialog import NOBODY, PARTY, Dialog, Marks
 
 MAC = 10
 PURPOSE = b"ramal record-route\x00"
@@ -42,41 +41,12 @@ OWNED = 0x40
 CONNECTION = 0x20
 TRANSPORT = 0x07
 PLACE = 4
-PARTY = 5
-"""Octets of marks: who guesses one gains a call's request to a phone of his own."""
-NOBODY = bytes(PARTY)
 MARKED = 2 * (PLACE + PARTY + 1)
 BEGINNING = 6 + 4
 REMEMBERED = 20_000
 """Tokens and hops of which it is known what they say."""
 CALLS = 4096
 """Calls of which proofs and marks are kept from one message to the next: ACK asks for those of INVITE, BYE for both."""
-
-
-class Marks(msgspec.Struct, frozen=True):
-    """By what an end is known again; made and read by DialogTokens."""
-
-    place: bytes = b""
-    """Where its remote target led when the token was made; empty: nobody knows."""
-    party: bytes = NOBODY
-    """Whose phone it is."""
-    direct: bool = False
-    """Whether the remote target was at the very address of the hop: there is no NAT between."""
-
-
-class Dialog(msgspec.Struct, frozen=True):
-    """What a token says."""
-
-    caller: Hop
-    callee: Hop
-    media: int = 0
-    """What `edge.core.media.commands` must know of the call's legs; 0: media goes its own way."""
-    caller_marks: Marks = Marks()
-    callee_marks: Marks = Marks()
-    begun: int = 0
-    """When its INVITE passed, in milliseconds since 1970; 0: the token does not say."""
-    cseq: int = 0
-    """The CSeq number of that INVITE."""
 
 
 class _Opened:

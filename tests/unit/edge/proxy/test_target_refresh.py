@@ -6,7 +6,8 @@ import pytest
 from edge.core.actions import NextHop, Send
 from edge.core.flow import Flow, Hop
 from edge.core.place import place_of
-from edge.core.tokens.record_route import Dialog, DialogTokens, Marks
+from edge.core.tokens.dialog import Dialog, Marks
+from edge.core.tokens.record_route import DialogTokens
 from sipcore.message import Request, Response
 from sipcore.uri import parse_uri
 from tests.kit.calls import DOMAIN, KEYS, PORTS, Cluster, Phone

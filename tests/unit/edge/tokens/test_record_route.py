@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from edge.core.flow import Flow, Hop
 from edge.core.tokens.branch import Branches
-from edge.core.tokens.record_route import Dialog, DialogTokens
+from edge.core.tokens.dialog import Dialog
+from edge.core.tokens.record_route import DialogTokens
 
 KEYS = {"k1": bytes(range(32)), "k0": bytes(32)}
 AT = 1_700_000_000_000
