@@ -5,6 +5,7 @@ SHELL := /bin/bash
 
 VENV := .venv
 BIN := $(VENV)/bin
+RUNS := $(or $(wildcard $(VENV)/.installed),$(VENV)/.editable)
 BENCH ?= ../shared/bench
 ROUNDS ?= 3
 FUZZ_CASES ?= 100000
@@ -19,7 +20,7 @@ help: ## this list
 
 install: $(VENV)/.installed ## the virtual environment .venv, its core compiled where gcc is; the command is .venv/bin/ramal
 
-up: $(or $(wildcard $(VENV)/.installed),$(VENV)/.editable) ## everything in one process, kept in ./ramal-data: alice and bob can register
+up: $(RUNS) ## everything in one process, kept in ./ramal-data: alice and bob can register
 	@$(BIN)/ramal up
 
 stack: $(VENV)/.dev ## the distributed system on loopback: EDGES=3 REGISTRARS=2 LOCATORS=2 USERS=1000 make stack
@@ -46,8 +47,8 @@ test: packages check ## every check and test, on real Kafka, MariaDB and OpenLDA
 
 test-compiled: $(VENV)/.dev .run/compiled/.built ## the unit tests and the fuzz tests of the core with the core compiled (needs gcc)
 	@# Not those that look at the lines which run, or hold their time against the interpreter's.
-	PYTHONPATH=.run/compiled $(BIN)/python -P -c 'import sipcore.message as core; assert core.__file__.endswith(".so"), core'
-	PYTHONPATH=.run/compiled:. $(BIN)/python -P -m pytest --numprocesses $(JOBS) tests/unit tests/fuzz \
+	PYTHONPATH=$(CURDIR)/.run/compiled $(BIN)/python -P -c 'import sipcore.message as core; assert core.__file__.endswith(".so"), core'
+	PYTHONPATH=$(CURDIR)/.run/compiled:$(CURDIR) $(BIN)/python -P -m pytest --numprocesses $(JOBS) tests/unit tests/fuzz \
 		--deselect tests/unit/edge/test_walk.py --ignore tests/fuzz/test_fuzz_costs.py
 
 .run/compiled/.built: $(SOURCES) | $(VENV)/bin/python
@@ -76,7 +77,7 @@ bench-restore: install packages ## the registrar's memory per binding, and its r
 bench-floods: install ## how long a phone waits while a stranger floods the edge
 	$(BIN)/python bench/floods.py
 
-bench-core: install ## processor time of the edge's core for a REGISTER and a call: AGAINST=REVISION by turns with it
+bench-core: $(RUNS) .run/compiled/.built ## processor time of the edge's core for a REGISTER and a call: AGAINST=REVISION by turns with it
 	$(BIN)/python bench/core.py $(if $(AGAINST),--against $(AGAINST))
 
 image: ## the container image: IMAGE=localhost/ramal:dev ENGINE=podman
