@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from edge.core.actions import Actions, Binding, Location, NextHop, Send, is_contact
+from edge.core.actions import Actions, Binding, Final, Location, NextHop, Send, is_contact
 from edge.core.clock import LogClock
 from edge.core.dispatch import EdgeCore
 from edge.core.flow import Flow
@@ -182,6 +182,10 @@ class Cluster:
         self.lost: list[Send] = []
         """What went to nobody we know."""
         self.drops: dict[str, int] = {}
+        self.finals: list[Final] = []
+        """Final responses as they are timed."""
+        self.by_gateway: dict[str, int] = {}
+        """INVITEs that went to each gateway."""
         self.events: list[CallEvent] = []
         """What the edges have told of calls."""
         self.commands: list[AuthCommand] = []
@@ -254,6 +258,9 @@ class Cluster:
         actions = core.take()
         for drop, count in actions.drops.items():
             self.drops[drop] = self.drops.get(drop, 0) + count
+        self.finals += actions.finals
+        for gateway, count in actions.by_gateway.items():
+            self.by_gateway[gateway] = self.by_gateway.get(gateway, 0) + count
         self.events += actions.events
         for send in actions.sends:
             self._deliver(name, core, send)
