@@ -82,13 +82,17 @@ FLOWS: dict[str, Callable[[Phone], None]] = {each.__name__: each for each in (ne
 
 def main(arguments: list[str]) -> int:
     """The exit code."""
-    if len(arguments) != 4 or arguments[3] not in FLOWS:
+    if len(arguments) != 4 or arguments[3] not in FLOWS or not arguments[0].rpartition(":")[2].isdecimal():
         print(f"usage: python -m tests.kit.tutorial HOST:PORT USER@DOMAIN PASSWORD {'|'.join(FLOWS)}")
         return 2
     edge, aor, password, flow = arguments
     (host, _, port), (user, _, domain) = edge.rpartition(":"), aor.partition("@")
     with Phone(Told((host, int(port))), user, password, domain) as phone:
-        FLOWS[flow](phone)
+        try:
+            FLOWS[flow](phone)
+        except AssertionError as error:
+            print(f"---- that is not how the flow goes: {error}")
+            return 1
     return 0
 
 
