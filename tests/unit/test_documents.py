@@ -124,7 +124,7 @@ DENIED = re.compile(
 )
 BUILT = {
     "calls": "class Proxy", "chamadas": "class Proxy", "TLS": "class Certificates", "erasure": "PersonForgotten",
-    "Faust": "import faust", "OpenTelemetry": "import opentelemetry", "enrolment": "class Enrol",
+    "Faust": "import faust", "OpenTelemetry": "opentelemetry.proto", "enrolment": "class Enrol",
     "--workers": '"--workers"',
 }  # fmt: skip
 """By what a document may call it, what stands in the code once it is there."""
