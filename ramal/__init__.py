@@ -1,6 +1,8 @@
 """The command line: `ramal up` (embedded), one subcommand per service, and the operators' questions.
 
+entry        the first lines: Ctrl-C while loading, closed streams
 cli          what can be typed, and how errors are said
+help         how `--help` reads
 cli_up       the same, of `up`
 cli_calls    the same, of calls
 cli_registrations  the same, of registrations

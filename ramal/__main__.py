@@ -1,5 +1,5 @@
 """`python -m ramal` is `ramal`."""
 
-from ramal.cli import main
+from ramal.entry import main
 
 main()

@@ -65,12 +65,17 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     return uvloop.run(main)
 
 
-def aor(text: str, system: System, domain: str | None) -> str:
-    """The AOR that somebody typed; raises ConfigError."""
+def aor(text: str, system: System, domain: str | None, *, served: bool = False) -> str:
+    """The AOR that somebody typed; raises ConfigError, with `served` also where its domain is not ours."""
     try:
-        return wording.aor(text, domain or system.common.domain)
+        found = wording.aor(text, domain or system.common.domain)
     except ValueError as error:
         raise ConfigError(f"AOR: {error}") from error
+    if (there := found.rpartition("@")[2]) not in system.common.served():
+        if served:
+            raise ConfigError(f"AOR: the domain {there} is not served; served: {', '.join(system.common.served())}")
+        print(f"ramal: the domain {there} is not served; what it left behind is asked for", file=sys.stderr)
+    return found
 
 
 def moment(option: str, text: str, default: int) -> int:

@@ -7,6 +7,7 @@ from datetime import date, datetime, timedelta
 from datetime import time as clock
 from typing import Any
 
+import msgspec
 from rich.console import Console
 
 from cdr.audit import Audit, audit
@@ -84,12 +85,16 @@ async def show_call(system: System, console: Console, call_id: str, *, as_json: 
                 console.print(f"{key.removesuffix('_ms').ljust(18)}{text}", soft_wrap=True, markup=False)
 
 
-async def explain(system: System, console: Console, call_id: str) -> None:
+async def explain(system: System, console: Console, call_id: str, *, as_json: bool = False) -> None:
     """A call from its events alone, in words and as a ladder. Raises ConfigError when there are none."""
     async with system.log() as log:
         told = stories(await _events(log, call_id))
     if not told:
         raise ConfigError(f"CALL-ID: no event of {call_id} is in the log")
+    if as_json:
+        found = [{"words": words(each), "events": msgspec.to_builtins(each.events)} for each in told]
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+        return
     for number, story in enumerate(told):
         if number:
             console.print()
@@ -155,7 +160,7 @@ async def _known_since(log: Log) -> int:
     return since
 
 
-async def audit_day(system: System, console: Console, day: date) -> bool:
+async def audit_day(system: System, console: Console, day: date, *, as_json: bool = False) -> bool:
     """Compares a day's events with the tables; whether they agree."""
     begin, end = (datetime.combine(each, clock()).astimezone() for each in (day, day + timedelta(days=1)))
     settings = system.sources.section(Settings, "cdr")
@@ -165,6 +170,9 @@ async def audit_day(system: System, console: Console, day: date) -> bool:
                 f"--day: the log begins at {local_time(since)}: of calls before that, it knows too little"
             )
         found: Audit = await audit(log, tables, settings, *(int(at.timestamp() * 1000) for at in (begin, end)))
+    if as_json:
+        print(json.dumps({"day": str(day), **msgspec.to_builtins(found)}, indent=2, ensure_ascii=False))
+        return not found.differences
     for line in found.told:
         console.print(line, soft_wrap=True, markup=False)
     if found.differences > len(found.told):

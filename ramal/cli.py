@@ -10,6 +10,7 @@ from typing import Annotated, Literal, TypeVar
 
 import typer
 
+from events.topics import TOPICS, VIEW
 from ramal import (
     cli_calls,
     cli_import,
@@ -28,6 +29,7 @@ from ramal.asking import example as _example
 from ramal.asking import run as _run
 from ramal.asking import system as _system
 from ramal.directory import is_held, started_with
+from ramal.help import Ramal
 from ramal.processes import StartFailed
 from ramal.system import (
     SERVICES,
@@ -44,6 +46,7 @@ from sipcore import message
 T = TypeVar("T")
 
 app = typer.Typer(
+    cls=Ramal,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -67,13 +70,16 @@ def _tell_version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(epilog=_example("ramal up"))
 def ramal(
     asked: Annotated[
         bool, typer.Option("--version", help="Say which version this is.", is_eager=True, callback=_tell_version)
     ] = False,
 ) -> None:
-    """Ramal: phones register through the log."""
+    """Ramal: telephones over SIP; each registration and each call is in a log.
+
+    [bold]ramal up[/bold] starts all of it in this terminal; each command has --help with an example.
+    """
 
 
 # --- services ------------------------------------------------------------------
@@ -147,20 +153,33 @@ def console_command() -> None:
 
 @app.command("stack", epilog=_example("ramal stack --edges 3 --users 1000"))
 def stack_command(
-    edges: Annotated[int, typer.Option(min=1, max=50, envvar="EDGES", help="Edge n is on 127.0.0.n.")] = 1,
-    authsvcs: Annotated[int, typer.Option(min=1, max=20, envvar="AUTHSVCS")] = 1,
-    registrars: Annotated[int, typer.Option(min=1, max=20, envvar="REGISTRARS")] = 1,
-    locators: Annotated[int, typer.Option(min=1, max=20, envvar="LOCATORS")] = 1,
-    cdrs: Annotated[int, typer.Option(min=1, max=20, envvar="CDRS")] = 1,
-    analytics: Annotated[int, typer.Option(min=0, max=20, envvar="ANALYTICS", help="0: no statistics.")] = 1,
+    edges: Annotated[int, typer.Option(metavar="N", min=1, max=50, envvar="EDGES", help="Edge n is on 127.0.0.n.")] = 1,
+    authsvcs: Annotated[
+        int, typer.Option(metavar="N", min=1, max=20, envvar="AUTHSVCS", help="Processes that say who is who.")
+    ] = 1,
+    registrars: Annotated[
+        int, typer.Option(metavar="N", min=1, max=20, envvar="REGISTRARS", help="Processes that decide.")
+    ] = 1,
+    locators: Annotated[
+        int, typer.Option(metavar="N", min=1, max=20, envvar="LOCATORS", help="Processes that fill the tables.")
+    ] = 1,
+    cdrs: Annotated[
+        int, typer.Option(metavar="N", min=1, max=20, envvar="CDRS", help="Processes that keep call records.")
+    ] = 1,
+    analytics: Annotated[
+        int, typer.Option(metavar="N", min=0, max=20, envvar="ANALYTICS", help="0: no statistics.")
+    ] = 1,
     user_count: Annotated[
-        int, typer.Option("--users", min=1, max=100_000, envvar="USERS", help="In OpenLDAP: u00000, …")
+        int, typer.Option("--users", metavar="N", min=1, max=100_000, envvar="USERS", help="In OpenLDAP: u00000, …")
     ] = 1000,
-    sip_port: Annotated[int, typer.Option(min=1, max=65535, envvar="SIP_PORT")] = 5060,
+    sip_port: Annotated[
+        int, typer.Option(metavar="PORT", min=1, max=65535, envvar="SIP_PORT", help="UDP and TCP of each edge.")
+    ] = 5060,
     domain: Domain = None,
     run_dir: Annotated[Path, typer.Option(metavar="DIR", help="Logs, data and stack.json.")] = Path(".run"),
     warm_up: Annotated[
-        int, typer.Option(min=1, help="Registrations before anything is said to be ready: a cold JVM is slow.")
+        int,
+        typer.Option(metavar="N", min=1, help="Registrations before anything is said to be ready: a cold JVM is slow."),
     ] = 3000,
 ) -> None:
     """The distributed system on loopback: real Kafka, MariaDB and OpenLDAP, one process per service.
@@ -263,12 +282,16 @@ def rebuild_command(
 def top_command(
     once: Annotated[bool, typer.Option("--once", help="Look for a second, say it, and end.")] = False,
     as_json: AsJson = False,
-    every: Annotated[float, typer.Option(min=0.2, max=3600, help="Seconds between two looks.")] = 2.0,
+    every: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.2, max=3600, help="Seconds between two looks.")
+    ] = 2.0,
     url: Annotated[
         list[str] | None,
         typer.Option("--url", metavar="[NAME=]URL", help="A process's HTTP (http://127.0.0.1:8080); for each one."),
     ] = None,
-    run_dir: Annotated[Path, typer.Option(metavar="DIR", help="Of `ramal stack`.")] = Path(".run"),
+    run_dir: Annotated[Path, typer.Option(metavar="DIR", help="Where `ramal stack` keeps its stack.json.")] = Path(
+        ".run"
+    ),
     data: Data = None,
 ) -> None:
     """What the system does now: registrations, calls, rates and lag, by process; Ctrl-C ends it."""
@@ -293,11 +316,13 @@ def leave_command(
 
 @app.command("tail", epilog=_example("ramal tail calls --since 14:05 --count 10"))
 def tail_command(
-    topic: Annotated[str, typer.Argument(metavar="TOPIC")],
+    topic: Annotated[
+        str, typer.Argument(metavar="TOPIC", help=f"One of {', '.join(topic.name for topic in (*TOPICS, *VIEW))}.")
+    ],
     from_beginning: Annotated[bool, typer.Option("--from-beginning", help="All that is kept, then on.")] = False,
     since: Annotated[str, typer.Option(metavar="TIME", help="All written since then, then on.")] = "",
     key: Annotated[str | None, typer.Option(metavar="KEY", help="Only of one call (Call-ID) or one AOR.")] = None,
-    count: Annotated[int | None, typer.Option(min=1, help="End after so many records.")] = None,
+    count: Annotated[int | None, typer.Option(metavar="N", min=1, help="End after so many records.")] = None,
     data: Data = None,
 ) -> None:
     """Follows a topic: each record is one line of JSON; Ctrl-C ends it."""

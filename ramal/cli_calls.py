@@ -31,9 +31,9 @@ def call_command(call_id: CallId, as_json: AsJson = False, data_: Data = None) -
 
 
 @app.command("explain", epilog=example("ramal explain 3848276298220188511@192.0.2.4"))
-def explain_command(call_id: CallId, data_: Data = None) -> None:
+def explain_command(call_id: CallId, as_json: AsJson = False, data_: Data = None) -> None:
     """Why a call ended as it did, from its events alone: in words, and as a ladder."""
-    run(calls.explain(system(data(data_)), console, call_id))
+    run(calls.explain(system(data(data_)), console, call_id, as_json=as_json))
 
 
 @app.command("missed", epilog=example("ramal missed bob@example.test"))
@@ -46,6 +46,7 @@ def missed_command(user: Aor, domain: Domain = None, as_json: AsJson = False, da
 @app.command("audit-cdrs", epilog=example("ramal audit-cdrs --day 2026-03-01"))
 def audit_cdrs_command(
     day: Annotated[str | None, typer.Option(metavar="DATE", help="2026-03-01; today without it.")] = None,
+    as_json: AsJson = False,
     data_: Data = None,
 ) -> None:
     """Compares what edges told of a day's calls with the tables; 0 differences are expected."""
@@ -55,7 +56,7 @@ def audit_cdrs_command(
         raise ConfigError(f"--day: {day!r} is not a date like 2026-03-01") from error
     if not date(1970, 1, 2) <= wanted <= datetime.now().astimezone().date():
         raise ConfigError(f"--day: {wanted} is not a day on which there were calls")
-    if not run(calls.audit_day(system(data(data_)), console, wanted)):
+    if not run(calls.audit_day(system(data(data_)), console, wanted, as_json=as_json)):
         raise typer.Exit(1)
 
 

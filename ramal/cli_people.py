@@ -1,5 +1,6 @@
 """The commands about what is kept of persons."""
 
+import json
 from typing import Annotated
 
 import typer
@@ -17,6 +18,7 @@ def forget_command(
         bool, typer.Option("--search", help="Change nothing; say where the person stands, and until when.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="What the search finds, as JSON.")] = False,
     domain: Domain = None,
     data_: Data = None,
 ) -> None:
@@ -32,7 +34,10 @@ def forget_command(
         if not yes:
             typer.confirm(f"Erase {whose} for good, registrations and the history of calls?", abort=True, err=True)
         run(forgetting.forget(asked, where, whose))
-        console.print(
-            f"{whose} is forgotten. The account, if there is one, stays (`ramal user remove`).", soft_wrap=True
-        )
-    forgetting.show(console, whose, run(forgetting.search(asked, console, whose)))
+        told = f"{whose} is forgotten. The account, if there is one, stays (`ramal user remove`)."
+        typer.echo(told, err=as_json)
+    found = run(forgetting.search(asked, console, whose))
+    if as_json:
+        print(json.dumps([each._asdict() for each in found if each.records], indent=2))
+    else:
+        forgetting.show(console, whose, found)

@@ -21,7 +21,7 @@ def show_command(
 ) -> None:
     """Who is registered now."""
     asked = system(data(data_))
-    whose = None if user is None else aor(user, asked, domain)
+    whose = None if user is None else aor(user, asked, domain, served=True)
     run(questions.show(asked, console, whose, as_json=as_json))
 
 
@@ -65,7 +65,7 @@ def remove_command(
     """Ends a user's registrations, through the log; it is on record who did it."""
     where = data(data_)
     asked = system(where)
-    whose = aor(user, asked, domain)
+    whose = aor(user, asked, domain, served=True)
     recorded = run(operations.remove(asked, where, whose, contact))
     for change in recorded.changes:
         console.print(f"{change.kind} {change.contact}", soft_wrap=True)

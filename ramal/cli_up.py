@@ -18,14 +18,22 @@ app = typer.Typer()
 def up_command(
     data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Where everything is kept.")] = HERE,
     sip_port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="UDP and TCP; TLS at the next one. 5060 without it.")
+        int | None,
+        typer.Option(metavar="PORT", min=1, max=65535, help="UDP and TCP; TLS at the next one. 5060 without it."),
     ] = None,
     host: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Where the page is served; 0.0.0.0: on all addresses.")
     ] = "127.0.0.1",
     page_port: Annotated[
         int | None,
-        typer.Option("--page-port", "--ws-port", min=1, max=65535, help="Of the page; 8081, with TLS 8443 without it."),
+        typer.Option(
+            "--page-port",
+            "--ws-port",
+            metavar="PORT",
+            min=1,
+            max=65535,
+            help="Of the page; 8081, with TLS 8443 without it.",
+        ),
     ] = None,
     tls: Annotated[
         tuple[Path, Path] | None,
@@ -35,7 +43,8 @@ def up_command(
         bool, typer.Option("--self-signed", help="The same with a certificate of our making, for a trial.")
     ] = False,
     http_port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Of health and metrics, on loopback; 8080 without it.")
+        int | None,
+        typer.Option(metavar="PORT", min=0, max=65535, help="Of health and metrics, on loopback; 8080 without it."),
     ] = None,
     domain: Domain = None,
 ) -> None:

@@ -10,8 +10,14 @@ from ramal.asking import AsJson, Data, Domain, console, data, example, run, syst
 from ramal.system import System
 from runtime.errors import ConfigError
 
-user_app = typer.Typer(help="Users: who may register.", no_args_is_help=True)
-alias_app = typer.Typer(help="Aliases: other names by which a user is called.", no_args_is_help=True)
+user_app = typer.Typer(
+    help="Users: who may register.", no_args_is_help=True, epilog=example("ramal user add carol@example.test")
+)
+alias_app = typer.Typer(
+    help="Aliases: other names by which a user is called.",
+    no_args_is_help=True,
+    epilog=example("ramal alias add reception alice"),
+)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="[bold]carol[/bold] or [bold]carol@example.test[/bold]")]
 
@@ -108,7 +114,9 @@ def alias_list_command(as_json: AsJson = False, data_: Data = None) -> None:
 
 @alias_app.command("remove", epilog=example("ramal alias remove reception@example.test"))
 def alias_remove_command(
-    alias: Annotated[str, typer.Argument(metavar="ALIAS")], domain: Domain = None, data_: Data = None
+    alias: Annotated[str, typer.Argument(metavar="ALIAS", help="reception or reception@example.test")],
+    domain: Domain = None,
+    data_: Data = None,
 ) -> None:
     """Takes an alias away."""
     asked = system(data(data_))

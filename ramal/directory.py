@@ -22,13 +22,23 @@ PASSWORDS = "first-passwords.json"  # a file's name
 @contextlib.contextmanager
 def only_one(directory: Path) -> Iterator[None]:
     """Holds the directory for this process; raises StartFailed where another has it."""
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (directory / "lock").open("a") as lock:
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = (directory / "lock").open("a")
+    except OSError as error:
+        raise StartFailed(f"--data {directory}: {_why(error)}") from error
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise StartFailed(f"{directory}: another Ramal runs there; end it, or choose another directory") from None
         yield
+
+
+def _why(error: OSError) -> str:
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return "there is a file of that name, and no directory"
+    return f"cannot be made or written: {error.strerror}"
 
 
 def is_held(directory: Path) -> bool:
@@ -78,7 +88,7 @@ def keep_first_passwords(directory: Path, passwords: Mapping[str, str]) -> None:
 def _read(path: Path) -> dict[str, Any]:
     try:
         read = json.loads(path.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}; it may be deleted") from error

@@ -116,7 +116,7 @@ async def search(system: System, console: Console, aor: str) -> list[Found]:
         found = [await _rows(tables, table, columns, aor) for table, columns in _TABLES.items()]
         topics = [topic for topic in (*TOPICS, *VIEW) if await _exists(log, topic)]
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        with Progress(*columns, console=console, transient=True) as bar:
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
             for topic in topics:
                 task = bar.add_task(f"Records of {topic.name}", total=None)
                 found.append(await _records(log, topic, names, partial(_told, bar, task)))

@@ -44,7 +44,8 @@ class PageOptions:
                 Certificates(*map(str, self.tls))
                 hosts(self.tls[0])
             except (ConfigError, ValueError) as error:
-                raise ConfigError(f"--tls {self.tls[0]} {self.tls[1]}: {error}") from None
+                # The setting that the error names is not what was typed.
+                raise ConfigError(f"--tls: {str(error).rpartition('RAMAL_EDGE_TRUSTED_AUTHORITIES: ')[2]}") from None
         return self
 
     @property

@@ -42,8 +42,9 @@ def check_ports(edge: EdgeConfig, common: Common) -> None:
             try:
                 held.enter_context(_listening(endpoint(text, setting), stream=transport != "udp"))
             except OSError as error:
+                why = str(error.strerror) + ": ports below 1024 are root's" * isinstance(error, PermissionError)
                 raise StartFailed(
-                    f"{transport} {text}: {error.strerror} ({setting}, {OPTIONS[transport]} chooses another)"
+                    f"{transport} {text}: {why} ({setting}, {OPTIONS[transport]} chooses another)"
                 ) from error
 
 

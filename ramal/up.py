@@ -84,7 +84,12 @@ def settings(
             for key, value in asked.items()
         }
     merged = with_settings(sources, defaults, options)
-    served = merged.section(Common).served()
+    try:
+        served = merged.section(Common).served()
+    except ConfigError as error:
+        raise ConfigError(
+            str(error).replace("RAMAL_DOMAIN:", "--domain:") if domain is not None else str(error)
+        ) from error
     if "domain" in last and last["domain"].lower() not in served:
         raise ConfigError(
             f"{'--domain' if domain else 'RAMAL_DOMAIN'}: the users and records in {directory} are of {last['domain']},"
@@ -176,7 +181,7 @@ def _welcome(console: Console, directory: Path, system: System, http: HttpServer
         f"  Server     {first}" + "".join(f" or {other}" for other in others),
         f"  Domain     {domain} (a phone with one field for both: the server's address)",
         "  Transport  UDP or TCP",
-        *(f"  User       {name}   password {password}" for name, password in passwords.items()),
+        *(f"  User       {name:<8} password {password}" for name, password in passwords.items()),
     ]
     console.print("\n[bold]Ramal is up.[/bold] Type into a phone:\n")
     console.print("\n".join(lines), soft_wrap=True, markup=False)

@@ -111,7 +111,7 @@ class Common(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     setup_seconds: Annotated[float, msgspec.Meta(ge=0)] = 60.0
     """For how long `ramal topics` and `ramal migrate` wait for Kafka and MySQL that are not there yet."""
     log_level: str = "INFO"
-    """`DEBUG`, `INFO`, `WARNING`, `ERROR` or `CRITICAL`; `ramal up` has `WARNING`."""
+    """`DEBUG`, `INFO`, `WARNING`, `ERROR` or `CRITICAL`."""
     name: str = ""
     """This process's name in the log, in leases and, if it is set, in consumer groups: unique among the processes of
     a service, the same after a restart. The host's name by default, but not in groups."""

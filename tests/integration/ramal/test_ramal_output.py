@@ -1,8 +1,11 @@
 """What the command line writes where somebody reads it, and where nobody does any more."""
 
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
 from importlib.metadata import metadata
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import typer
 from typer.testing import CliRunner
 
 from ramal.cli import app
+from ramal.help import PANELS
 from ramal.system import embedded
 from runtime.config import Sources
 from runtime.log.port import Append
@@ -37,6 +41,53 @@ def test_every_command_says_by_h_what_it_does_as_by_help() -> None:
         short, long = (runner.invoke(app, [*words, option]) for option in ("-h", "--help"))
         assert (short.exit_code, short.output) == (0, long.output)
         assert "Usage:" in short.output
+
+
+def test_every_command_has_help_with_an_example() -> None:
+    for words in commands():
+        text = " ".join(CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "200"}).output.split())
+        example = text.rpartition("Example: ")[2]
+        assert f"ramal {' '.join(words)}".rstrip() in example, words
+
+
+def test_no_flag_reads_as_if_it_took_a_value_and_every_parameter_says_what_it_is() -> None:
+    faults = []
+    for words in commands():
+        text = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "200"}).output
+        assert "<bool>" not in text, words
+        assert "<int range>" not in text, words
+        rows = re.findall(r"^│ +(?:\*? +)?((?:--|[A-Z]).*?) *│$", text, re.MULTILINE)
+        faults += [(*words, row) for row in rows if len(row.split()) < 4]
+    assert faults == []
+
+
+def test_the_first_command_is_the_one_to_begin_with_and_each_has_its_place() -> None:
+    text = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).output
+    names = re.findall(r"^│ ([a-z][a-z-]*) ", text, re.MULTILINE)
+    assert names[0] == "up"
+    assert set(names) == {name for names in PANELS.values() for name in names}
+    assert "─ Commands ─" not in text, "one that stands in no panel"
+
+
+@pytest.mark.parametrize("closed", [0, 1, 2])
+def test_a_closed_standard_stream_breaks_nothing(data: Path, closed: int) -> None:
+    script = f'exec "$@" {closed}{"<" if closed == 0 else ">"}&-'
+    done = subprocess.run(
+        ["/bin/sh", "-c", script, "sh", *RAMAL, "show", "--data", str(data)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr
+    assert "Traceback" not in done.stdout
+
+
+def test_ctrl_c_while_the_program_is_still_being_loaded_ends_it_without_a_word() -> None:
+    with subprocess.Popen([*RAMAL, "config"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        modules = Path(f"/proc/{process.pid}/maps")
+        while "msgspec" not in modules.read_text():  # a third of all imports are done
+            time.sleep(0.005)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=30)
+    assert (process.returncode, said[1]) == (130, b"")
 
 
 def test_the_version_is_that_of_the_package_and_says_whether_the_core_is_compiled() -> None:
