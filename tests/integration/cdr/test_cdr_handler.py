@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import json
 import random
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from cdr.closing import Closing
 from cdr.config import Settings
@@ -22,6 +24,7 @@ from runtime.database.port import Advance, Database, Statement
 from runtime.errors import DatabaseRefused, DatabaseUnavailable, LogUnavailable
 from runtime.log.embedded.log import EmbeddedLog
 from runtime.log.port import Append, Batch, Log, Position, Record
+from runtime.logs import JsonFormatter
 from runtime.metrics import drops
 from runtime.store import EmbeddedStore
 from runtime.worker import Lost
@@ -209,6 +212,27 @@ async def test_a_late_event_corrects_the_record_and_it_is_published_again(site: 
     await site.apply()
     assert await rows(site.database, "cdrs", ("incomplete", "caller")) == [(0, "alice@example.test")]
     assert [r.incomplete for r in await site.records()] == [True, False]
+
+
+async def test_a_call_is_one_line_of_the_log_and_counts_once_whatever_is_corrected_later(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    def counted() -> float:
+        return REGISTRY.get_sample_value("ramal_cdr_calls_total", {"outcome": "answered"}) or 0.0
+
+    caplog.set_level("INFO", "ramal.cdr")
+    before, story = counted(), talk(last=75_000)
+    late = [event for event in story.events if type(event).__name__ == "CallAttempted"]
+    await site.write(*[event for event in story.events if event not in late])
+    await site.apply()
+    await site.write(*late)
+    await site.apply()
+    assert len(await site.records()) == 2
+    (line,) = [json.loads(JsonFormatter().format(each)) for each in caplog.records if each.getMessage() == "call"]
+    assert "bob@example.test" in line["callee"]
+    assert (line["outcome"], line["code"], line["seconds"]) == ("answered", 200, 75)
+    assert line["call_id"] == story.call_id
+    assert counted() == before + 1
 
 
 async def test_a_call_that_was_closed_and_lives_after_all_is_open_again(site: Site) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from edge.core.flow import Flow
 from edge.core.pending import Pending
 from edge.core.registration.completed import Completed
-from sipcore.message import Request, Response
+from sipcore.message import Request, Response, respond
 from sipcore.parser import StreamParser, parse_datagram
 from sipcore.timers import SLACK
 from sipcore.transaction import TIMER_J
@@ -20,6 +21,7 @@ from tests.kit.edge import (
     UDP,
     answer,
     asked,
+    binding,
     core,
     credible,
     heard,
@@ -285,6 +287,23 @@ def test_t10_keepalive_on_udp_is_a_counted_silent_drop_and_on_streams_gets_a_crl
     assert actions.drops == {"keepalive": 1}
     edge.stream(StreamParser().feed(b"\r\n\r\n"), TCP, NOW)
     assert [send.data for send in edge.take().sends] == [b"\r\n"]
+
+
+def test_n02_a_phones_answer_to_our_ping_is_no_drop() -> None:
+    edge = core(keepalive_seconds=20.0)
+    command = asked(receive(edge, credible()))
+    assert command.register is not None
+    path = command.register.contacts[0].path or command.register.path
+    edge.replied([registered(command, [msgspec.structs.replace(binding(), path=path)])], NOW)
+    edge.take()
+    sends = []
+    for second in range(1, 22):
+        edge.on_time(NOW + second)
+        sends += edge.take().sends
+    pings = [each for send in sends if (each := parse_datagram(send.data)).first("cseq") == "1 OPTIONS"]
+    assert isinstance(pings[0], Request)
+    for status in (200, 404, 405, 501):
+        assert receive(edge, respond(pings[0], status, to_tag="x").encode(), now=NOW + 22).drops == {}
 
 
 BINDING = bytes.fromhex("0001 0000 2112A442 0102030405060708090a0b0c".replace(" ", ""))
