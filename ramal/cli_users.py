@@ -22,10 +22,11 @@ alias_app = typer.Typer(
 Name = Annotated[str, typer.Argument(metavar="NAME", help="[bold]carol[/bold] or [bold]carol@example.test[/bold]")]
 
 
-def named(text: str, domain: str | None, system: System) -> tuple[str, str]:
-    """Name and domain of a user of ours."""
+def named(text: str, domain: str | None, system: System, *, new: bool = False) -> tuple[str, str]:
+    """Name and domain of a user of ours, or of an alias; `new`: one that is to be made."""
     try:
-        return wording.name_and_domain(text, domain, list(system.common.served()))
+        name, realm = wording.name_and_domain(text, domain, list(system.common.served()))
+        return (wording.new_name(name) if new else name), realm
     except ValueError as error:
         raise ConfigError(f"NAME: {error}") from error
 
@@ -40,7 +41,7 @@ def user_add_command(
     """A new user, or a new password for one; only digests (HA1) of the password are stored."""
     where = data(data_)
     asked = system(where)
-    name, realm = named(name, domain, asked)
+    name, realm = named(name, domain, asked, new=True)
     run(users.add(asked, where, name, realm, users.password(password_stdin)))
     console.print(f"{name}@{realm} may register.", soft_wrap=True)
 
@@ -93,7 +94,7 @@ def alias_add_command(
 ) -> None:
     """Lets calls to an alias ring at a user, and the user call as it; an alias has one user."""
     asked = system(data(data_))
-    called, user = named(alias, domain, asked), named(name, domain, asked)
+    called, user = named(alias, domain, asked, new=True), named(name, domain, asked)
     if called == user:
         raise ConfigError("ALIAS: is the user's own name")
     run(users.add_alias(asked, called, user))

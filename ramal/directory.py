@@ -26,7 +26,7 @@ def only_one(directory: Path) -> Iterator[None]:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = (directory / "lock").open("a")
     except OSError as error:
-        raise StartFailed(f"--data {directory}: {_why(error)}") from error
+        raise StartFailed(f"{directory}: {_why(error)}") from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -67,6 +67,17 @@ def name_and_domain(text: str, domain: str | None, served: Sequence[str]) -> tup
     return name, own.lower()
 
 
+SIP_USER = re.compile(r"[A-Za-z0-9_.!~*'()&=+$,;?/-]+")
+"""A user part that needs no escapes (RFC 3261 section 25.1): only such a name can be typed into every phone."""
+
+
+def new_name(name: str) -> str:
+    """The name of a user or alias that is to be made; ValueError for one that no SIP address can have as it stands."""
+    if not SIP_USER.fullmatch(name):
+        raise ValueError(f"{name!r} cannot stand in a SIP address: letters, digits and any of -_.!~*'()&=+$,;?/ can")
+    return name
+
+
 def listing(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
     """A table where it fits; on a narrower screen one block a row: no address is ever broken."""
     widths = [max([len(column), *(len(row[number]) for row in rows)]) for number, column in enumerate(columns)]

@@ -202,7 +202,7 @@ def test_a_directory_that_cannot_be_one_is_named_in_one_line(tmp_path: Path, whe
     done = ramal("up", "--data", str(tmp_path / where), "--sip-port", "45871", "--page-port", "45872")
 
     assert done.returncode == 1
-    assert done.stderr.startswith("ramal: --data ")
+    assert done.stderr.startswith("ramal: /")
     assert says in done.stderr
     assert done.stderr.count("\n") == 1
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from ramal.directory import generated_keys
 from ramal.system import exported, with_settings
 from ramal.users import readable_password
-from ramal.wording import aor, duration, listing, name_and_domain, point_in_time
+from ramal.wording import aor, duration, listing, name_and_domain, new_name, point_in_time
 from runtime.config import Common, Sources, hmac_keys
 
 
@@ -106,6 +106,17 @@ def test_passwords_can_be_read_out_and_differ() -> None:
 
 def test_a_day_ends_where_the_clock_says_so() -> None:
     assert point_in_time("yesterday 23:59", NOW) + timedelta(minutes=1) == point_in_time("0:00", NOW)
+
+
+@pytest.mark.parametrize("name", ["alice", "2800", "+554833812800", "*11", "maria.silva", "o'neill"])
+def test_a_user_is_made_by_a_name_that_every_phone_can_be_told(name: str) -> None:
+    assert new_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a:b", "a@b", "ü", 'a"b', "a\nb", "a%20b", "<x>", "#1"])
+def test_a_name_that_needs_escapes_is_refused_when_it_is_made(name: str) -> None:
+    with pytest.raises(ValueError, match="cannot stand in a SIP address"):
+        new_name(name)
 
 
 LONG = "sip:alice@192.168.100.200:50600;transport=tcp;ob"
