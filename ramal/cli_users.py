@@ -1,12 +1,14 @@
 """The commands about users and their aliases."""
 
 import json
+import sys
 from typing import Annotated
 
 import typer
 
 from ramal import users, wording
 from ramal.asking import AsJson, Data, Domain, console, data, example, run, system
+from ramal.directory import USERS
 from ramal.system import System
 from runtime.errors import ConfigError
 
@@ -93,10 +95,15 @@ def alias_add_command(
     data_: Data = None,
 ) -> None:
     """Lets calls to an alias ring at a user, and the user call as it; an alias has one user."""
-    asked = system(data(data_))
+    where = data(data_)
+    asked = system(where)
     called, user = named(alias, domain, asked, new=True), named(name, domain, asked)
     if called == user:
         raise ConfigError("ALIAS: is the user's own name")
+    if where is not None and user not in run(users.everyone(asked, where)):
+        print(
+            f"ramal: {'@'.join(user)} is not in {where / USERS}: only a user of LDAP can be called so", file=sys.stderr
+        )
     run(users.add_alias(asked, called, user))
     console.print(f"{'@'.join(called)} is {'@'.join(user)}.", soft_wrap=True)
 
