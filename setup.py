@@ -61,16 +61,16 @@ def why_not() -> str:
 
 def compiled(folder: str) -> list[Extension]:
     """The extension modules, as C in a folder; none, if that fails and nobody insists."""
-    from mypyc.build import mypycify
-
     modules = pure()
     words = ["--config-file=", "--cache-dir=/dev/null", "--ignore-missing-imports", *modules]
     try:
+        from mypyc.build import mypycify
+
         found = mypycify(words, opt_level="2", debug_level="0", multi_file=True, target_dir=folder)
-    except SystemExit as error:  # what is wrong has been said
+    except (Exception, SystemExit) as error:  # a mypyc of another day, or none
         if WISH == "1":
             raise
-        say(f"the core is not compiled: mypyc ended with {error.code}")
+        say(f"the core is not compiled: mypyc: {type(error).__name__} {error}")
         return []
     for extension in found:
         extension.extra_compile_args.append("-Wno-error")  # mypyc's -Werror: another compiler warns of other things
