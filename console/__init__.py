@@ -1,6 +1,19 @@
-"""The web console: a softphone page, served to browsers.
+"""The web console: a softphone page for users, and pages for operators.
 
-pages    the files of the page, under a strict policy
-config   settings
-service  wiring
+pages          the files of both, under a strict policy
+accounts       the operators' file: names, roles, hashes of passwords
+sessions       PURE; who is logged in
+gate           log-in, cookie, and who may
+searching      PURE; what was typed, as SQL; places in lists
+registrations  who is registered, who was
+calls          which calls there are and were, and one of them
+story          PURE; a call told from its events: sentences, and a ladder to be drawn
+phrases        PURE; the sentences, in two languages
+removal        an operator's removal, through the log
+health         what all processes do now, and how far tables are behind
+sampled        PURE; what two looks at metrics say
+live           server-sent events: what has changed
+operators      the operators' routes
+config         settings
+service        wiring
 """

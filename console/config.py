@@ -20,10 +20,19 @@ class ConsoleConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     host that the page came from."""
     websocket_port: Port = 0
     """The port of that default; 0: the one that the page came from, as behind an ingress."""
+    operators_file: str = ""
+    """Who may log in to the operators' pages (`ramal operator`); empty: nobody."""
+    processes: tuple[str, ...] = ()
+    """`NAME=http://HOST:PORT` of each process whose health the operators' pages show; none: this one alone."""
+    origin: str = ""
+    """Where browsers find the operators' pages behind what does TLS, `https://console.example.test`: cookies are
+    Secure then, and a request that changes something must come from there."""
 
     def checked(self) -> "ConsoleConfig":
         """Itself; raises ConfigError that names the key."""
         # It goes into a header: nothing in it may end the directive that it stands in.
         if self.websocket and not re.fullmatch(r"wss?://[A-Za-z0-9.:\[\]_-]+(/[A-Za-z0-9/._~%-]*)?", self.websocket):
             raise ConfigError("RAMAL_CONSOLE_WEBSOCKET: is not a ws:// or wss:// URL without a query")
+        if self.origin and not re.fullmatch(r"https?://[a-z0-9.\[\]:-]+", self.origin):
+            raise ConfigError("RAMAL_CONSOLE_ORIGIN: is not https://HOST[:PORT] in lower case, without a path")
         return self

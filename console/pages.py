@@ -12,6 +12,8 @@ from runtime.pages import Page, Pages
 STATIC = Path(__file__).parent / "static"
 """Built from `web` by `npm run build`."""
 SOFTPHONE = "/softphone/"
+OPERATORS = "console"
+"""Files of this stem are the operators', and not served to the public."""
 TYPES = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -29,11 +31,34 @@ def pages(config: ConsoleConfig, domain: str) -> Pages:
     front = Page(302, {**fields, "Location": SOFTPHONE.lstrip("/")})
     json_fields = {**fields, "Content-Type": "application/json", "Cache-Control": "no-store"}
     fixed = {"/": front, SOFTPHONE + "settings.json": Page(200, json_fields, json.dumps(known).encode())}
-    files = {SOFTPHONE + ("" if p.name == "index.html" else p.name): _File(p, fields) for p in STATIC.iterdir()}
+    files = {
+        SOFTPHONE + ("" if p.name == "index.html" else p.name): _File(p, fields)
+        for p in STATIC.iterdir()
+        if p.stem != OPERATORS
+    }
 
     def page(path: str, asked: Mapping[str, str]) -> Page | None:
         file = files.get(path)
         return fixed.get(path) if file is None else file.page(asked)
+
+    return page
+
+
+def operators_files(config: ConsoleConfig) -> Pages:
+    """The files of the operators' pages by name, the page itself as ""; whoever has them has seen nothing yet."""
+    fields = _fields("'self'")
+    if config.origin.startswith("https:"):
+        fields = {**fields, "Strict-Transport-Security": "max-age=31536000"}
+    shared = ("icon.svg", "licences.txt")
+    files = {
+        "" if p.suffix == ".html" else p.name: _File(p, fields)
+        for p in STATIC.iterdir()
+        if p.stem == OPERATORS or p.name in shared
+    }
+
+    def page(name: str, asked: Mapping[str, str]) -> Page | None:
+        file = files.get(name)
+        return None if file is None else file.page(asked)
 
     return page
 
@@ -45,6 +70,11 @@ def security_fields(config: ConsoleConfig) -> Mapping[str, str]:
         socket += " " + "/".join(config.websocket.split("/")[:3])
     elif config.websocket_port:
         socket += f" ws://*:{config.websocket_port} wss://*:{config.websocket_port}"
+    return {**_fields(socket), "Permissions-Policy": "camera=(self), microphone=(self)"}
+
+
+def _fields(socket: str) -> Mapping[str, str]:
+    """`socket`: what may be connected to."""
     policy = (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
         f"connect-src {socket}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
@@ -52,7 +82,7 @@ def security_fields(config: ConsoleConfig) -> Mapping[str, str]:
     )
     return {
         "Content-Security-Policy": policy,
-        "Permissions-Policy": "camera=(self), microphone=(self)",
+        "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
         "Referrer-Policy": "no-referrer",
         "X-Content-Type-Options": "nosniff",
         "Cross-Origin-Opener-Policy": "same-origin",

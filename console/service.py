@@ -1,9 +1,12 @@
-"""Wiring of the console. Its pages need neither the log nor the tables yet: the softphone talks to an edge."""
+"""Wiring of the console: the public's page on a listener of its own, the operators' on the operators' listener."""
 
 import logging
 from collections.abc import Sequence
 
+from console.accounts import Accounts
 from console.config import ConsoleConfig
+from console.gate import Gate
+from console.operators import Operators
 from console.pages import pages
 from runtime.config import Common, Sources
 from runtime.database.port import Database
@@ -15,22 +18,29 @@ log = logging.getLogger("ramal.console")
 
 
 class ConsoleService:
-    """The console in one process (see `runtime.service.Service`); its pages have a listener of their own."""
+    """The console in one process (see `runtime.service.Service`)."""
 
     name = "console"
-    routes: Sequence[Route] = ()
 
-    def __init__(self, config: ConsoleConfig, common: Common) -> None:
-        self.server = PageServer(config.host, config.port, pages(config, common.domain.lower()))
+    def __init__(self, config: ConsoleConfig, common: Common, log_: Log, database: Database) -> None:
+        domain = common.domain.lower()
+        self.server: PageServer | None = PageServer(config.host, config.port, pages(config, domain))
+        """Of the softphone; None where an edge serves it."""
+        self._operators = Operators(Gate(Accounts(config.operators_file), config), config, domain, log_, database)
+        self.routes: Sequence[Route] = self._operators.routes
 
     async def start(self) -> None:
         """Listens; raises OSError when the address is taken."""
-        await self.server.start()
-        log.info("serves its pages", extra={"host": self.server.host, "port": self.server.port})
+        self._operators.start()
+        if self.server:
+            await self.server.start()
+            log.info("serves its pages", extra={"host": self.server.host, "port": self.server.port})
 
     async def stop(self, deadline: float) -> None:
-        """Ends its listener, which takes a second at the most."""
-        await self.server.stop()
+        """Ends its listener, which takes a second at the most, and its streams."""
+        await self._operators.stop()
+        if self.server:
+            await self.server.stop()
 
     def status(self) -> dict[str, str]:
         return {}
@@ -41,5 +51,5 @@ class ConsoleService:
 
 def build(sources: Sources, log: Log, database: Database) -> ConsoleService:
     """The service of these settings; raises ConfigError."""
-    del log, database
-    return ConsoleService(sources.section(ConsoleConfig, "console").checked(), sources.section(Common))
+    config = sources.section(ConsoleConfig, "console").checked()
+    return ConsoleService(config, sources.section(Common), log, database)

@@ -4,10 +4,12 @@ Times are milliseconds in the log's time. An interval that lasts counts until it
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
-from runtime.database.port import Database, Row
+from runtime.database.keyset import following
+from runtime.database.port import Database, Statement
 
 
 class Registration(msgspec.Struct, frozen=True):
@@ -31,11 +33,12 @@ class Registration(msgspec.Struct, frozen=True):
     """The end of its granted time, when it is still in `location`."""
 
 
-_SELECT = """\
-SELECT h.username, h.domain, h.contact, h.received, h.path, h.socket, h.user_agent,
+_SHOWN = """\
+h.username, h.domain, h.contact, h.received, h.path, h.socket, h.user_agent,
  h.since_ms, h.until_ms, h.began, h.began_by, h.ended, h.ended_by, l.expires_ms
 FROM registration_history h LEFT JOIN location l ON l.contact_id = h.contact_id
 WHERE """
+_SELECT = f"SELECT {_SHOWN}"
 _LASTING = "h.since_ms <= %s AND h.until_ms IS NULL AND l.expires_ms > %s"
 _ENDED = "h.since_ms <= %s AND h.until_ms > %s"
 
@@ -49,10 +52,42 @@ async def registered_at(database: Database, at: int, aor: str | None = None) -> 
     return sorted(map(_registration, rows), key=_order)
 
 
-async def history(database: Database, aor: str) -> list[Registration]:
-    """All intervals of an AOR, the oldest first."""
+Place = tuple[str, str, int, int, int]
+"""Where an interval stands in the order of pages: username, domain, since, contact_id, began_offset."""
+
+
+async def page_at(
+    database: Database, at: int, limit: int, after: Place | None = None, matching: Statement | None = None
+) -> list[tuple[Place, Registration]]:
+    """So many of those who were registered then, behind a place; in the order of the index `account_idx`.
+
+    `matching`: a condition on the history, `h`.
+    """
+    conditions, values = [f"(({_LASTING}) OR ({_ENDED}))"], [at, at, at, at]
+    if matching:
+        conditions.append(matching.sql)
+        values += matching.values
+    if after:
+        behind = following(_PLACE, after)
+        conditions.append(behind.sql)
+        values += behind.values
+    rows = await database.query(
+        f"SELECT h.contact_id, h.began_offset, {_SHOWN}{' AND '.join(conditions)}"
+        f" ORDER BY {', '.join(_PLACE)} LIMIT {int(limit)}",
+        values,
+    )
+    found = [(int(id_), int(offset), _registration(rest)) for id_, offset, *rest in rows]
+    return [((*_account(one), one.since, id_, offset), one) for id_, offset, one in found]
+
+
+_PLACE = ("h.username", "h.domain", "h.since_ms", "h.contact_id", "h.began_offset")
+
+
+async def history(database: Database, aor: str, newest: int | None = None) -> list[Registration]:
+    """All intervals of an AOR (or so many of the newest), the oldest first."""
     condition, values = _of(aor)
-    rows = await database.query(f"{_SELECT}1 = 1{condition}", values)
+    last = "" if newest is None else f" ORDER BY h.since_ms DESC LIMIT {int(newest)}"
+    rows = await database.query(f"{_SELECT}1 = 1{condition}{last}", values)
     return sorted(map(_registration, rows), key=_order)
 
 
@@ -69,7 +104,12 @@ def _of(aor: str | None) -> tuple[str, Sequence[str]]:
     return " AND h.username = %s AND h.domain = %s", (username, domain)
 
 
-def _registration(row: Row) -> Registration:
+def _account(one: Registration) -> tuple[str, str]:
+    username, _, domain = one.aor.rpartition("@")
+    return username, domain
+
+
+def _registration(row: Sequence[Any]) -> Registration:
     username, domain, *rest = row
     return Registration(f"{username}@{domain}" if username else domain, *rest)
 

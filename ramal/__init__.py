@@ -10,6 +10,7 @@ cli_people   the same, of what is kept of persons
 cli_users    the same, of users and aliases
 cli_import   the same, of what comes from other programs
 cli_trace    the same, of traces
+cli_operators  the same, of who may log in to the console
 asking       what commands that ask something share
 system       what the services of a process stand on: settings, log, database
 directory    of an embedded system: who holds it, its keys
@@ -30,8 +31,7 @@ users        `user`, `alias`
 questions    who is registered, who was
 calls        which calls are open, what became of one, who missed what
 top          `top`: what the system does now
-sampled      PURE; what two looks at metrics say
-story        PURE; a call told from its events
+ladder       PURE; a call's ladder as text
 importing/   `import`: from Kamailio or OpenSIPS
     rows         PURE; what a row of theirs means here
     source       their database, which is only read

@@ -15,13 +15,14 @@ from cdr.config import Settings
 from cdr.events import decode
 from cdr.rows import Cdr
 from cdr.state import fitted
+from console.story import duration, ladder, stories, words
 from events.calls import CallEvent
 from events.limits import CALL_ID
 from events.topics import CALLS, partition_of
 from events.wire import Poisoned
-from ramal.story import ladder, stories, words
+from ramal.ladder import drawn
 from ramal.system import System
-from ramal.wording import duration, listing, local_time
+from ramal.wording import listing, local_time
 from runtime.errors import ConfigError
 from runtime.log.port import Log
 
@@ -98,7 +99,7 @@ async def explain(system: System, console: Console, call_id: str, *, as_json: bo
     for number, story in enumerate(told):
         if number:
             console.print()
-        for line in (*words(story), "", *ladder(story, console.width)):
+        for line in (*words(story, local_time), "", *drawn(ladder(story), console.width)):
             console.print(line, soft_wrap=True, markup=False)
 
 

@@ -14,6 +14,7 @@ from events.topics import TOPICS, VIEW
 from ramal import (
     cli_calls,
     cli_import,
+    cli_operators,
     cli_people,
     cli_registrations,
     cli_trace,
@@ -60,6 +61,7 @@ app.add_typer(cli_people.app)
 app.add_typer(cli_import.app)
 app.add_typer(cli_trace.app)
 app.add_typer(cli_users.user_app, name="user")
+app.add_typer(cli_operators.app, name="operator")
 app.add_typer(cli_users.alias_app, name="alias")
 
 
@@ -147,7 +149,7 @@ def analytics_command() -> None:
 
 @app.command("console", epilog=_example("RAMAL_CONSOLE_WEBSOCKET=wss://sip.example.test/sip ramal console"))
 def console_command() -> None:
-    """The console: a telephone in the browser."""
+    """The console: a telephone in the browser, and pages for operators."""
     _serve(["console"])
 
 

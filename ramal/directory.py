@@ -14,6 +14,7 @@ from runtime.errors import ConfigError
 
 DATABASE = "ramal.db"
 USERS = "users.htdigest"
+OPERATORS = "operators"
 KEYS = "keys"
 STARTED = "settings.json"
 PASSWORDS = "first-passwords.json"  # a file's name

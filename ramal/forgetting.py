@@ -18,11 +18,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from cdr.keys import deleted
 from cdr.tables import LIVE, NAMES, naming
+from console.removal import removed
 from events.people import PersonForgotten
 from events.pseudonyms import person_of
 from events.topics import AUDIT, CALLS, CDRS, TOPICS, VIEW, Topic, partition_of
 from events.wire import encode, happened
-from ramal.operations import operator, removed, running
+from ramal.operations import operator, running
 from ramal.system import System
 from ramal.wording import listing, local_time
 from runtime.database.port import Database, Row
@@ -59,7 +60,7 @@ async def forget(system: System, data: Path | None, aor: str) -> None:
     """Takes a person out of tables and view. Raises Unavailable; what was begun goes on by itself, or once more."""
     asked = running(system, data, ("registrar", "locator", "cdr"))
     async with system.log() as log, system.tables() as tables, asked:
-        await removed(log, tables, aor, None, forget=True)
+        await removed(log, tables, aor, None, operator(), forget=True)
         told = PersonForgotten(aor, operator(), int(time.time() * 1000))
         await tables.transact(deleted([*await _aliases(tables, aor), person_of(aor)]))
         await _written(tables, await _tell(log, CALLS, told))

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import os
-import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,20 +12,16 @@ from typing import Any, TypeVar
 import msgspec
 
 from cdr.view import SOURCES, group_of
-from events.audit import ContactsRemoved
-from events.commands import RemoveContacts
+from console.removal import removed
 from events.limits import CONTACT
-from events.registrations import BindingsRecorded, RegistrationEvent
-from events.topics import AUDIT, REGISTRAR_COMMANDS, REGISTRATIONS, TOPICS, VIEW, partition_of
-from events.wire import Decoder, Poisoned, cloud_event, encode, header
-from locator.tables import LIVE
+from events.registrations import BindingsRecorded
+from events.topics import TOPICS, VIEW, partition_of
+from events.wire import header
 from ramal.directory import only_one
 from ramal.processes import StartFailed
 from ramal.system import System
-from runtime.database.port import Database
-from runtime.database.positions import position
-from runtime.errors import ConfigError, LogUnavailable, Unavailable
-from runtime.log.port import Append, Log, Record
+from runtime.errors import ConfigError, Unavailable
+from runtime.log.port import Log, Record
 
 T = TypeVar("T")
 
@@ -36,9 +31,6 @@ GROUPS = ("authsvc", "registrar", "locator", "cdr", *map(group_of, SOURCES))
 """Of which services are members."""
 AGAIN_SECONDS = 1.0
 """Between two looks for a backend that is not there yet."""
-REMOVAL_SECONDS = 15.0
-"""A registrar that has just taken a partition over restores it first."""
-_decode: Decoder[RegistrationEvent] = Decoder(RegistrationEvent)
 _SECRET = frozenset({"response", "nonce", "cnonce"})
 """Fields of a digest: with a user's response and nonce, a password can be guessed at leisure."""
 
@@ -99,27 +91,7 @@ async def remove(system: System, data: Path | None, aor: str, contact: str | Non
     if contact is not None and len(contact) > CONTACT:
         raise ConfigError(f"CONTACT: longer than {CONTACT} characters")
     async with system.log() as log, system.tables() as tables, running(system, data, ("registrar", "locator")):
-        return await removed(log, tables, aor, contact)
-
-
-async def removed(
-    log: Log, tables: Database, aor: str, contact: str | None, *, forget: bool = False
-) -> BindingsRecorded:
-    """What the registrar recorded of a removal, once it is in the tables. Raises LogUnavailable."""
-    count = await log.partitions(REGISTRAR_COMMANDS)
-    partition = partition_of(aor, count)
-    end = (await log.bounds(REGISTRATIONS, partition)).end
-    command = RemoveContacts(secrets.token_hex(10), aor, operator(), contact, forget)
-    await log.append(await _removal(log, command, partition))
-    try:
-        async with asyncio.timeout(REMOVAL_SECONDS):
-            offset, recorded = await _outcome(log, partition, end, command.id)
-            await _projected(tables, partition, offset)
-            return recorded
-    except TimeoutError:
-        raise LogUnavailable(
-            f"no registrar answered within {REMOVAL_SECONDS:.0f} s; the removal is in the log and will be done"
-        ) from None
+        return await removed(log, tables, aor, contact, operator())
 
 
 async def leave(system: System, name: str) -> list[str]:
@@ -130,49 +102,6 @@ async def leave(system: System, name: str) -> list[str]:
         if not isinstance(log, KafkaLog):
             return []  # the services of an embedded system are one process
         return [service for service in GROUPS if await log.expel(service, name)]
-
-
-async def _removal(log: Log, command: RemoveContacts, partition: int) -> list[Append]:
-    """The command, and the audit's record of it."""
-    done = ContactsRemoved(command.operator, command.aor, command.contact)
-    audit_partition = partition_of(command.operator, await log.partitions(AUDIT))
-    return [
-        Append(
-            REGISTRAR_COMMANDS,
-            partition,
-            command.aor.encode(),
-            encode(command),
-            cloud_event("ramal.RemoveContacts", "ramal", command.id),
-        ),
-        Append(
-            AUDIT,
-            audit_partition,
-            command.operator.encode(errors="surrogateescape"),
-            encode(done),
-            cloud_event("ramal.ContactsRemoved", "ramal", command.id),
-        ),
-    ]
-
-
-async def _outcome(log: Log, partition: int, begin: int, id_: str) -> tuple[int, BindingsRecorded]:
-    """The registrar's record of this command, and its offset."""
-    async with contextlib.aclosing(log.read(REGISTRATIONS, partition, begin)) as batches:
-        async for batch in batches:
-            for record in batch:
-                with contextlib.suppress(Poisoned):  # a stranger's record: whoever projects it says so
-                    event = _decode(record.value)
-                    if isinstance(event, BindingsRecorded) and event.id == id_:
-                        return record.offset, event
-    raise LogUnavailable("the log ended before the registrar's record")
-
-
-async def _projected(tables: Database, partition: int, offset: int) -> None:
-    """Waits until the tables have this record: from then on no edge routes to what was removed."""
-    while True:
-        at = await position(tables, LIVE.projection, partition)
-        if at is not None and at.next > offset:
-            return
-        await asyncio.sleep(0.05)
 
 
 @contextlib.asynccontextmanager

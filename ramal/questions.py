@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
+from console.story import duration
 from locator.history import Registration, history, known_since, registered_at
 from ramal.system import System
-from ramal.wording import duration, listing, local_time
+from ramal.wording import listing, local_time
 from runtime.database.port import Database
 
 _SHOWN = (

@@ -26,8 +26,8 @@ log = logging.getLogger("ramal")
 SERVICES = ("edge", "authsvc", "registrar", "locator", "cdr", "analytics", "console")
 """In the order in which they stop: an edge first, then those that answer it."""
 OPEN_SECONDS = 10.0
-NEED_TABLES = frozenset({"edge", "authsvc", "locator", "cdr"})
-NEED_LOG = frozenset({"edge", "authsvc", "registrar", "locator", "cdr", "analytics"})
+NEED_TABLES = frozenset({"edge", "authsvc", "locator", "cdr", "console"})
+NEED_LOG = frozenset({"edge", "authsvc", "registrar", "locator", "cdr", "analytics", "console"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +41,8 @@ class System:
     """A log object for one service, by its name."""
     store: EmbeddedStore | None = None
     """The one file of an embedded system."""
+    questions: Database | None = None
+    """The tables for who takes long to read them, where that would keep others waiting."""
     hint: str = ""
     """What to tell a person when it is away, beside the reason."""
 
@@ -56,7 +58,10 @@ class System:
                 resources.append(log)
             # Imported here: an edge's process has no use for an LDAP client.
             build: Callable[[Sources, Log, Database], Service] = importlib.import_module(self._module(name)).build
-            services.append(build(self.sources, log, self.database))
+            database = self.database
+            if name == "console" and self.questions:
+                resources.append(database := self.questions)
+            services.append(build(self.sources, log, database))
         return services, resources
 
     def _module(self, name: str) -> str:
@@ -132,7 +137,14 @@ def embedded(directory: Path, sources: Sources) -> System:
 
     common = sources.section(Common)
     store = EmbeddedStore(directory / DATABASE)
-    return System(sources, common, SQLiteDatabase(store), lambda _: EmbeddedLog(store, common.partitions), store)
+    return System(
+        sources,
+        common,
+        SQLiteDatabase(store),
+        lambda _: EmbeddedLog(store, common.partitions),
+        store,
+        SQLiteDatabase(store, "questions"),
+    )
 
 
 def system_at(data: Path | None, sources: Sources) -> System:

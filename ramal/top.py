@@ -13,16 +13,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from console.health import TIMEOUT, contents, look, named, statistics
 from ramal.directory import started_with
-from ramal.sampled import Look, minute, overall, parsed, process
 from runtime.errors import ConfigError, Unavailable
 
-MINUTE = 60_000
 FIRST_SECONDS = 1.0
 """Between the first two looks: a rate needs two."""
-TIMEOUT = aiohttp.ClientTimeout(total=2.0)
-BYTES = 16 << 20
-"""A longer page is none of ours."""
 Where = Callable[[], Mapping[str, str]]
 """The base URL of each process, by its name: asked again at each look, for processes come and go."""
 
@@ -30,8 +26,8 @@ Where = Callable[[], Mapping[str, str]]
 def where(urls: Sequence[str], data: Path | None, run_dir: Path) -> Where:
     """The processes that are meant. Raises ConfigError."""
     if urls:
-        named = dict(_named(url) for url in urls)
-        return lambda: named
+        given = dict(named("--url", url) for url in urls)
+        return lambda: given
     stack = run_dir / "stack.json"
     if data is None and stack.exists():
         return lambda: _of_stack(stack)
@@ -46,15 +42,6 @@ def where(urls: Sequence[str], data: Path | None, run_dir: Path) -> Where:
     return lambda: up
 
 
-def _named(url: str) -> tuple[str, str]:
-    """`http://127.0.0.1:8080`, `127.0.0.1:8080` or `edge-1=127.0.0.1:8080`."""
-    name, equals, address = url.rpartition("=")
-    address = address if "://" in address else f"http://{address}"
-    if not address.startswith(("http://", "https://")) or not address.partition("://")[2]:
-        raise ConfigError(f"--url: {url!r} is not [NAME=]http://HOST:PORT")
-    return name if equals else address.partition("://")[2], address.rstrip("/")
-
-
 def _of_stack(stack: Path) -> dict[str, str]:
     try:
         processes = json.loads(stack.read_text())["processes"]
@@ -66,60 +53,10 @@ def _of_stack(stack: Path) -> dict[str, str]:
 # --- looking ---------------------------------------------------------------------------------------------------------
 
 
-async def look(session: aiohttp.ClientSession, where: Where) -> tuple[dict[str, Look], Any]:
-    """All processes now, and the newest statistics (None where nobody has them)."""
-    urls = where()
-    looks = await asyncio.gather(*(_process(session, name, url) for name, url in urls.items()))
-    reckoning = [name for name, url in urls.items() if name == "up" or name.startswith("analytics")] or list(urls)
-    for name in reckoning:
-        try:
-            found = json.loads(await _get(session, f"{urls[name]}/statistics", 200))
-            return {each.name: each for each in looks}, found
-        except (OSError, ValueError, aiohttp.ClientError, TimeoutError):
-            continue  # the next one may have them
-    return {each.name: each for each in looks}, None
-
-
-async def _process(session: aiohttp.ClientSession, name: str, url: str) -> Look:
-    at = time.monotonic()
-    try:
-        samples = parsed(await _get(session, f"{url}/metrics", 200))
-        reasons = json.loads(await _get(session, f"{url}/status", 200))["reasons"]
-    except (OSError, ValueError, KeyError, TypeError, aiohttp.ClientError, TimeoutError) as error:
-        return Look(name, at, {}, [f"does not answer: {str(error) or type(error).__name__}"])
-    return Look(name, at, samples, [str(reason) for reason in reasons])
-
-
-async def _get(session: aiohttp.ClientSession, url: str, *statuses: int) -> str:
-    async with session.get(url) as answer:
-        if answer.status not in statuses:
-            raise ValueError(f"HTTP status {answer.status}")
-        body = b""
-        async for chunk in answer.content.iter_chunked(1 << 16):
-            body += chunk
-            if len(body) > BYTES:
-                raise ValueError("a page that is too long")
-        return body.decode()
-
-
-def contents(before: Mapping[str, Look], now: Mapping[str, Look], statistics: Any, at_ms: int) -> dict[str, Any]:
-    """What is shown: of processes that are seen for the first time, no rates."""
-    pairs = [(before.get(name, each), each) for name, each in now.items()]
-    begin = at_ms // MINUTE * MINUTE
-    last = minute(statistics, begin - MINUTE) if statistics else None
-    return {
-        "at": at_ms,
-        "processes": [process(*pair) for pair in pairs],
-        "overall": overall(pairs),
-        "last_minute": last,
-        "this_minute": minute(statistics, begin) if statistics else None,
-    }
-
-
 async def top(where: Where, console: Console, *, once: bool, as_json: bool, every: float) -> bool:
     """Shows it until Ctrl-C, or once; whether any process answered at the last look."""
     async with aiohttp.ClientSession(timeout=TIMEOUT) as session:
-        before, _ = await look(session, where)
+        before = await look(session, where())
         await asyncio.sleep(FIRST_SECONDS)
         live = (
             None
@@ -130,8 +67,9 @@ async def top(where: Where, console: Console, *, once: bool, as_json: bool, ever
             live.start()
         try:
             while True:
-                now, statistics = await look(session, where)
-                found = contents(before, now, statistics, int(time.time() * 1000))
+                urls = where()
+                now = await look(session, urls)
+                found = contents(before, now, await statistics(session, urls), int(time.time() * 1000))
                 if as_json:
                     print(json.dumps(found), flush=True)
                 elif live:

@@ -11,14 +11,17 @@ from rich.console import Console
 from authsvc.config import LdapSettings
 from authsvc.users.file import add_user, list_users
 from cdr.config import Analytics
+from console.accounts import listed
 from console.config import ConsoleConfig
 from console.pages import pages
+from console.service import ConsoleService
 from edge.config import EdgeConfig
 from edge.service import EdgeService
 from locator.history import history
 from ramal.directory import (
     DATABASE,
     KEYS,
+    OPERATORS,
     USERS,
     first_passwords,
     generated_keys,
@@ -71,6 +74,7 @@ def settings(
         "http_port": HTTP_PORT,
         "edge": {"udp": everywhere, "tcp": everywhere, "own_addresses": True, **asked},
         "authsvc": {"users_file": str(directory / USERS)},
+        "console": {"operators_file": str(directory / OPERATORS)},
     }
     options = {
         "RAMAL_DOMAIN": domain,
@@ -105,13 +109,15 @@ async def up(directory: Path, sources: Sources, console: Console, page: PageOpti
     check(directory / DATABASE)
     system = embedded(directory, sources)
     page.make_certificate(directory, system.common.domain.lower())
-    # The console's pages are served by the edge: a browser gets its telephone where it then speaks SIP.
-    left_out = {"console"} if system.sources.section(Analytics, "analytics").enabled else {"console", "analytics"}
+    left_out = set() if system.sources.section(Analytics, "analytics").enabled else {"analytics"}
     services, resources = system.services([name for name in SERVICES if name not in left_out])
     shown = pages(sources.section(ConsoleConfig, "console").checked(), system.common.domain.lower())
     for service in services:
+        # The softphone is served by the edge: a browser gets its telephone where it then speaks SIP.
         if isinstance(service, EdgeService):
             service.transports.serve_pages(shown)
+        elif isinstance(service, ConsoleService):
+            service.server = None
     found = urls(sources.section(EdgeConfig, "edge"), directory)
     _first_users(directory, system)
     remember_settings(directory, {name: masked(section) for name, section in sections(sources).items()})
@@ -200,10 +206,18 @@ def _welcome(console: Console, directory: Path, system: System, http: HttpServer
         _welcome_browsers(console, edge, pages_at)
     console.print(
         f"Who is registered: {ramal} show{where}\n"
+        f"For operators: http://{http.host}:{http.port}/console/{_first_operator(system, directory)}\n"
         f"Health and metrics: http://{http.host}:{http.port}/readyz, /metrics\n"
         "Ctrl-C ends it; registrations stay.\n",
         soft_wrap=True,
     )
+
+
+def _first_operator(system: System, directory: Path) -> str:
+    """How to make one where there is none."""
+    if listed(Path(system.sources.section(ConsoleConfig, "console").operators_file)):
+        return ""
+    return f" (who may log in: {command()} operator add NAME --data {directory})"
 
 
 def _welcome_browsers(console: Console, edge: EdgeConfig, pages_at: list[str]) -> None:

@@ -123,13 +123,3 @@ def point_in_time(text: str, now: datetime) -> datetime:
 def local_time(milliseconds: int) -> str:
     """A moment as the operator's clock shows it, with date and zone."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S %z")
-
-
-def duration(seconds: float) -> str:
-    """`4 min 10 s`, `2 h 5 min`; coarse, for people."""
-    whole = int(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -22,6 +22,7 @@ database/             the tables
   mysql, mysql_connection  MySQL and MariaDB
   sqlite                the embedded file's
   migrations            the schema, in numbered files
+  keyset                PURE; pages without OFFSET
   positions             how far each partition of the log is in them
   rebuild               made anew from the log
 store                 the one SQLite file, shared by log and tables

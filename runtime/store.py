@@ -221,7 +221,7 @@ class EmbeddedStore:
                 self.path.chmod(0o600)
                 self._writer = _Lane("writer", self._connect, _commit_together, self._settle)
                 await self._writer.opened
-                for name in ("log", "tables"):
+                for name in ("log", "tables", "questions"):
                     self._readers[name] = _Lane(name, self._connect, _read_each, self._settle)
                     await self._readers[name].opened
             except sqlite3.DatabaseError as error:

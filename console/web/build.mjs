@@ -1,6 +1,6 @@
-// Bundles the page into console/static (or the folder given), the same octets at every build of the same sources.
+// Bundles the pages into console/static (or the folder given), the same octets at every build of the same sources.
 import { copyFile, mkdir, readFile, rm, writeFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
@@ -13,7 +13,8 @@ await mkdir(there, { recursive: true });
 
 const { metafile } = await build({
   absWorkingDir: here,
-  entryPoints: ["src/softphone.js", "src/softphone.css"],
+  entryPoints: ["src/softphone.js", "src/softphone.css", "src/console/console.js", "src/console/console.css"],
+  entryNames: "[name]",
   outdir: there,
   bundle: true,
   minify: true,
@@ -22,7 +23,7 @@ const { metafile } = await build({
   legalComments: "none", // the licences are in a file of their own
   metafile: true,
 });
-for (const name of ["index.html", "icon.svg"]) await copyFile(join(here, "src", name), join(there, name));
+for (const name of ["index.html", "icon.svg", "console/console.html"]) await copyFile(join(here, "src", name), join(there, basename(name)));
 
 // What is in the bundle must come with its licence.
 const packages = new Set(Object.keys(metafile.inputs).flatMap((path) => path.match(/^(node_modules\/[^/]+)\//)?.[1] ?? []));

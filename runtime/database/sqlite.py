@@ -11,7 +11,7 @@ import hashlib
 import re
 import sqlite3
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from runtime.database.migrations import migrate
 from runtime.database.port import Advance, Row, Statement
@@ -39,10 +39,14 @@ _CREATES = re.compile(r'^CREATE TABLE (IF NOT EXISTS )?("?)\w+\2', re.IGNORECASE
 
 
 class SQLiteDatabase:
-    """`runtime.database.port.Database` on an EmbeddedStore."""
+    """`runtime.database.port.Database` on an EmbeddedStore.
 
-    def __init__(self, store: EmbeddedStore) -> None:
+    `lane`: who reads in which thread; `questions` of people take long, and calls must not wait for them.
+    """
+
+    def __init__(self, store: EmbeddedStore, lane: Literal["tables", "questions"] = "tables") -> None:
         self._store = store
+        self._lane = lane
         self._open = False
 
     async def start(self) -> None:
@@ -66,7 +70,7 @@ class SQLiteDatabase:
 
         self._check_open()
         with _unavailable():
-            return await self._store.read(read, "tables")
+            return await self._store.read(read, self._lane)
 
     async def transact(self, statements: Sequence[Statement], *advances: Advance) -> None:
         """All or none; raises PositionConflict, DatabaseRefused or DatabaseUnavailable."""

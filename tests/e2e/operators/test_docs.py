@@ -36,6 +36,7 @@ TRANSLATED = {
     ROOT / "docs" / "containers.md": ROOT / "docs" / "pt" / "conteineres.md",
     ROOT / "docs" / "kubernetes.md": ROOT / "docs" / "pt" / "kubernetes.md",
     ROOT / "docs" / "migration.md": ROOT / "docs" / "pt" / "migracao.md",
+    ROOT / "docs" / "console.md": ROOT / "docs" / "pt" / "console.md",
 }
 OPERATING = list(TRANSLATED.items())[1]
 SETTINGS = list(TRANSLATED.items())[2]
@@ -253,7 +254,7 @@ def test_every_variable_that_a_document_names_is_a_setting(document: Path) -> No
 
 def source() -> str:
     """All of the code that runs in services, strings of several lines joined."""
-    packages = ("edge", "authsvc", "registrar", "locator", "cdr", "runtime", "ramal", "events", "sipcore")
+    packages = ("edge", "authsvc", "registrar", "locator", "cdr", "console", "runtime", "ramal", "events", "sipcore")
     return "\n".join(path.read_text() for package in packages for path in sorted((ROOT / package).rglob("*.py")))
 
 

@@ -42,6 +42,6 @@ def test_the_lock_file_names_every_package_by_its_digest_and_no_address_to_fetch
 
 def test_the_licence_of_every_package_in_the_page_comes_with_it() -> None:
     text = (CONSOLE / "static" / "licences.txt").read_text()
-    for name in ("jssip", "debug", "events", "ms", "sdp-transform"):
+    for name in ("jssip", "debug", "events", "ms", "sdp-transform", "uplot"):
         assert f"{name} " in text
-    assert text.count("Permission is hereby granted") == 5
+    assert text.count("Permission is hereby granted") == 6

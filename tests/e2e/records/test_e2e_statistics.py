@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ramal.sampled import Labels, parsed
+from console.sampled import Labels, parsed
 from tests.e2e.conftest import CALLERS, RAMAL, System
 from tests.kit.phone import SDP
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from events.registrations import Claimed, Kind
-from locator.history import history, known_since, registered_at
+from locator.history import Place, Registration, history, known_since, page_at, registered_at
 from locator.projection import Part, Partition, Projection
 from locator.tables import LIVE
 from runtime.database.port import Database, Statement
@@ -92,10 +92,24 @@ async def check(database: Database, steps: Sequence[Step], chunks: random.Random
         found = await registered_at(database, moment)
         assert len({(r.aor, r.contact) for r in found}) == len(found)
         assert {(r.aor, r.contact, r.received, r.path) for r in found} == scribe.shown(moment), moment - START
+    for moment in sorted(moments)[-3:]:
+        assert sorted(await in_pages(database, moment), key=repr) == sorted(
+            await registered_at(database, moment), key=repr
+        )
     for user in USERS:
         assert {(r.aor, r.contact) for r in await registered_at(database, scribe.now, user)} == {
             shown[:2] for shown in scribe.shown(scribe.now) if shown[0] == user
         }
+
+
+async def in_pages(database: Database, moment: int) -> list[Registration]:
+    """The same, two at a time."""
+    found: list[Registration] = []
+    after: Place | None = None
+    while page := await page_at(database, moment, 2, after):
+        found += [one for _, one in page]
+        after = page[-1][0]
+    return found
 
 
 @contextlib.asynccontextmanager

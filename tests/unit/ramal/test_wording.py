@@ -11,7 +11,7 @@ from rich.console import Console
 from ramal.directory import generated_keys
 from ramal.system import exported, with_settings
 from ramal.users import readable_password
-from ramal.wording import aor, duration, listing, name_and_domain, new_name, point_in_time
+from ramal.wording import aor, listing, name_and_domain, new_name, point_in_time
 from runtime.config import Common, Sources, hmac_keys
 
 
@@ -51,10 +51,6 @@ def test_a_time_is_typed_as_people_say_it(text: str, moment: datetime) -> None:
 def test_what_is_no_time_is_said(text: str) -> None:
     with pytest.raises(ValueError, match="time"):
         point_in_time(text, NOW)
-
-
-def test_durations_are_coarse() -> None:
-    assert [duration(seconds) for seconds in (7.9, 250, 7500)] == ["7 s", "4 min 10 s", "2 h 5 min"]
 
 
 def test_a_shell_is_given_every_setting_in_force_wherever_it_stands(

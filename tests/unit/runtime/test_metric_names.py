@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("sipcore", "events", "runtime", "edge", "authsvc", "registrar", "locator", "cdr", "console", "ramal")
-SERVICES = ("edge", "authsvc", "registrar", "locator", "cdr", "analytics")
+SERVICES = ("edge", "authsvc", "registrar", "locator", "cdr", "analytics", "console")
 SHARED = {"ramal_drops", "ramal_lag_records", "ramal_stopped_partitions", "ramal_build_info"}
 LABELS = {"gateway", "group", "method", "name", "outcome", "reason", "status", "topic", "version"}
 """All of them have few values, whatever strangers send."""
@@ -79,7 +79,7 @@ def test_drops_have_words_joined_by_hyphens() -> None:
 @pytest.mark.parametrize(
     "place", ["deploy/prometheus/rules/ramal.yml", "deploy/grafana/dashboards/ramal.json",
               "k8s/components/monitoring/monitoring.yaml", "docs/operating.md", "docs/pt/operacao.md",
-              "docs/analysts.md", "ramal/sampled.py"],
+              "docs/analysts.md", "console/sampled.py"],
 )  # fmt: skip
 def test_whoever_names_a_metric_names_one_that_is_made(place: str) -> None:
     first = "|".join(("drops", "lag", "stopped", "build", *SERVICES))

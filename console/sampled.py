@@ -121,6 +121,18 @@ def overall(pairs: Iterable[tuple[Look, Look]]) -> dict[str, Any]:
     }
 
 
+def gateways(looks: Iterable[Look]) -> list[dict[str, Any]]:
+    """By gateway: at how many edges it answers, of how many, and the INVITEs sent by it."""
+    found: dict[str, dict[str, Any]] = {}
+    for now in looks:
+        for name, up in now.by("ramal_edge_gateway_up", "gateway").items():
+            each = found.setdefault(name, {"name": name, "edges": 0, "up": 0, "calls": 0})
+            each["edges"] += 1
+            each["up"] += int(up > 0)
+            each["calls"] += int(now.total("ramal_edge_gateway_calls_total", gateway=name))
+    return [found[name] for name in sorted(found)]
+
+
 def _worst(looks: Iterable[Look], name: str) -> float | None:
     found = [age for now in looks if (age := now.highest(name)) is not None]
     return round(max(found), 1) if found else None

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ramal.sampled import Look, minute, overall, parsed, process
+from console.sampled import Look, minute, overall, parsed, process
 
 PAGE = """# HELP ramal_drops_total Messages dropped.
 # TYPE ramal_drops_total counter

@@ -1,17 +1,21 @@
 """E21: a call told from its events alone, in words and as a ladder."""
 
 import random
+import re
 
 import pytest
 
+from console.phrases import LANGUAGES
+from console.story import after, duration, ladder, stories, words
 from events.calls import CallTransferred
-from ramal.story import ladder, stories, words
+from ramal.ladder import drawn
+from ramal.wording import local_time
 from tests.kit.call_stories import START, Story, missed, talk
 
 
 def said(story: Story) -> str:
     (told,) = stories(story.events)
-    return "\n".join(words(told))
+    return "\n".join(words(told, local_time))
 
 
 def test_e21_an_answered_call_says_who_when_which_bindings_which_branches_and_who_hung_up() -> None:
@@ -77,7 +81,7 @@ def test_e21_the_ladder_has_a_lane_for_the_caller_each_edge_and_each_branch() ->
     story.edge = "edge-2"
     (told,) = stories(story.wait(1000).ended().events)
 
-    assert ladder(told) == LADDER.strip("\n").splitlines()
+    assert drawn(ladder(told)) == LADDER.strip("\n").splitlines()
 
 
 def test_e21_doubled_and_shuffled_events_tell_the_same_story() -> None:
@@ -85,7 +89,7 @@ def test_e21_doubled_and_shuffled_events_tell_the_same_story() -> None:
     events = story.events * 3
     random.Random(3).shuffle(events)
     (told,) = stories(events)
-    assert "\n".join(words(told)) == said(story)
+    assert "\n".join(words(told, local_time)) == said(story)
     assert len(told.events) == len(story.events)
 
 
@@ -105,7 +109,7 @@ def test_every_kind_of_event_has_its_arrow() -> None:
     )  # fmt: skip
     story.cancelled().failed(500, "x" * 200).redirected()
     (told,) = stories(story.events)
-    assert len(ladder(told)) == len(told.events) + 2  # a title, and a CANCEL with its 487
+    assert len(drawn(ladder(told))) == len(told.events) + 2  # a title, and a CANCEL with its 487
 
 
 def forked_to_five() -> Story:
@@ -124,12 +128,12 @@ def forked_to_five() -> Story:
 def test_e21_a_ladder_of_a_fork_to_five_fits_the_screen(columns: int) -> None:
     (told,) = stories(forked_to_five().events)
 
-    lines = ladder(told, columns)
+    lines = drawn(ladder(told), columns)
 
     assert max(map(len, lines)) <= columns
     assert any("<" in line and "487" in line for line in lines)
     assert sum("INVITE>" in line.replace("-", "").replace(" ", "") for line in lines) == 6
-    assert len(lines) == len(ladder(told))
+    assert len(lines) == len(drawn(ladder(told)))
 
 
 def test_e21_a_transfer_is_told_in_words() -> None:
@@ -142,3 +146,42 @@ def test_e21_a_transfer_is_told_in_words() -> None:
     )  # fmt: skip
 
     assert "The callee asked to go on with sip:carol@example.test after 9.0 s (REFER)." in said(story)
+
+
+def test_e21_both_languages_have_every_sentence_with_the_same_details() -> None:
+    english, portuguese = LANGUAGES["en"], LANGUAGES["pt"]
+    assert list(english) == list(portuguese)
+    for key in english:
+        assert set(re.findall(r"\{(\w+)\}", english[key])) == set(re.findall(r"\{(\w+)\}", portuguese[key])), key
+
+
+def test_e21_a_call_is_told_in_portuguese() -> None:
+    (told,) = stories(talk().events)
+    text = "\n".join(words(told, str, LANGUAGES["pt"]))
+
+    assert f"{START}: alice@example.test ligou para sip:bob@example.test de 192.0.2.4:5060 por udp" in text
+    assert "Foi atendida depois de 2.0 s, e quem ligou desligou depois de 1 min 0 s." in text
+    assert ladder(told, LANGUAGES["pt"]).lanes[0] == "quem ligou"
+
+
+@pytest.mark.parametrize(
+    "story",
+    [
+        Story().branch_ends(486, "b9", "Busy Here").failed(486, "Busy Here", branch="b9"),
+        Story().attempted().answered("tt", "b9").ended("callee"),
+        Story().attempted().rings("b9"),
+    ],
+    ids=["final", "answer", "provisional"],
+)
+def test_e21_a_branch_whose_beginning_is_lost_is_drawn_at_its_edge(story: Story) -> None:
+    (told,) = stories(story.events)
+    drawing = ladder(told)
+
+    assert all(lane < len(drawing.lanes) for arrow in drawing.arrows for lane in (arrow.start, arrow.end))
+    assert drawn(drawing)
+    assert said(story)
+
+
+def test_times_are_coarse() -> None:
+    assert [duration(seconds) for seconds in (7.9, 250, 7500)] == ["7 s", "4 min 10 s", "2 h 5 min"]
+    assert [after(milliseconds) for milliseconds in (0, 999, 1000, 12_345)] == ["0 ms", "999 ms", "1.0 s", "12.3 s"]

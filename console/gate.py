@@ -1,0 +1,205 @@
+"""Who may: log-in, log-out, the session's cookie, and what every request to the operators' pages must bring along.
+
+The cookie alone changes nothing. A request that does must say its session's token in `X-CSRF-Token`, be JSON, and come
+from our own page: `Origin` is ours where a browser says one.
+"""
+
+import asyncio
+import hmac
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from ipaddress import ip_address, ip_network
+from typing import NamedTuple
+
+import msgspec
+from aiohttp import web
+from prometheus_client import Counter
+
+from authsvc.memory.lockouts import Lockouts
+from console.accounts import LONGEST, Account, Accounts, Role, is_right
+from console.config import ConsoleConfig
+from console.sessions import Session, Sessions
+
+log = logging.getLogger("ramal.console")
+
+BASE = "/console/"
+COOKIE = "ramal-console"
+FAILURES = 5
+"""Wrong passwords of one name from one address, or of any names, until log-ins from there wait."""
+FAILURES_OF_SOURCE = 20
+LOCKED_SECONDS = 60
+AT_ONCE = 2
+"""Passwords that are verified at the same time: 64 MiB each."""
+WAITING = 16
+"""Log-ins that may wait for that."""
+_LOG_INS = Counter("ramal_console_logins", "Log-ins of operators by outcome.", ["outcome"])
+
+
+class Guest(NamedTuple):
+    """Whoever a request is of."""
+
+    account: Account
+    session: Session
+
+    @property
+    def name(self) -> str:
+        return self.account.name
+
+
+Handler = Callable[[web.Request, Guest], Awaitable[web.StreamResponse]]
+
+
+class _LogIn(msgspec.Struct, forbid_unknown_fields=True):
+    name: str
+    password: str
+
+
+_decode = msgspec.json.Decoder(_LogIn)
+
+
+class Gate:
+    """Stands before every handler."""
+
+    def __init__(self, accounts: Accounts, config: ConsoleConfig, clock: Callable[[], float] = time.time) -> None:
+        self._accounts = accounts
+        self._origin = config.origin
+        self._clock = clock
+        self._sessions = Sessions()
+        self._lockouts = Lockouts(FAILURES, LOCKED_SECONDS, 10_000)
+        self._sources = Lockouts(FAILURES_OF_SOURCE, LOCKED_SECONDS, 10_000)
+        self._verifying = asyncio.Semaphore(AT_ONCE)
+        self._waiting = 0
+
+    def guarded(
+        self, handler: Handler, role: Role = "read-only"
+    ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        """The handler for who is logged in and may; a POST only with the session's token, from our page."""
+
+        async def answered(request: web.Request) -> web.StreamResponse:
+            guest = self.guest(request)
+            if guest is None:
+                return refused(401, "logged_out")
+            if request.method != "GET" and not (self._is_ours(request) and _has_token(request, guest.session)):
+                return refused(403, "not_our_page")
+            if role == "operator" and guest.account.role != "operator":
+                return refused(403, "read_only")
+            return await handler(request, guest)
+
+        return answered
+
+    def guest(self, request: web.Request) -> Guest | None:
+        """Whose session the cookie is of; None where it is over, or its operator has gone or a new password."""
+        token = request.cookies.get(COOKIE, "")
+        session = self._sessions.of(token, self._now()) if token else None
+        if session is None:
+            return None
+        account = self._accounts.get(session.name)
+        if account is None or account.hash != session.proof:
+            self._sessions.end(token)
+            return None
+        return Guest(account, session)
+
+    async def log_in(self, request: web.Request) -> web.StreamResponse:
+        """POST of name and password: a session, or which of the refusals."""
+        if not self._is_ours(request):
+            return refused(403, "not_our_page")
+        try:
+            asked = _decode.decode(await request.read())
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return refused(400, "bad_request")
+        if len(asked.name) > LONGEST or len(asked.password) > LONGEST:
+            return refused(400, "bad_request")
+        source = network(request.remote or "")
+        if seconds := self._locked(asked.name, source):
+            _LOG_INS.labels("locked_out").inc()
+            return refused(429, "locked_out", seconds)
+        if self._waiting >= WAITING:
+            _LOG_INS.labels("busy").inc()
+            return refused(503, "busy", 2)
+        account = self._accounts.get(asked.name)
+        # Counted before it is known to be wrong: many at once are no way round the limit.
+        self._lockouts.failed(asked.name, source, self._now())
+        self._sources.failed("", source, self._now())
+        if not await self._verified(account, asked.password) or account is None:
+            _LOG_INS.labels("failed").inc()
+            log.warning("an operator's log-in failed", extra={"operator": asked.name[:64], "source": source})
+            return refused(401, "no_operators" if not len(self._accounts) else "wrong_password")
+        self._lockouts.succeeded(asked.name, source)
+        self._sources.succeeded("", source)
+        _LOG_INS.labels("done").inc()
+        log.info("an operator logged in", extra={"operator": account.name, "role": account.role, "source": source})
+        token = secrets.token_urlsafe(32)
+        session = self._sessions.begin(token, secrets.token_urlsafe(24), account.name, account.hash, self._now())
+        answer = web.json_response(said(Guest(account, session)), headers=NOT_KEPT)
+        answer.set_cookie(
+            COOKIE, token, path=BASE, httponly=True, samesite="Strict", secure=self._origin.startswith("https:")
+        )
+        return answer
+
+    async def log_out(self, request: web.Request, guest: Guest) -> web.StreamResponse:
+        """Ends the session."""
+        self._sessions.end(request.cookies.get(COOKIE, ""))
+        log.info("an operator logged out", extra={"operator": guest.name})
+        answer = web.json_response({}, headers=NOT_KEPT)
+        answer.del_cookie(COOKIE, path=BASE)
+        return answer
+
+    async def me(self, request: web.Request) -> web.StreamResponse:
+        """Who is logged in; nobody is no fault."""
+        guest = self.guest(request)
+        return web.json_response(said(guest) if guest else NOBODY, headers=NOT_KEPT)
+
+    async def _verified(self, account: Account | None, password: str) -> bool:
+        self._waiting += 1
+        try:
+            async with self._verifying:
+                return await asyncio.to_thread(is_right, account, password)
+        finally:
+            self._waiting -= 1
+
+    def _locked(self, name: str, source: str) -> int:
+        now = self._now()
+        return max(self._lockouts.remaining(name, source, now), self._sources.remaining("", source, now))
+
+    def _is_ours(self, request: web.Request) -> bool:
+        """Whether a browser sent this from our own page, or it is none: JSON cannot be sent from elsewhere unasked."""
+        if request.content_type != "application/json":
+            return False
+        if request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
+            return False
+        origin = request.headers.get("Origin")
+        return origin is None or origin == (self._origin or f"http://{request.host}")
+
+    def _now(self) -> int:
+        return int(self._clock() * 1000)
+
+
+NOBODY = {"name": "", "role": "", "csrf": ""}
+NOT_KEPT = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+
+def said(guest: Guest) -> dict[str, str]:
+    """What the page is told of who is logged in."""
+    return {"name": guest.name, "role": guest.account.role, "csrf": guest.session.csrf}
+
+
+def network(address: str) -> str:
+    """What failures are counted by: an address, of IPv6 its /64, which is what one person has."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    return str(ip_network((parsed, 64), strict=False)) if parsed.version == 6 else address
+
+
+def refused(status: int, error: str, seconds: int = 0, detail: str = "") -> web.Response:
+    """A refusal by a name that the page has words for; `seconds`: when to come again."""
+    headers = {**NOT_KEPT, "Retry-After": str(seconds)} if seconds else NOT_KEPT
+    return web.json_response({"error": error, "seconds": seconds, "detail": detail}, status=status, headers=headers)
+
+
+def _has_token(request: web.Request, session: Session) -> bool:
+    given = request.headers.get("X-CSRF-Token", "")
+    return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), session.csrf.encode())

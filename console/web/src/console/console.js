@@ -1,0 +1,126 @@
+// The console: who is logged in, which page is shown, and what is new.
+import { Refused, get, logIn, logOut, us, whenLoggedOut, whoWeAre } from "./asking.js";
+import { call, calls } from "./calls.js";
+import { health } from "./health.js";
+import { element } from "./page.js";
+import { registration, registrations } from "./registrations.js";
+import { statistics } from "./statistics.js";
+import { say, translate } from "./words.js";
+
+const $ = (id) => document.getElementById(id);
+const PAGES = { registrations: [registrations, registration], calls: [calls, call], statistics: [statistics], health: [health] };
+let open = null;
+let news = null;
+
+translate(document);
+whenLoggedOut(loggedOut);
+addEventListener("hashchange", show);
+
+$("log-in").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const { elements } = event.target;
+  try {
+    await logIn(elements.name.value, elements.password.value);
+    event.target.reset();
+    loggedIn();
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    problem(error);
+    elements.password.value = "";
+    elements.password.focus();
+  }
+});
+
+$("log-out").addEventListener("click", () => logOut().catch(() => {}).then(loggedOut));
+
+whoWeAre().then(() => (us.name ? loggedIn() : loggedOut()), loggedOut);
+
+function loggedIn() {
+  problem(null);
+  $("log-in").hidden = true;
+  $("top").hidden = false;
+  $("who").textContent = us.role === "operator" ? us.name : say("readOnlyOperator", us.name);
+  listen();
+  show();
+}
+
+function loggedOut(error = null) {
+  close();
+  news?.close();
+  news = null;
+  Object.assign(us, { name: "", role: "", csrf: "" });
+  $("top").hidden = true;
+  $("view").replaceChildren();
+  $("log-in").hidden = false;
+  document.title = "Ramal";
+  problem(error instanceof Refused ? error : null);
+  $("name").focus();
+}
+
+// --- what is new: the server says what has changed, and the page asks for it --------
+
+function listen() {
+  news?.close();
+  news = new EventSource("api/events");
+  news.addEventListener("open", () => live("live"));
+  news.addEventListener("error", () => live("notLive"));
+  news.addEventListener("changed", (event) => open?.changed(JSON.parse(event.data)));
+  // An EventSource cannot tell that the session is over from that the server is away.
+  news.addEventListener("error", () => setTimeout(() => us.csrf && get("me").then((said) => said.name || loggedOut(), () => {}), 1000));
+}
+
+function live(key) {
+  $("live").dataset.live = key;
+  $("live").textContent = say(key);
+}
+
+// --- which page -------------------------------------------------------------------------
+
+/** `#/registrations/alice%40example.test?at=…`: the page, what it is of, and its parameters. */
+function where() {
+  const [path, query = ""] = location.hash.slice(1).split("?");
+  const [, page = "", name = ""] = path.split("/");
+  return { page: page in PAGES ? page : "registrations", name: decoded(name), parameters: new URLSearchParams(query) };
+}
+
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
+function show() {
+  if (!us.csrf || location.hash === "#main") return;
+  close();
+  problem(null);
+  const { page, name, parameters } = where();
+  const [list, one] = PAGES[page];
+  open = (name && one ? one : list)({ problem, name, parameters, remember });
+  const back = open.back ? element("a", { class: "back", href: open.back }, `← ${say(page)}`) : null;
+  $("view").replaceChildren(...[back, element("h1", { tabindex: "-1" }, open.title), ...open.nodes].filter(Boolean));
+  document.title = `${open.title} – Ramal`;
+  for (const link of document.querySelectorAll("#top nav a")) {
+    if (link.hash === `#/${page}`) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  open.shown?.();
+
+  /** Keeps in the address what was asked for, so that it can be sent to somebody. */
+  function remember(asked) {
+    const given = new URLSearchParams(Object.entries(asked).filter(([, value]) => value !== ""));
+    const query = given.toString();
+    history.replaceState(null, "", `#/${page}${query ? `?${query}` : ""}`);
+  }
+}
+
+function close() {
+  open?.close();
+  open = null;
+}
+
+function problem(refused) {
+  $("problem").hidden = !refused;
+  $("problem").textContent = refused ? say(`refused.${refused.error}`, refused.seconds || refused.detail || "") : "";
+}

@@ -1,0 +1,183 @@
+// Who is registered, who was at a moment, and one of them.
+import { Refused, get, post, us } from "./asking.js";
+import { List } from "./list.js";
+import { element, facts, sure, table } from "./page.js";
+import { moment, say, span } from "./words.js";
+
+const DAY = 86_400_000;
+
+export function link(aor) {
+  return element("a", { href: `#/registrations/${encodeURIComponent(aor)}` }, aor);
+}
+
+/** The list. */
+export function registrations({ problem, parameters, remember }) {
+  const list = new List(
+    say("registrations"),
+    [
+      { name: say("aor"), class: "first", cell: (row) => link(row.aor) },
+      { name: say("since"), cell: (row) => moment(row.since) },
+      { name: say("contact"), class: "long", cell: (row) => row.contact },
+      { name: say("from"), cell: (row) => row.from },
+      { name: say("edge"), cell: (row) => row.edge },
+      { name: say("agent"), class: "long", cell: (row) => row.agent },
+    ],
+    (after, signal) => get("registrations", { ...searched(), at: at(), after }, signal),
+    { empty: say("nobody"), problem, total: async (signal) => (then ? null : (await get("registrations/count", searched(), signal)).total) },
+  );
+  let then = Number(parameters.get("at")) || 0;
+  const at = () => then || "";
+  const searched = () => ({ search: search.value.trim(), in: all.checked ? "all" : "" });
+  const search = element("input", { id: "search", type: "search", maxlength: 256, autocomplete: "off", spellcheck: "false" });
+  search.value = parameters.get("search") ?? "";
+  const all = element("input", { type: "checkbox" });
+  all.checked = parameters.get("in") === "all";
+  const date = element("input", { id: "at", type: "datetime-local", step: "1" });
+  const slider = element("input", { id: "slider", type: "range", step: "1000", "aria-label": say("asOf") });
+  const now = element("button", { type: "button", class: "plain" }, say("now"));
+  const shown = element("p", { class: "hint", role: "status" });
+  let wait;
+
+  function seen() {
+    now.setAttribute("aria-pressed", String(!then));
+    date.value = local(then || Date.now());
+    slider.value = then || slider.max;
+    slider.setAttribute("aria-valuetext", then ? moment(then) : say("now"));
+    shown.textContent = then ? say("asOfShown", moment(then)) : say("liveShown");
+  }
+
+  function asked(delay = 200) {
+    clearTimeout(wait);
+    seen();
+    wait = setTimeout(() => {
+      remember({ ...searched(), at: at() });
+      list.start();
+    }, delay);
+  }
+
+  search.addEventListener("input", () => asked());
+  all.addEventListener("change", () => asked(0));
+  slider.addEventListener("input", () => {
+    then = Number(slider.value) >= Number(slider.max) ? 0 : Number(slider.value);
+    asked();
+  });
+  date.addEventListener("change", () => {
+    then = date.value ? new Date(date.value).getTime() : 0;
+    if (then > Date.now()) then = 0;
+    asked();
+  });
+  now.addEventListener("click", () => {
+    then = 0;
+    bounds();
+    asked(0);
+  });
+
+  async function bounds() {
+    slider.max = Math.floor(Date.now() / 1000) * 1000;
+    slider.min = slider.max - DAY;
+    const { since } = await get("known-since").catch(() => ({ since: null }));
+    if (since) slider.min = Math.floor(since / 1000) * 1000;
+    seen();
+  }
+
+  const form = element(
+    "form",
+    { class: "filters", role: "search", onsubmit: (event) => event.preventDefault() },
+    field("search", say("searchUser"), element("span", { class: "row" }, search, element("label", { class: "check" }, all, say("everywhere")))),
+    field("at", say("asOf"), element("span", { class: "row" }, date, now)),
+    element("div", { class: "slider" }, slider),
+  );
+  bounds();
+  list.start();
+  return {
+    title: say("registrations"),
+    nodes: [form, shown, list.root],
+    close: () => {
+      clearTimeout(wait);
+      list.close();
+    },
+    changed: (what) => what.registrations && !then && list.changed(),
+  };
+}
+
+export function field(id, name, control) {
+  return element("div", { class: "field" }, element("label", { for: id }, name), control);
+}
+
+/** `2026-11-28T10:05:00` of a moment, as the input for dates wants it. */
+export function local(at) {
+  const date = new Date(at - new Date(at).getTimezoneOffset() * 60_000);
+  return date.toISOString().slice(0, 19);
+}
+
+/** One AOR. */
+export function registration({ problem, name }) {
+  const bindings = element("div", { class: "cards" });
+  const past = element("div", {});
+  let aor = name;
+
+  async function show() {
+    try {
+      const found = await get("registration", { aor: name });
+      aor = found.aor;
+      bindings.replaceChildren(...(found.bindings.length ? found.bindings.map((each) => card(each, found.at)) : [element("p", {}, say("notRegistered"))]));
+      all.hidden = us.role !== "operator" || found.bindings.length < 2;
+      past.replaceChildren(
+        table(
+          say("history"),
+          [say("since"), say("until"), say("contact"), say("from"), say("edge"), say("began"), say("ended")],
+          found.history.map((each) => [
+            moment(each.since),
+            each.until ? moment(each.until) : say("now"),
+            each.contact,
+            each.from,
+            each.edge,
+            `${say(`change.${each.began}`)}${by(each.began_by)}`,
+            each.ended ? `${say(`change.${each.ended}`)}${by(each.ended_by)}` : "",
+          ]),
+        ),
+        ...(found.more ? [element("p", { class: "hint" }, say("newestOnly"))] : []),
+      );
+      problem(null);
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      problem(error);
+    }
+  }
+
+  function card(each, at) {
+    const pairs = [
+      [say("since"), moment(each.since)],
+      [say("refreshed"), moment(each.refreshed)],
+      [say("endsIn"), span(each.expires - at)],
+      [say("from"), each.from],
+      [say("edge"), each.edge],
+      [say("agent"), each.agent],
+    ];
+    const remove = us.role === "operator" ? element("button", { type: "button", class: "bad", onclick: () => removed(each.contact) }, say("remove")) : null;
+    return element("article", { class: "card" }, element("h2", {}, each.contact), facts(pairs), remove);
+  }
+
+  async function removed(contact) {
+    if (!(await sure(contact ? say("sureOne", contact) : say("sureAll", aor), say("remove"), say("keep")))) return;
+    try {
+      await post("remove", contact ? { aor, contact } : { aor });
+      await show();
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      problem(error);
+    }
+  }
+
+  const all = element("button", { type: "button", class: "bad", hidden: true, onclick: () => removed(null) }, say("removeAll"));
+  show();
+  return {
+    title: name,
+    back: "#/registrations",
+    nodes: [element("h2", {}, say("bindings")), bindings, all, element("h2", {}, say("history")), past],
+    close: () => {},
+    changed: (what) => what.registrations && show(),
+  };
+}
+
+const by = (who) => (who ? ` – ${who}` : "");

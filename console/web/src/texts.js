@@ -1,0 +1,15 @@
+// Texts by key, in the first language of the browser's list that we have.
+
+/** What a page needs of its words: the language, `say` (`{0}` in a text is replaced by `detail`), and `translate`. */
+export function texts(words) {
+  const language = navigator.languages.map((tag) => tag.slice(0, 2).toLowerCase()).find((tag) => tag in words) ?? "en";
+  const say = (key, detail = "") => words[language][key].replace("{0}", detail);
+
+  /** Puts the texts into a page written in English. */
+  function translate(root) {
+    document.documentElement.lang = language === "pt" ? "pt-BR" : language;
+    for (const element of root.querySelectorAll("[data-text]")) element.textContent = say(element.dataset.text);
+    for (const element of root.querySelectorAll("[data-label]")) element.setAttribute("aria-label", say(element.dataset.label));
+  }
+  return { language, say, translate };
+}

@@ -1,0 +1,88 @@
+"""The operators' file: hashes alone, read again when it has changed, and lines that are none passed over."""
+
+from pathlib import Path
+
+import pytest
+
+from console.accounts import Accounts, add, is_right, listed, remove
+
+PASSWORD = "correct horse"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The line of an operator: made once, for hashes take their time."""
+    path = tmp_path_factory.mktemp("operators") / "operators"
+    add(path, "maria", "operator", PASSWORD)
+    assert path.stat().st_mode & 0o777 == 0o600
+    return path.read_text()
+
+
+def test_a_password_is_kept_as_an_argon2id_hash_and_verified_by_it(made: str, tmp_path: Path) -> None:
+    path = tmp_path / "operators"
+    path.write_text(made)
+    (account,) = listed(path)
+
+    assert (account.name, account.role) == ("maria", "operator")
+    assert account.hash.startswith("$argon2id$v=19$m=65536,t=3,p=4$")
+    assert PASSWORD not in made
+    assert is_right(account, PASSWORD)
+    assert not is_right(account, PASSWORD + " ")
+    assert not is_right(None, "nobody's password")
+    assert not is_right(account._replace(hash="$argon2id$broken"), PASSWORD)
+
+
+def test_an_operator_who_is_taken_away_is_gone_at_once(made: str, tmp_path: Path) -> None:
+    path = tmp_path / "operators"
+    accounts = Accounts(str(path))
+    assert accounts.get("maria") is None
+    path.write_text(made)
+    assert accounts.get("maria")
+    assert remove(path, "maria")
+    assert not remove(path, "maria")
+    assert accounts.get("maria") is None
+    path.unlink()
+    assert len(accounts) == 0
+
+
+def test_a_file_that_cannot_be_read_lets_nobody_in(made: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "operators"
+    path.write_text(made)
+    accounts = Accounts(str(path))
+    assert accounts.get("maria")
+    path.unlink()
+    path.mkdir()
+
+    assert accounts.get("maria") is None
+    assert "cannot be read" in caplog.text
+    assert Accounts("").get("maria") is None
+
+
+def test_a_line_that_is_no_operator_is_named_by_its_number_and_not_shown(
+    made: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "operators"
+    path.write_bytes(
+        f"# who\n\nrui:root:$argon2id$x\nrui:operator:secret\n:operator:$argon2id$\n{made}".encode() + b"\xff:\n"
+    )
+
+    assert [account.name for account in listed(path)] == ["maria"]
+    assert [getattr(record, "line", 0) for record in caplog.records] == [3, 4, 5, 7]
+    assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "password", "why"),
+    [
+        ("", PASSWORD, "letters"),
+        ("a:b", PASSWORD, "letters"),
+        ("a\nb", PASSWORD, "letters"),
+        ("x" * 65, PASSWORD, "letters"),
+        ("maria", "short", "8"),
+        ("maria", "x" * 257, "256"),
+    ],
+)
+def test_a_name_or_password_that_is_none_is_refused(tmp_path: Path, name: str, password: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        add(tmp_path / "operators", name, "operator", password)
+    assert list(tmp_path.iterdir()) == []
