@@ -36,7 +36,9 @@ def test_every_setting_in_it_exists_and_has_a_value_that_the_service_takes(name:
     environ = settings_of(OURS[name])
     for variable, path in environ.items():
         if variable.endswith("_FILE"):
-            assert path.removeprefix("/run/secrets/") in OURS[name]["secrets"], "the container is not given this file"
+            mounted = [volume.partition(":")[2] for volume in OURS[name].get("volumes", ())]
+            given = path.removeprefix("/run/secrets/") in OURS[name]["secrets"] or str(Path(path).parent) in mounted
+            assert given, "the container is not given this file"
             (tmp_path / Path(path).name).write_text("k1:" + "ab" * 16)
             environ[variable] = str(tmp_path / Path(path).name)
     sources = Sources(environ, {})
@@ -126,7 +128,10 @@ def test_every_file_that_is_mounted_is_there() -> None:
     for service in DOCUMENT["services"].values():
         for volume in service.get("volumes", []):
             source = volume.partition(":")[0]
-            assert (ROOT / source).is_dir() if source.startswith("./") else source in DOCUMENT["volumes"]
+            if source.startswith("./secrets/"):
+                assert f"mkdir -p {source.removeprefix('./')}" in (ROOT / "deploy" / "make-secrets").read_text()
+            else:
+                assert (ROOT / source).is_dir() if source.startswith("./") else source in DOCUMENT["volumes"]
 
 
 # --- make secrets ------------------------------------------------------------------
