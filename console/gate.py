@@ -169,6 +169,8 @@ class Gate:
             return False
         if request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
             return False
+        if not self._origin and not is_literal(request.host):
+            return False
         origin = request.headers.get("Origin")
         return origin is None or origin == (self._origin or f"http://{request.host}")
 
@@ -192,6 +194,16 @@ def network(address: str) -> str:
     except ValueError:
         return address
     return str(ip_network((parsed, 64), strict=False)) if parsed.version == 6 else address
+
+
+def is_literal(host: str) -> bool:
+    """Whether a Host field has an address or localhost: another name may be anybody's that leads here for a moment."""
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    try:
+        ip_address(name)
+    except ValueError:
+        return name.lower() == "localhost"
+    return True
 
 
 def refused(status: int, error: str, seconds: int = 0, detail: str = "") -> web.Response:

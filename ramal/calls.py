@@ -93,7 +93,7 @@ async def explain(system: System, console: Console, call_id: str, *, as_json: bo
     if not told:
         raise ConfigError(f"CALL-ID: no event of {call_id} is in the log")
     if as_json:
-        found = [{"words": words(each), "events": msgspec.to_builtins(each.events)} for each in told]
+        found = [{"words": words(each, local_time), "events": msgspec.to_builtins(each.events)} for each in told]
         print(json.dumps(found, indent=2, ensure_ascii=False))
         return
     for number, story in enumerate(told):

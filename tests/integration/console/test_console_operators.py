@@ -162,6 +162,7 @@ async def test_a_log_in_that_is_none_is_400(site: ConsoleSite, body: bytes) -> N
         {"X-CSRF-Token": "made-up"},
         {"Origin": "https://elsewhere.test"},
         {"Origin": "null"},
+        {"Host": "rebound.test:8080", "Origin": "http://rebound.test:8080"},
         {"Sec-Fetch-Site": "cross-site"},
         {"Content-Type": "text/plain"},
         {"Content-Type": "application/x-www-form-urlencoded"},
