@@ -458,9 +458,10 @@ def test_21_the_lag_of_each_group_is_what_kafkas_tools_say_and_0_at_rest(
         said: dict[str, int] = json.loads(site.kubectl("exec", pod, "--", "python3", "-c", code, *groups))
         return said
 
-    until(lambda: set(lags().values()) == {0}, "no group lags at rest", 60)
-    assert seen_by_scaler() == lags()
-    figure(21, f"lag at rest by Kafka's tool and as KEDA reads it: {lags()}")
+    # Both at one time: what the registrar's timer ends is a command, too, and is read within the second.
+    none = dict.fromkeys(lags(), 0)
+    until(lambda: lags() == none and seen_by_scaler() == none, "no group lags at rest, by either", 60)
+    figure(21, f"lag at rest by Kafka's tool and as KEDA reads it: {none}")
 
 
 # --- 15: a machine is lost --------------------------------------------------------------------------------------------
