@@ -1,4 +1,4 @@
-"""Windowed figures: whatever the order of records and however often they come, they are those of the calls' records."""
+"""Windowed figures of calls: in whatever order and however often records come, they are those of the records."""
 
 import itertools
 import random
@@ -6,57 +6,19 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cdr.decider import record
 from cdr.state import State, call_of, evolve
-from cdr.statistics.board import Board, CallFigures
+from cdr.statistics.board import CallFigures
 from cdr.statistics.calls import MINUTE
 from cdr.statistics.delay import BOUNDS, bucket, quantile
-from cdr.statistics.online import OTHER, most, product
 from cdr.statistics.share import Share
-from events.audit import AuthenticationFailed
-from events.calls import CallEvent, event_id
-from events.registrations import Claimed
-from events.stats import CallStatistics, LoginStatistics, RegistrationStatistics, Statistics
-from events.topics import AUDIT, CALLS, REGISTRATIONS
-from events.wire import CLAIM, cloud_event, encode
-from tests.kit.call_stories import START, Story, missed, talk
-from tests.kit.statistics import registered
-
-GRACE = 10 * MINUTE
-KEPT = {60: 10 * 3_600_000, 3600: 100 * 3_600_000}
-BEGIN = START // MINUTE * MINUTE
-
-
-class Feed:
-    """Appends records to one partition, and has a share take them in."""
-
-    def __init__(self, share: Share | None = None) -> None:
-        self.share = share or Share(0, GRACE)
-        for topic in (CALLS, REGISTRATIONS, AUDIT):
-            if topic not in self.share.places:
-                self.share.begin(topic, 0)
-        self.board = Board(KEPT)
-
-    def call(self, event: CallEvent, timestamp: int) -> None:
-        headers = cloud_event("ramal.Call", "edge", event_id(event))
-        self.put(CALLS, timestamp, headers, encode(event))
-
-    def put(self, topic: str, timestamp: int, headers: Any, value: bytes) -> None:
-        self.share.take(topic, self.share.places[topic].next, timestamp, headers, value)
-
-    def told(self, now: int | None = None) -> list[Statistics]:
-        told = self.share.statistics(now)
-        for each in told:
-            self.board.take(each)
-        return told
-
-    def calls(self, seconds: int = 60, *, by_gateway: bool = False) -> list[CallFigures]:
-        self.told()
-        return self.board.calls(seconds, 0, 1 << 60, by_gateway=by_gateway)
+from events.calls import CallEvent
+from events.topics import CALLS
+from tests.kit.call_stories import Story, missed, talk
+from tests.kit.feed import BEGIN, GRACE, Feed
 
 
 def counted(calls: Iterable[CallFigures]) -> dict[tuple[int, str], dict[str, Any]]:
@@ -303,142 +265,3 @@ def test_bounds_are_what_the_documents_say() -> None:
 
 def test_a_bucket_of_another_version_counts_for_nothing() -> None:
     assert quantile({"1000": 0, "nonsense": 5}, 0.5) is None
-
-
-# --- registrations ---------------------------------------------------------------------------------------------------
-
-
-def truth(feed: Feed, timestamp: int, value: bytes, claim: int = 0) -> None:
-    headers = (*cloud_event("ramal.BindingsRecorded", "registrar", "id"), (CLAIM, str(claim).encode()))
-    feed.put(REGISTRATIONS, timestamp, headers, value)
-
-
-def claimed(feed: Feed, timestamp: int) -> None:
-    feed.put(REGISTRATIONS, timestamp, cloud_event("ramal.Claimed", "registrar", "id"), encode(Claimed("r")))
-
-
-def test_bindings_are_counted_by_transport_and_product_at_the_end_of_each_minute() -> None:
-    feed = Feed()
-    claimed(feed, BEGIN)
-    truth(feed, BEGIN + 1, registered("alice@example.test", ("udp", "Linphone/4.5 (belle)"), ("wss", "JsSIP 3.10.1")))
-    truth(feed, BEGIN + 2, registered("bob@example.test", ("udp", "Linphone/5.0")))
-    truth(feed, BEGIN + MINUTE, registered("bob@example.test"))
-    feed.told(BEGIN + 3 * MINUTE)
-
-    first, second, *_, last = feed.board.registrations(60, 0, 1 << 60)
-    assert (first.online, first.transports, first.agents) == (3, {"udp": 2, "wss": 1}, {"Linphone": 2, "JsSIP": 1})
-    assert (second.start, second.online) == (BEGIN + MINUTE, 2)
-    assert (last.start, last.online, last.transports) == (BEGIN + 3 * MINUTE, 2, {"udp": 1, "wss": 1})
-    assert feed.board.registrations(3600, 0, 1 << 60)[-1].online == 2
-
-
-def test_a_record_of_an_older_claim_counts_for_nothing() -> None:
-    feed = Feed()
-    claimed(feed, BEGIN)
-    claimed(feed, BEGIN)
-    truth(feed, BEGIN, registered("alice@example.test", ("udp", "")), claim=1)
-    truth(feed, BEGIN, registered("alice@example.test"), claim=0)
-    feed.told()
-
-    assert [each.online for each in feed.board.registrations(60, 0, 1 << 60)] == [1]
-
-
-def test_a_repeated_truth_changes_nothing_and_an_empty_domain_is_told_once() -> None:
-    feed = Feed()
-    claimed(feed, BEGIN)
-    for _ in range(3):
-        truth(feed, BEGIN, registered("alice@example.test", ("udp", "x")))
-    truth(feed, BEGIN + 1, registered("alice@example.test"))
-    told = feed.told()
-
-    assert [each.online for each in told if isinstance(each, RegistrationStatistics)] == [0, 0]
-    assert not feed.told(BEGIN + 10 * MINUTE)
-
-
-@pytest.mark.parametrize(
-    ("agent", "name"),
-    [
-        ("Linphone/4.5.0 (belle-sip/4.5)", "Linphone"),
-        ("Yealink SIP-T46S 66.86.0.15", "Yealink SIP-T46S"),
-        ("baresip v1.0.0 (x86_64/linux)", "baresip"),
-        ("Grandstream GXP2170 1.0.11.64", "Grandstream GXP2170"),
-        ("Z 5.6.1 v2.10.19.9", "Z"),
-        ("", "unknown"),
-        ("  ", "unknown"),
-        ("1.2.3", "1.2.3"),
-        ("/", "unknown"),
-        ("x" * 300, "x" * 40),
-    ],
-)
-def test_an_agent_is_its_product(agent: str, name: str) -> None:
-    assert product(agent) == name
-
-
-def test_the_rarest_agents_are_told_as_others() -> None:
-    agents = {f"agent-{number}": number + 1 for number in range(80)}
-
-    told = most(agents)
-    assert len(told) == 51
-    assert sum(told.values()) == sum(agents.values())
-    assert most(told) == told
-    assert OTHER in told
-
-
-# --- log-ins ---------------------------------------------------------------------------------------------------------
-
-
-def failed(feed: Feed, timestamp: int, id_: str, reason: str = "wrong response") -> None:
-    event = AuthenticationFailed("eve@example.test", "alice@example.test", "192.0.2.66", reason)
-    feed.put(AUDIT, timestamp, cloud_event("ramal.AuthenticationFailed", "authsvc", id_), encode(event))
-
-
-def test_failed_log_ins_count_once_by_reason() -> None:
-    feed = Feed()
-    for number in range(3):
-        failed(feed, BEGIN + number, f"id-{number}")
-    failed(feed, BEGIN + 5, "id-0")
-    failed(feed, BEGIN + MINUTE, "id-9", "locked out")
-    failed(feed, BEGIN + MINUTE, "id-1")
-    feed.told()
-
-    first, second = feed.board.logins(60, 0, 1 << 60)
-    assert (first.failed, first.reasons) == (3, {"wrong response": 3})
-    assert (second.failed, second.reasons) == (1, {"locked out": 1})
-    assert feed.board.logins(3600, 0, 1 << 60)[-1].failed == 4
-
-
-# --- shares and the board --------------------------------------------------------------------------------------------
-
-
-def test_a_gap_is_seen_a_copy_is_passed_over_and_garbage_is_counted() -> None:
-    share = Share(0, GRACE)
-    share.begin(CALLS, 5)
-    value = encode(talk(now=BEGIN).events[0])
-
-    assert not share.is_next(CALLS, 7)
-    assert share.take(CALLS, 4, BEGIN, (), value).copies == 1
-    assert share.take(CALLS, 5, BEGIN, (), value).taken == 1
-    assert share.take(CALLS, 6, BEGIN, (), b"{").unreadable == 1
-    assert share.is_next(CALLS, 7)
-
-
-def test_of_two_records_of_a_partition_the_one_that_knows_more_counts_in_any_order() -> None:
-    common: dict[str, Any] = {"start": BEGIN, "seconds": 60, "domain": "example.test"}
-    old = CallStatistics(**common, partition=0, through=10, attempts=3)
-    new = CallStatistics(**common, partition=0, through=20, attempts=5)
-    other = CallStatistics(**common, partition=1, through=2, attempts=1)
-    for order in ([old, new, other], [new, other, old]):
-        board = Board(KEPT)
-        for each in order:
-            board.take(each)
-        assert board.calls(60, 0, 1 << 60)[0].attempts == 6
-
-
-def test_the_board_forgets_old_windows() -> None:
-    board = Board({60: 10 * MINUTE, 3600: 10 * 60 * MINUTE})
-    for number in range(100):
-        board.take(
-            LoginStatistics(start=BEGIN + number * MINUTE, seconds=60, domain="d", partition=0, through=1, failed=1)
-        )
-
-    assert len(board.logins(60, 0, 1 << 60)) <= 11
