@@ -1,4 +1,7 @@
-"""What the log in Kafka promises when the broker does not: hung, killed, away at start, refusing."""
+"""What the log in Kafka promises when the broker does not: hung, killed, away at start, refusing.
+
+Over 400 lines: what only Kafka promises, on the brokers of one fixture.
+"""
 
 import asyncio
 import contextlib

@@ -1,4 +1,7 @@
-"""What must hold on a real Kubernetes; the numbers are those of docs/kubernetes.md. `make kube` runs it."""
+"""What must hold on a real Kubernetes; the numbers are those of docs/kubernetes.md. `make kube` runs it.
+
+Over 400 lines: the rules of docs/kubernetes.md by their numbers, on one cluster.
+"""
 
 import contextlib
 import ipaddress

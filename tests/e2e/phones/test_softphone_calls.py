@@ -1,4 +1,7 @@
-"""The softphone of `ramal up` in two tabs of a real browser (CHECKLIST W11), screenshots kept in .run/softphone."""
+"""The softphone of `ramal up` in two tabs of a real browser (CHECKLIST W11), screenshots kept in .run/softphone.
+
+Over 400 lines: one page and its calls share the browsers that they are begun in.
+"""
 
 import re
 import signal

@@ -1,4 +1,7 @@
-"""The edge on loopback sockets over the embedded log, with a responder in the place of the other services."""
+"""The edge on loopback sockets over the embedded log, with a responder in the place of the other services.
+
+Over 400 lines: one edge between real sockets and a log, and what each of them does to it.
+"""
 
 import asyncio
 import contextlib

@@ -1,4 +1,7 @@
-"""Where AORs can be reached: one query for many, aliases and numbers in it, on SQLite and MariaDB; and without them."""
+"""Where AORs can be reached: one query for many, aliases and numbers in it, on SQLite and MariaDB; and without them.
+
+Over 400 lines: one query, by every kind of name, on each database.
+"""
 
 import asyncio
 import contextlib

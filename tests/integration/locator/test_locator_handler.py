@@ -1,4 +1,7 @@
-"""The locator on a real log and real tables: nothing is answered before it is committed, nothing is lost."""
+"""The locator on a real log and real tables: nothing is answered before it is committed, nothing is lost.
+
+Over 400 lines: one site, on which each way to die between rows and replies is tried.
+"""
 
 import asyncio
 import contextlib

@@ -1,4 +1,7 @@
-"""authsvc.handler: what is appended, what waits, what may be committed."""
+"""authsvc.handler: what is appended, what waits, what may be committed.
+
+Over 400 lines: one handler between commands and answers, and what each source of users does to it.
+"""
 
 import asyncio
 import re
