@@ -6,7 +6,7 @@ from typing import NamedTuple
 import msgspec
 
 from cdr.decider import Decision, Limits, StoredCall
-from cdr.rows import Acc, Cdr, Missed, Open, Rows, number, rows
+from cdr.rows import Acc, Cdr, Missed, Open, Rows, rows
 from cdr.state import Call, from_text
 from events.cdrs import CallRecord
 from runtime.database.port import Database, Row, Statement
@@ -185,8 +185,3 @@ async def overdue(
 def _known(row: Row) -> tuple[int, Call, StoredCall]:
     id_, call_id, from_tag, cseq, last, state = row
     return int(id_), Call(call_id, from_tag, int(cseq)), StoredCall(from_text(state), int(id_) >> 10, int(last))
-
-
-def id_of(partition: int, known_: StoredCall) -> int:
-    """The id of a call's row in `cdrs`."""
-    return number(partition, known_.began)

@@ -62,7 +62,7 @@ class Probes:
             return True
         if not hops:
             self._answers.drop("gateway-not-found")
-            self._gateways.unanswered(probe.gateway, now)
+            self._gateways.unanswered(probe.gateway)
             return True
         first = hops[0]
         hop = self._reach.outward(first.transport, first.host, first.port)
@@ -97,6 +97,6 @@ class Probes:
 
     def _tell(self, probe: Probe, now: float, status: int) -> None:
         before = self._gateways.alive(probe.gateway)
-        self._gateways.answered(probe.gateway, now, status)
+        self._gateways.answered(probe.gateway, status)
         if self._gateways.alive(probe.gateway) != before:
             self._answers.drop("gateway-down" if before else "gateway-up")

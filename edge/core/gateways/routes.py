@@ -145,14 +145,14 @@ class Gateways:
             return gateway.probe_seconds
         return 0.0 if parsed(uri.param("maddr") or uri.host) else LOOK_UP_SECONDS
 
-    def answered(self, name: str, now: float, status: int = 200) -> None:
+    def answered(self, name: str, status: int) -> None:
         """A final response came: the gateway is there, unless it is 503 or 408."""
         if status in _NO_ANSWER:
-            self.unanswered(name, now)
+            self.unanswered(name)
         elif name in self._states:
             self._states[name].unanswered = 0
 
-    def unanswered(self, name: str, now: float) -> None:
+    def unanswered(self, name: str) -> None:
         """Nothing came, or it could not be sent."""
         if name in self._states:
             self._states[name].unanswered += 1
