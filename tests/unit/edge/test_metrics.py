@@ -79,10 +79,10 @@ def test_each_gateway_has_its_state_and_the_calls_that_went_by_it() -> None:
     gateways = Gateways(GatewaysConfig({"one": Gateway("sip:192.0.2.9"), "two": Gateway("sip:192.0.2.10")}))
     metrics.watch(gateways)
     assert [sample("ramal_edge_gateway_up", gateway=name) for name in ("one", "two")] == [1, 1]
-    gateways.unanswered("two", NOW)
-    gateways.unanswered("two", NOW)
+    gateways.unanswered("two")
+    gateways.unanswered("two")
     assert [sample("ramal_edge_gateway_up", gateway=name) for name in ("one", "two")] == [1, 0]
-    gateways.answered("two", NOW)
+    gateways.answered("two", 200)
     assert sample("ramal_edge_gateway_up", gateway="two") == 1
     metrics.watch(Gateways(GatewaysConfig()))
     assert REGISTRY.get_sample_value("ramal_edge_gateway_up", {"gateway": "one"}) is None
