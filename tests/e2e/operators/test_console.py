@@ -1,0 +1,283 @@
+"""The console in a real Chromium over a real `ramal up`, at the sizes that operators have, as they use it."""
+
+import contextlib
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from authsvc.users.file import add_user
+from console.accounts import add
+from ramal.processes import PackageMissing, find
+from tests.e2e.conftest import DOMAIN, System, start_up, user
+from tests.e2e.phones.browser import SECONDS, chromium
+from tests.kit.console_rows import MINUTE, fill
+from tests.kit.phone import SDP
+
+pytestmark = pytest.mark.e2e
+
+WEB = Path(__file__).parents[3] / "console" / "web"
+PASSWORD = "correct horse"
+REGISTRATIONS, CALLS = 100_000, 10_000
+WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """A system with more registrations and calls than a campus has, maria who may, and rui who only looks."""
+    directory = tmp_path_factory.mktemp("console") / "data"
+    for number in range(1, 4):
+        add_user(directory / "users.htdigest", user(number), DOMAIN, f"secret-{user(number)}")
+    add(directory / "operators", "maria", "operator", PASSWORD)
+    add(directory / "operators", "rui", "read-only", PASSWORD)
+    running, system = start_up(directory)
+    fill(directory / "ramal.db", int(time.time() * 1000), registrations=REGISTRATIONS, calls=CALLS)
+    yield system
+    assert running.end(signal.SIGINT) == 0
+    assert "Traceback" not in running.output()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    try:
+        with chromium() as launch:
+            yield launch()
+    except PackageMissing as error:
+        pytest.fail(f"{error} (`make test` does it, as root)", pytrace=False)
+
+
+@pytest.fixture(scope="module")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The accessibility checker, of the version in the lock file."""
+    directory = tmp_path_factory.mktemp("axe")
+    lock = json.loads((WEB / "package-lock.json").read_text())["packages"]["node_modules/axe-core"]
+    (directory / "package.json").write_text(json.dumps({"dependencies": {"axe-core": lock["version"]}}))
+    words = [find("npm", "npm"), "install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock"]
+    subprocess.run(words, cwd=directory, check=True, capture_output=True, timeout=120)
+    return (directory / "node_modules" / "axe-core" / "axe.min.js").read_text()
+
+
+class Tab:
+    """One tab, used by what its fields and buttons are called; `faults` is what it threw or was refused."""
+
+    def __init__(self, browser: Browser, system: System, size: dict[str, int] = WIDE, **options: Any) -> None:
+        self.base = f"{system.http[0]}/console/"
+        self.context = browser.new_context(viewport=size, **{"locale": "en-US", **options})
+        self.context.set_default_timeout(SECONDS)
+        self.page: Page = self.context.new_page()
+        self.faults: list[str] = []
+        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
+        self.page.on("console", lambda said: self.faults.append(said.text) if said.type == "error" else None)
+        self.page.goto(self.base)
+
+    def log_in(self, name: str = "maria", password: str = PASSWORD) -> None:
+        self.page.locator("#name").fill(name)
+        self.page.locator("#password").fill(password)
+        self.page.locator("#log-in button").click()
+
+    def open(self, where: str) -> None:
+        self.page.goto(f"{self.base}#/{where}")
+
+    def rows(self) -> Any:
+        return self.page.locator(".spacer .line")
+
+    def fits(self) -> None:
+        """Nothing is wider than the window."""
+        width, window = self.page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+        assert width <= window
+
+    def serious(self, axe: str) -> list[str]:
+        """What an accessibility checker finds that is serious or worse."""
+        self.page.evaluate(axe)
+        found = self.page.evaluate("axe.run().then((found) => found.violations)")
+        return [
+            f"{each['id']}: {node['html'][:200]}"
+            for each in found
+            if each["impact"] in ("serious", "critical")
+            for node in each["nodes"]
+        ]
+
+
+@pytest.fixture
+def tab(site: System, browser: Browser) -> Iterator[Callable[..., Tab]]:
+    """Opens tabs; at the end of the test none has thrown anything."""
+    opened: list[Tab] = []
+
+    def open_(*size: dict[str, int], **options: Any) -> Tab:
+        opened.append(Tab(browser, site, *size, **options))
+        return opened[-1]
+
+    with contextlib.ExitStack() as closing:
+        yield open_
+        for each in opened:
+            closing.callback(each.context.close)
+    assert [fault for each in opened for fault in each.faults] == []
+
+
+def test_an_operator_logs_in_with_the_keyboard_and_out(tab: Callable[..., Tab]) -> None:
+    mine = tab()
+    expect(mine.page.get_by_label("Operator")).to_be_focused()
+    mine.page.keyboard.type("maria")
+    mine.page.keyboard.press("Tab")
+    mine.page.keyboard.type(PASSWORD)
+    mine.page.keyboard.press("Enter")
+    expect(mine.page.get_by_role("heading", name="Registrations")).to_be_visible()
+    assert mine.page.evaluate("[localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
+    mine.page.reload()
+    expect(mine.page.get_by_role("heading", name="Registrations")).to_be_visible()
+    mine.page.get_by_role("button", name="Log out").click()
+    expect(mine.page.get_by_label("Password")).to_be_visible()
+    mine.page.reload()
+    expect(mine.page.get_by_label("Password")).to_be_visible()
+
+
+def test_a_hundred_thousand_registrations_open_at_once_and_scroll(tab: Callable[..., Tab]) -> None:
+    mine = tab()
+    mine.log_in()
+    expect(mine.rows().first).to_contain_text("user000000@example.test")
+    expect(mine.page.get_by_text("100,000 in all")).to_be_visible()
+    body = mine.page.locator(".body")
+    for _ in range(6):
+        body.evaluate("(body) => body.scrollTop = body.scrollHeight")
+        mine.page.wait_for_timeout(100)
+    assert body.evaluate("(body) => body.scrollTop") > 200 * 44
+    assert mine.rows().count() < 60  # of thousands only what is in sight is in the page
+    mine.page.get_by_label("User begins with").fill("user09999")
+    expect(mine.page.get_by_text("10 in all")).to_be_visible()
+    mine.fits()
+
+
+def test_registrations_come_go_and_are_found_as_of_then(tab: Callable[..., Tab], site: System) -> None:
+    mine = tab()
+    mine.log_in()
+    mine.open(f"registrations?search={user(1)}")
+    expect(mine.page.get_by_text("Nobody is registered.")).to_be_visible()
+    with site.phone(1) as phone:
+        assert phone.register(f"<sip:{user(1)}@127.0.0.1:5999>").status == 200
+        expect(mine.rows().first).to_contain_text(user(1))  # by itself
+        mine.page.get_by_role("link", name=f"{user(1)}@{DOMAIN}").click()
+        mine.page.get_by_role("button", name="Remove").click()
+        mine.page.get_by_role("dialog").get_by_role("button", name="Remove").click()
+        expect(mine.page.get_by_text("Not registered now.")).to_be_visible()
+        expect(mine.page.get_by_role("region", name="History")).to_contain_text("operator:maria")
+        assert site.located(1) == []
+    audit = site.ramal("tail", "audit", "--from-beginning", "--count", "1").stdout
+    assert json.loads(audit)["value"]["operator"] == "maria"
+    then = int(time.time() * 1000) - 30 * MINUTE
+    mine.open(f"registrations?at={then}&search=user00001")
+    expect(mine.rows().first).to_contain_text("user000010")
+    expect(mine.page.get_by_text("Who was registered at")).to_be_visible()
+    mine.page.get_by_label("As of").last.focus()
+    mine.page.keyboard.press("Home")  # the slider: the beginning of the history, when all came
+    expect(mine.rows().first).to_contain_text("user000010")
+
+
+def test_who_only_looks_has_no_button_to_remove(tab: Callable[..., Tab]) -> None:
+    mine = tab()
+    mine.log_in("rui")
+    mine.open("registrations/user000123@example.test")
+    expect(mine.page.get_by_role("region", name="History")).to_contain_text("registered")
+    expect(mine.page.get_by_role("button", name="Remove")).to_have_count(0)
+
+
+def test_ten_thousand_calls_open_at_once_and_are_found(tab: Callable[..., Tab]) -> None:
+    mine = tab()
+    mine.log_in("rui")
+    mine.open("calls")
+    expect(mine.rows().first).to_contain_text("user000000@example.test")
+    assert mine.rows().count() < 60
+    mine.page.get_by_label("Code").fill("486")
+    expect(mine.rows().first).to_contain_text("failed, 486 Busy Here")
+    mine.page.get_by_label("User").fill("user0012")
+    expect(mine.rows().first).to_contain_text("user00120")
+    mine.page.reload()  # the address has what was asked for
+    expect(mine.page.get_by_label("User")).to_have_value("user0012")
+    expect(mine.rows().first).to_contain_text("user00120")
+
+
+def test_a_call_is_seen_while_it_lasts_and_told_in_words_and_as_a_ladder(
+    tab: Callable[..., Tab], site: System, tmp_path: Path
+) -> None:
+    mine = tab()
+    mine.log_in("rui")
+    mine.open("calls?live=1")
+    expect(mine.page.get_by_text("No calls are known.")).to_be_visible()
+    with site.phone(2) as alice, site.phone(3) as bob:
+        alice.register()
+        bob.register()
+        call = alice.invite(bob.aor)
+        incoming = bob.incoming()
+        incoming.respond(180)
+        call.hears(180)
+        incoming.respond(200, body=SDP)
+        call.hears(200)
+        call.ack()
+        incoming.gets("ACK")
+        expect(mine.rows().first).to_contain_text("answered")  # by itself
+        mine.rows().first.get_by_role("link").click()
+        expect(mine.page.get_by_text("It is answered and lasts.")).to_be_visible()
+        incoming.request("BYE")
+        call.respond(200, to=call.gets("BYE"))
+        incoming.hears(200)
+        expect(mine.page.get_by_text("and the callee hung up after")).to_be_visible()
+    ladder = mine.page.get_by_role("region", name="Ladder")
+    expect(ladder).to_contain_text("180 Ringing")
+    assert ladder.locator("text.said").all_text_contents()[:2] == ["INVITE", "INVITE"]
+    assert ladder.locator("text.said").last.text_content() == "BYE"
+    mine.page.screenshot(path=tmp_path / "ladder.png", full_page=True)
+
+
+def test_statistics_are_drawn_and_health_is_told(tab: Callable[..., Tab]) -> None:
+    mine = tab()
+    mine.log_in("rui")
+    mine.open("statistics")
+    expect(mine.page.locator(".chart canvas")).to_have_count(6)
+    mine.page.get_by_label("By", exact=True).select_option("hour")
+    expect(mine.page.locator(".chart canvas")).to_have_count(6)
+    mine.open("health")
+    expect(mine.page.get_by_role("region", name="Processes")).to_contain_text("ready")
+    expect(mine.page.get_by_role("region", name="Tables behind the log")).to_contain_text("registrations")
+
+
+FILLED = 1_000_000 << 10
+"""The call that is shown at its full length; the log has nothing of it."""
+PAGES = (
+    "",
+    "registrations",
+    "registrations/user000123@example.test",
+    "calls",
+    f"calls/{FILLED}",
+    "statistics",
+    "health",
+)
+
+
+@pytest.mark.parametrize(
+    ("size", "options"),
+    [(WIDE, {"color_scheme": "light"}), (NARROW, {"color_scheme": "dark", "locale": "pt-BR"})],
+    ids=["wide light", "narrow dark"],
+)
+def test_every_page_fits_has_no_serious_fault_of_accessibility_and_its_language(
+    tab: Callable[..., Tab], axe: str, tmp_path: Path, size: dict[str, int], options: dict[str, Any]
+) -> None:
+    mine = tab(size, **options)
+    found = {}
+    for number, where in enumerate(PAGES):
+        if where:
+            mine.open(where)
+            expect(mine.page.locator("#view h1")).to_be_visible()
+            mine.page.wait_for_timeout(300)
+        found[where] = mine.serious(axe)
+        mine.fits()
+        mine.page.screenshot(path=tmp_path / f"{number}.png")
+        if not where:
+            mine.log_in()
+            expect(mine.page.locator("#view h1")).to_be_visible()
+    assert {where: faults for where, faults in found.items() if faults} == {}
+    assert mine.page.locator("html").get_attribute("lang") == ("pt-BR" if "locale" in options else "en")
