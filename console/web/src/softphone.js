@@ -146,11 +146,13 @@ function text(element, words) {
 
 function problem(found) {
   text($("problem"), found ? say(...found) : "");
+  $("problem").dataset.kind = found?.[0] ?? "";
   $("problem").hidden = !found;
 }
 
 function keypad(visible) {
   $("keypad").hidden = !visible;
+  document.body.dataset.keys = visible;
   $("keypad-shown").setAttribute("aria-expanded", visible);
 }
 

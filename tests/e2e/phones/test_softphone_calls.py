@@ -327,6 +327,16 @@ def test_the_picture_fills_the_window(tabs: tuple[Softphone, Softphone]) -> None
     alice.picture(PICTURES / "8-picture-390.png")
     tops = alice.page.locator("#controls button").evaluate_all("(all) => all.map((one) => one.offsetTop)")
     assert len(set(tops)) == 1
+    alice.click("Mute")
+    alice.click("Keypad")
+    keys = alice.page.locator("#keypad").bounding_box()
+    assert keys
+    for text in ("#peer", "#phase", "#time", "#muted"):  # who it is can be read beside the keypad
+        box, own = alice.page.locator(text).bounding_box(), alice.page.locator("#local").bounding_box()
+        assert box
+        assert own
+        assert box["y"] + box["height"] <= keys["y"], text
+        assert box["x"] + box["width"] <= own["x"] or box["y"] >= own["y"] + own["height"], text
     alice.click("Hang up")
     bob.can_dial()
 
