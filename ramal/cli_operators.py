@@ -15,7 +15,9 @@ from runtime import logs
 from runtime.config import Common, Sources
 from runtime.errors import ConfigError
 
-app = typer.Typer(help="Operators: who may log in to the console.", no_args_is_help=True)
+app = typer.Typer(
+    help="Operators: who may log in to the console.", no_args_is_help=True, epilog=example("ramal operator add maria")
+)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="[bold]maria[/bold]")]
 
