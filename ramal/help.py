@@ -9,7 +9,7 @@ PANELS = {
     "To begin": ("up",),
     "Phones and users": ("show", "history", "at", "remove", "user", "alias", "import", "forget"),
     "Calls": ("calls", "call", "explain", "missed", "export", "audit-cdrs"),
-    "The system": ("top", "trace", "tail", "config", "topics", "migrate", "rebuild", "leave"),
+    "The system": ("top", "operator", "trace", "tail", "config", "topics", "migrate", "rebuild", "leave"),
     "Services, over Kafka and MySQL": (
         "stack", "run", "edge", "authsvc", "registrar", "locator", "cdr", "analytics", "console",
     ),
