@@ -76,7 +76,7 @@ async def rui(site: ConsoleSite) -> AsyncIterator[Browser]:
         ({"until": str(NOW + 1000)}, ["talked"]),
         ({"since": str(NOW + 1000), "until": str(NOW + 5000), "user": "bob"}, ["missed-1"]),
     ],
-    ids=str,
+    ids=" ".join,
 )
 async def test_calls_are_found_by_user_number_code_and_time(
     rui: Browser, query: dict[str, str], expected: list[str]
