@@ -14,6 +14,9 @@ from pathlib import Path
 PORTS = range(20_000, 32_000)
 """Below Linux' ephemeral ports: a client that keeps reconnecting to a server that is down would else one day
 be given the server's own port as its source, and connect to itself."""
+ONLY = "STACK_PORTS"
+"""The variable that leaves a part of them, as 20000-25000, to processes which begin servers beside each other: what is
+free when one looks may be taken before its server has begun."""
 
 
 class StartFailed(Exception):
@@ -38,8 +41,10 @@ def find(program: str, package: str) -> str:
 
 def free_port(host: str = "127.0.0.1") -> int:
     """A port that nobody listens on, neither TCP nor UDP, outside the ephemeral range."""
+    first, _, last = os.environ.get(ONLY, "").partition("-")
+    ports = range(int(first), int(last)) if last else PORTS
     for _ in range(200):
-        port = secrets.choice(PORTS)
+        port = secrets.choice(ports)
         if port_is_free(host, port):
             return port
     raise StartFailed(f"no free port on {host}")

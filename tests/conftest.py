@@ -22,7 +22,8 @@ from ramal.backends import (
     start_ldap,
     start_mysql,
 )
-from ramal.processes import PackageMissing
+from ramal.processes import ONLY, PORTS, PackageMissing
+from ramal.stack import PORTS as STACK
 from tests.kit import mysql9 as mysql9_kit
 
 # How long an example takes on a busy machine says nothing of the code.
@@ -35,8 +36,15 @@ WHOLE = ("tests/chaos/", "tests/containers/", "tests/e2e/cluster/", "tests/e2e/"
 
 
 def pytest_configure() -> None:
-    """Brokers of tests live for seconds: the second compiler of the JVM would take half of their processor time."""
+    """Brokers of tests live for seconds: the second compiler of the JVM would take half of their processor time.
+
+    Workers have ports of their own.
+    """
     os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
+    if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+        share = len(PORTS) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        first = PORTS.start + int(worker.removeprefix("gw")) * share
+        os.environ[ONLY] = f"{first}-{first + share - max(STACK.values())}"
 
 
 class ByRoom(LoadScopeScheduling):

@@ -13,8 +13,9 @@ from typing import Any
 
 import aiohttp
 
-from ramal.processes import free_port, port_is_free
+from ramal.processes import free_port
 from tests.chaos.uptime import Away, Uptime, waited_for_cpu
+from tests.kit.ports import sip_port
 
 PROJECT = Path(__file__).resolve().parents[2]
 RAMAL = PROJECT / ".venv" / "bin" / "ramal"
@@ -112,7 +113,7 @@ class Stack:
         with self.log.open("ab") as out:
             self._process = subprocess.Popen(
                 [
-                    *(str(RAMAL), "stack", "--run-dir", str(directory), "--sip-port", str(_sip_port(edges))),
+                    *(str(RAMAL), "stack", "--run-dir", str(directory), "--sip-port", str(sip_port(edges))),
                     *("--edges", str(edges), "--users", str(users)),
                 ],
                 cwd=directory,
@@ -310,11 +311,3 @@ class Stack:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-
-
-def _sip_port(edges: int) -> int:
-    """A port that is free at the addresses of all edges: other stacks may run beside this one."""
-    while True:
-        port = free_port()
-        if all(port_is_free(f"127.0.0.{number}", port) for number in range(1, edges + 1)):
-            return port

@@ -21,6 +21,7 @@ from authsvc.users.file import add_user
 from ramal.certificate import self_signed
 from ramal.processes import free_port, tail
 from tests.kit.phone import Phone
+from tests.kit.ports import sip_port
 from tests.kit.wire import TRANSPORTS, Address, link
 
 DOMAIN = "example.test"
@@ -199,7 +200,8 @@ def start_up(data: Path, *options: str, encrypted: bool = False, **environ: str)
 def start_stack(directory: Path, **environ: str) -> tuple[Running, System]:
     """`ramal stack` on a free SIP port, its files below this directory; ready. Without statistics, unless asked."""
     run_dir = directory / "run"
-    words = ["stack", "--run-dir", str(run_dir), "--sip-port", str(free_port()), "--domain", DOMAIN]
+    port = str(sip_port(int(environ.get("EDGES", "2"))))
+    words = ["stack", "--run-dir", str(run_dir), "--sip-port", port, "--domain", DOMAIN]
     words += ["--warm-up", "100"]  # nobody measures here
     running = Running(words, directory / "stack.log", {"ANALYTICS": "0"} | environ)
     described = run_dir / "stack.json"

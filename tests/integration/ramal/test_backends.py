@@ -15,6 +15,7 @@ import pytest
 
 from ramal import containers
 from ramal.backends import KafkaServer, LdapServer, MySQLServer, start_mysql
+from ramal.processes import ONLY, PORTS, free_port
 
 pytestmark = pytest.mark.integration
 
@@ -128,3 +129,10 @@ def test_an_engine_that_hangs_costs_some_seconds_and_then_the_packages_serve(eng
         engine.listen()
 
         assert "does not answer" in containers.why_not("kafka")
+
+
+def test_who_begins_servers_beside_others_takes_ports_of_their_own_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ONLY, "31990-31999")
+    assert {free_port() for _ in range(50)} <= set(range(31990, 31999))
+    monkeypatch.delenv(ONLY)
+    assert free_port() in PORTS
