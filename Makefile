@@ -43,7 +43,9 @@ settings: $(VENV)/.dev ## docs/configuration.md anew from the code: every settin
 
 test: packages check ## every check and test, on real Kafka, MariaDB and OpenLDAP (apt-get as root where packages are missing)
 	@.ci/mysql9 || echo "The tests on MySQL 9 are skipped."
-	$(BIN)/python -m pytest --numprocesses $(JOBS)
+	@# What two side by side have spoiled for each other on a busy machine passes alone; what fails alone fails.
+	$(BIN)/python -m pytest --numprocesses $(JOBS) || { echo "Those that failed once more, one after the other:"; \
+		$(BIN)/python -m pytest --last-failed --last-failed-no-failures none; }
 
 test-compiled: $(VENV)/.dev .run/compiled/.built ## the unit tests and the fuzz tests of the core with the core compiled (needs gcc)
 	@# Not those that look at the lines which run, or hold their time against the interpreter's.
