@@ -45,7 +45,8 @@ class PageOptions:
                 hosts(self.tls[0])
             except (ConfigError, ValueError) as error:
                 # The setting that the error names is not what was typed.
-                raise ConfigError(f"--tls: {str(error).rpartition('RAMAL_EDGE_TRUSTED_AUTHORITIES: ')[2]}") from None
+                why = str(error).rpartition("RAMAL_EDGE_TRUSTED_AUTHORITIES: ")[2]
+                raise ConfigError(f"--tls {self.tls[0]} {self.tls[1]}: {why}") from None
         return self
 
     @property

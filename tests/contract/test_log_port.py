@@ -203,8 +203,8 @@ async def test_read_stops_at_its_end_and_starts_at_the_logs_start(log: Log) -> N
 
 
 async def test_a_read_whose_end_is_not_there_ends_with_an_alarm(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    for implementation in ("kafka", "embedded"):
-        monkeypatch.setattr(f"runtime.log.{implementation}.log.END_SECONDS", 0.1)
+    for implementation in ("kafka.log", "embedded.reads"):
+        monkeypatch.setattr(f"runtime.log.{implementation}.END_SECONDS", 0.1)
     await log.append([record(n) for n in range(3)])
     got: list[Record] = []
 

@@ -47,7 +47,7 @@ def ramal(*words: str, given: str = "", **environ: str) -> "subprocess.Completed
         (["remove", "eve", "--domain", "other.test"], {}, "AOR: the domain other.test is not served"),
         (["up", "--domain", ""], {}, "--domain: '' is not a SIP domain"),
         (["up", "--domain", "a b"], {}, "--domain: 'a b' is not a SIP domain"),
-        (["up", "--tls", "/nowhere.pem", "/nowhere.key"], {}, "--tls: [Errno 2] No such file or directory: '/nowhere"),
+        (["up", "--tls", "/nowhere.pem", "/nowhere.key"], {}, "--tls /nowhere.pem /nowhere.key: [Errno 2] No such"),
         (["tail", "gossip"], {"RAMAL_KAFKA_BOOTSTRAP": "127.0.0.1:1"}, "TOPIC: there is no gossip"),
         (["user", "add", "carol"], {}, "--password-stdin"),
         (["config"], {"RAMAL_CONFIG": "/nowhere.toml"}, "/nowhere.toml"),
