@@ -1,8 +1,9 @@
 """Traces of the log's records: one a command of an edge, one a call. PURE; times are arguments.
 
 A command's records on four topics bear its id (`ce_id`), a call's events its Call-ID. A trace is made when its end has
-been seen and `SETTLED_MS` have passed, for topics are read beside each other. No AOR, address or number is in a span: a
-collector is not where a person can be forgotten. Topic, partition and offset are: with them `ramal tail` has the rest.
+been seen and `SETTLED_MS` have passed, for topics are read beside each other. Nothing of a person is in a span, for a
+collector is not where one can be forgotten: no AOR, address or number; of a Call-ID, in which phones put their address,
+its hash, which is the trace's id; of a refusal its code. With topic, partition and offset `ramal tail` has the rest.
 """
 
 import hashlib
@@ -49,6 +50,8 @@ _STEPS = {
 _ORDER = (AUTH_COMMANDS, REGISTRAR_COMMANDS, REGISTRATIONS, EDGE_REPLIES)
 
 Attribute = str | int | bool
+_Invite = tuple[str, str, int]
+"""A call: Call-ID, the caller's tag, CSeq. One sent again after a 422 or a 503 has another CSeq only."""
 
 
 class Span(NamedTuple):
@@ -74,7 +77,6 @@ class _Method(msgspec.Struct):
 
 class _Status(msgspec.Struct):
     status: int = 200
-    reason: str = ""
 
 
 class _Seen(NamedTuple):
@@ -88,12 +90,12 @@ class _Command(msgspec.Struct):
     records: dict[str, _Seen] = {}
     method: str = ""
     status: int = 0
-    reason: str = ""
     answered: int | None = None
 
 
 class _Call(msgspec.Struct):
     trace: str
+    """The hash of the Call-ID."""
     events: list[CallEvent] = []
     ended: int | None = None
 
@@ -103,7 +105,7 @@ class Traces:
 
     def __init__(self) -> None:
         self._commands: dict[str, _Command] = {}
-        self._calls: dict[str, _Call] = {}
+        self._calls: dict[_Invite, _Call] = {}
         self.dropped = 0
         """Commands and calls of which too many were open."""
 
@@ -125,7 +127,7 @@ class Traces:
                 command.method = msgspec.json.decode(record.value, type=_Method).method
             elif topic == EDGE_REPLIES and record.value:
                 told = msgspec.json.decode(record.value, type=_Status)
-                command.status, command.reason, command.answered = told.status, told.reason, now
+                command.status, command.answered = told.status, now
         except msgspec.DecodeError:
             return  # whoever consumes it says so
 
@@ -133,13 +135,15 @@ class Traces:
         """One event of a call."""
         if not isinstance(event, Happened):
             return
-        call = self._calls.get(event.call_id)
+        invite = (event.call_id, event.from_tag, event.cseq)
+        call = self._calls.get(invite)
         if call is None:
-            call = self._calls[event.call_id] = _Call(_hex(event.call_id, 16))
+            call = self._calls[invite] = _Call(_hex(event.call_id, 16))
             self.dropped += _bounded(self._calls)
-        if len(call.events) < EVENTS:
+        ends = isinstance(event, _ENDS)
+        if len(call.events) < EVENTS or (ends and call.ended is None):  # without an end there is no trace
             call.events.append(event)
-        if isinstance(event, _ENDS):
+        if ends:
             call.ended = now
 
     def due(self, now: int) -> Iterator[Span]:
@@ -152,16 +156,16 @@ class Traces:
             if due:
                 del self._commands[id_]
                 yield from _of_command(id_, command)
-        for call_id, call in list(self._calls.items()):
+        for invite, call in list(self._calls.items()):
             if call.ended is not None and now - call.ended >= SETTLED_MS:
-                del self._calls[call_id]
+                del self._calls[invite]
                 yield from _of_call(call)
 
 
-def _bounded(waiting: dict[str, _Command] | dict[str, _Call]) -> int:
+def _bounded(waiting: dict[str, _Command] | dict[_Invite, _Call]) -> int:
     if len(waiting) <= MOST:
         return 0
-    del waiting[next(iter(waiting))]
+    del waiting[next(iter(waiting))]  # type: ignore[arg-type]
     return 1
 
 
@@ -176,7 +180,7 @@ def _of_command(id_: str, command: _Command) -> Iterator[Span]:
     method = command.method or "REGISTER"
     error = "no answer" if command.answered is None else ""
     if command.status >= 500:
-        error = f"{command.status} {command.reason}"
+        error = str(command.status)
     attributes: list[tuple[str, Attribute]] = [("sip.method", method), ("ramal.command.id", id_)]
     if command.answered is not None:
         attributes.append(("sip.status_code", command.status))
@@ -199,10 +203,10 @@ def _of_call(call: _Call) -> Iterator[Span]:
     root = event_id(attempt or first)[:16]
     code = end.code if isinstance(end, CallFailed | CallCancelled | CallRedirected) else answer.code if answer else 0
     outcome = "answered" if answer else type(end).__name__.removeprefix("Call").lower()
-    attributes: list[tuple[str, Attribute]] = [("sip.call_id", first.call_id), ("ramal.call.outcome", outcome)]
+    attributes: list[tuple[str, Attribute]] = [("ramal.call.outcome", outcome)]
     if code:
         attributes.append(("sip.status_code", code))
-    error = f"{end.code} {end.phrase}".strip() if isinstance(end, CallFailed) and end.code >= 500 else ""
+    error = str(end.code) if isinstance(end, CallFailed) and end.code >= 500 else ""
     yield Span(call.trace, root, "", "edge", "INVITE", first.at, last.at, tuple(attributes), error)
     reached = answer or end
     at = (("ramal.edge", reached.edge),)

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import pytest
 
 from events.topics import AUTH_COMMANDS, EDGE_REPLIES, REGISTRAR_COMMANDS, REGISTRATIONS
+from events.wire import happened
 from ramal.tracing import spans
 from ramal.tracing.otlp import body
 from ramal.tracing.spans import Span, Traces
-from tests.kit.call_stories import missed, talk
+from tests.kit.call_stories import Story, missed, talk
 
 NOW = 1_772_362_800_000
 
@@ -66,7 +67,7 @@ def test_one_that_is_refused_or_not_answered_says_so() -> None:
     traces.record(EDGE_REPLIES, Read(NOW + 2, b'{"status": 503, "reason": "Service Unavailable"}'), 0)
     traces.record(REGISTRAR_COMMANDS, Read(NOW, headers=[("ce_id", b"id2")]), 0)
     refused, authenticated, silent = traces.due(spans.FORGOTTEN_MS)
-    assert (refused.name, refused.error) == ("INVITE", "503 Service Unavailable")
+    assert (refused.name, refused.error) == ("INVITE", "503")
     assert authenticated.name == "authenticate"
     assert silent.error == "no answer"
 
@@ -100,6 +101,50 @@ def test_a_missed_call_has_no_talk() -> None:
     names = [span.name for span in traces.due(spans.SETTLED_MS)]
     assert names[:2] == ["INVITE", "setup"]
     assert "talk" not in names
+
+
+def test_neither_call_id_nor_the_words_of_a_far_end_are_sent() -> None:
+    call_id = "8a1f@198.51.100.7"
+    story = Story(call_id=call_id, now=NOW).attempted().branch().wait(9).branch_ends(503, phrase="maria is away")
+    traces = Traces()
+    for event in story.failed(503, phrase="maria is away").events:
+        traces.event(event, 0)
+    traces.record(AUTH_COMMANDS, Read(NOW, b'{"method": "INVITE"}'), 0)
+    traces.record(EDGE_REPLIES, Read(NOW + 2, b'{"status": 503, "reason": "maria is away"}'), 0)
+    found = list(traces.due(spans.SETTLED_MS))
+    said = body(found)
+    assert [span.error for span in found if not span.parent] == ["503", "503"]
+    assert b"198.51.100.7" not in said
+    assert b"maria" not in said
+    # Whoever has the Call-ID finds its trace: the id is that of the records' ce_traceparent.
+    [trace] = {span.trace for span in found if span.name == "branch"}
+    record = dict(happened("ramal.CallFailed", "edge-1", "ab" * 16, call_id, NOW))
+    assert record["ce_traceparent"][3:35] == trace.encode()
+
+
+def test_an_invite_that_is_sent_again_under_its_call_id_is_a_call_of_its_own() -> None:
+    first = Story(call_id="c3", now=NOW, cseq=1).attempted().branch().wait(20).failed(422)
+    again = talk(call_id="c3", now=NOW + 50, cseq=2)
+    traces = Traces()
+    for event in [*first.events, *again.events]:
+        traces.event(event, 0)
+    found = list(traces.due(spans.SETTLED_MS))
+    roots = [span for span in found if not span.parent]
+    assert [(dict(root.attributes), root.ended - root.began) for root in roots] == [
+        ({"ramal.call.outcome": "failed", "sip.status_code": 422}, 20),
+        ({"ramal.call.outcome": "answered", "sip.status_code": 200}, 62_050),
+    ]
+    assert len({span.id for span in found}) == len(found)
+
+
+def test_a_call_of_more_events_than_are_kept_still_ends() -> None:
+    story = Story(call_id="c4", now=NOW).attempted().branch().answered()
+    for refresh in range(spans.EVENTS):
+        story.wait(1).refreshed(refresh)
+    traces = Traces()
+    for event in story.ended().events:
+        traces.event(event, 0)
+    assert [span.name for span in traces.due(spans.SETTLED_MS)] == ["INVITE", "setup", "talk", "branch"]
 
 
 def test_no_more_is_kept_than_the_bound_and_what_is_dropped_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
