@@ -1,8 +1,9 @@
 """`ramal trace`: to an OpenTelemetry collector."""
 
 import sys
+from base64 import b64encode
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import typer
 
@@ -22,7 +23,22 @@ def trace_command(
 
     It reads the log, so no service does anything for it. No person's name or address is in a span.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(f"URL: {url!r} is not like http://127.0.0.1:4318")
-    run(follow(system(data(data_)), url.rstrip("/"), lambda text: print(f"ramal: {text}", file=sys.stderr, flush=True)))
+    base, headers = _collector(url)
+    run(follow(system(data(data_)), base, headers, lambda text: print(f"ramal: {text}", file=sys.stderr, flush=True)))
+
+
+def _collector(url: str) -> tuple[str, dict[str, str]]:
+    """The URL without user and password, and these as a header. Raises ConfigError, which does not show them either."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+        good = parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment
+    except ValueError:
+        good = False
+    if not good:
+        raise ConfigError("URL: is not like http://127.0.0.1:4318")
+    userinfo, _, place = parts.netloc.rpartition("@")
+    base = f"{parts.scheme}://{place}{parts.path.rstrip('/')}"
+    if not userinfo:
+        return base, {}
+    return base, {"Authorization": "Basic " + b64encode(unquote_to_bytes(userinfo)).decode()}

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
 import aiohttp
 
@@ -11,7 +11,7 @@ from events.calls import CallEvent
 from events.topics import AUTH_COMMANDS, CALLS, EDGE_REPLIES, REGISTRAR_COMMANDS, REGISTRATIONS
 from events.wire import Decoder, Poisoned
 from ramal.system import System
-from ramal.tracing.otlp import send
+from ramal.tracing.otlp import Refused, send
 from ramal.tracing.spans import Span, Traces
 from runtime.errors import Unavailable
 from runtime.log.port import Log
@@ -19,14 +19,17 @@ from runtime.log.port import Log
 EVERY = 1.0
 KEPT = 20_000
 """Spans kept while the collector is away; the oldest go first."""
+PART = 500
+"""Spans of one request, some 250 kB: collectors and what stands before them limit a body."""
 _decode: Decoder[CallEvent] = Decoder(CallEvent)
 COMMANDS = (AUTH_COMMANDS, REGISTRAR_COMMANDS, REGISTRATIONS, EDGE_REPLIES)
 
 
-async def follow(system: System, url: str, tell: Callable[[str], None]) -> None:
-    """Until it is cancelled; a collector that is away is told of, once, and costs at most KEPT spans."""
-    traces, waiting, away = Traces(), list[Span](), ""
-    async with system.log() as log, aiohttp.ClientSession() as session:
+async def follow(system: System, url: str, headers: Mapping[str, str], tell: Callable[[str], None]) -> None:
+    """Until it is cancelled; `url` is shown, `headers` (a password, say) go along and are not."""
+    traces = Traces()
+    async with system.log() as log, aiohttp.ClientSession(headers=headers) as session:
+        collector = Collector(session, url, tell)
         readers = [
             asyncio.create_task(_read(log, topic, number, traces))
             for topic in (*COMMANDS, CALLS)
@@ -39,24 +42,54 @@ async def follow(system: System, url: str, tell: Callable[[str], None]) -> None:
                 for reader in readers:
                     if reader.done():
                         reader.result()
-                waiting += traces.due(_now())
-                del waiting[: max(0, len(waiting) - KEPT)]
-                if not waiting:
-                    continue
-                try:
-                    await send(session, url, waiting)
-                    waiting = []
-                    if away:
-                        tell(f"the collector at {url} is back")
-                    away = ""
-                except Unavailable as error:
-                    if not away:
-                        tell(f"{error}; up to {KEPT} spans are kept")
-                    away = str(error)
+                await collector.take(traces.due(_now()))
         finally:
+            collector.close()
             for reader in readers:
                 reader.cancel()
             await asyncio.gather(*readers, return_exceptions=True)
+
+
+class Collector:
+    """Where spans go. One that is away costs all but the newest KEPT, one that refuses a part that part; each cause is
+    told once."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str, tell: Callable[[str], None]) -> None:
+        self._session, self._url, self._tell = session, url, tell
+        self._waiting: list[Span] = []
+        self._away = ""
+        self._refused: set[str] = set()
+        self.dropped = 0
+        """Spans that it refused, or that were too many to be kept."""
+
+    async def take(self, spans: Iterable[Span]) -> None:
+        """Sends these and what waits, as far as the collector takes it."""
+        self._waiting += spans
+        over = max(0, len(self._waiting) - KEPT)
+        del self._waiting[:over]
+        self.dropped += over
+        while part := self._waiting[:PART]:
+            try:
+                await send(self._session, self._url, part)
+            except Unavailable as error:
+                if self._away != str(error):
+                    self._tell(f"{error}; up to {KEPT} spans are kept")
+                self._away = str(error)
+                return
+            except Refused as error:
+                self.dropped += len(part)
+                if str(error) not in self._refused:
+                    self._tell(f"{error}; {len(part)} spans are dropped, and all that it refuses so")
+                self._refused.add(str(error))
+            del self._waiting[:PART]
+            if self._away:
+                self._tell(f"the collector at {self._url} is back")
+            self._away = ""
+
+    def close(self) -> None:
+        """Tells how many spans were dropped."""
+        if self.dropped:
+            self._tell(f"{self.dropped} spans were dropped")
 
 
 def _now() -> int:

@@ -12,6 +12,8 @@ from runtime.errors import Unavailable
 
 PATH = "/v1/traces"
 TIMEOUT = aiohttp.ClientTimeout(total=10.0)
+_LATER = (408, 429)
+"""Of the 4xx, those that the same request may outlive."""
 _SERVER, _INTERNAL, _ERROR = 2, 1, 2
 """Of opentelemetry.proto.trace.v1: kinds of spans, and the status that is an error."""
 
@@ -60,12 +62,22 @@ def _attribute(name: str, value: Attribute) -> dict[str, Any]:
     return {"key": name, "value": {"stringValue": value}}
 
 
+class Refused(Exception):
+    """The collector will never take these spans."""
+
+
 async def send(session: aiohttp.ClientSession, url: str, spans: list[Span]) -> None:
-    """Raises Unavailable when the collector does not take them."""
+    """Raises Refused when the collector will never take these, Unavailable when it does not now."""
     try:
         async with session.post(
-            url + PATH, data=body(spans), headers={"Content-Type": "application/json"}, timeout=TIMEOUT
+            url + PATH,
+            data=body(spans),
+            headers={"Content-Type": "application/json"},
+            timeout=TIMEOUT,
+            allow_redirects=False,  # of a POST it would make a GET, whose 200 says nothing
         ) as answer:
+            if 400 <= answer.status < 500 and answer.status not in _LATER:
+                raise Refused(f"the collector at {url} refuses spans with {answer.status}")
             if answer.status >= 300:
                 raise Unavailable(f"the collector at {url} answers {answer.status}")
     except (aiohttp.ClientError, TimeoutError) as error:
