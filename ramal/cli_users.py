@@ -8,7 +8,6 @@ import typer
 
 from ramal import users, wording
 from ramal.asking import AsJson, Data, Domain, console, data, example, run, system
-from ramal.directory import USERS
 from ramal.system import System
 from runtime.errors import ConfigError
 
@@ -101,9 +100,7 @@ def alias_add_command(
     if called == user:
         raise ConfigError("ALIAS: is the user's own name")
     if where is not None and user not in run(users.everyone(asked, where)):
-        print(
-            f"ramal: {'@'.join(user)} is not in {where / USERS}: only a user of LDAP can be called so", file=sys.stderr
-        )
+        print(f"ramal: {'@'.join(user)} is no user here: only a user of LDAP can be called so", file=sys.stderr)
     run(users.add_alias(asked, called, user))
     console.print(f"{'@'.join(called)} is {'@'.join(user)}.", soft_wrap=True)
 

@@ -1,14 +1,21 @@
-"""`ramal user` and `ramal alias`: users in the users file of an embedded system or in `subscriber`; aliases."""
+"""`ramal user` and `ramal alias`: users in the users file of an embedded system and in `subscriber`; aliases.
 
+An embedded system has both: the file, which `ramal user` writes, and the table, into which `ramal import` writes. Its
+authsvc asks both, so what is said of a user here is said of both.
+"""
+
+import contextlib
 import getpass
 import secrets
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from authsvc.users import file as users_file
 from authsvc.users import table as subscriber
 from ramal.directory import USERS, first_passwords, keep_first_passwords
 from ramal.system import System
+from runtime.database.port import Database
 from runtime.errors import ConfigError
 
 
@@ -37,31 +44,42 @@ def readable_password() -> str:
 async def add(system: System, data: Path | None, name: str, domain: str, secret: str) -> None:
     """Stores the HA1s of a user, new or with a new password. Raises ConfigError."""
     try:
+        async with _table(system, data) as table:
+            # In an embedded system a new user goes into the file alone; an imported one's old HA1s must not stay.
+            if table and (data is None or (name, domain) in await subscriber.list_users(table)):
+                await subscriber.add_user(table, name, domain, secret)
         if data is not None:
             users_file.add_user(data / USERS, name, domain, secret)
             forget_password(data, name)
-            return
-        async with system.tables() as tables:
-            await subscriber.add_user(tables, name, domain, secret)
     except ValueError as error:
         raise ConfigError(f"NAME: {error}") from error
 
 
 async def remove(system: System, data: Path | None, name: str, domain: str) -> bool:
     """Removes a user; False when there was none. Bindings stay until they end."""
+    async with _table(system, data) as table:
+        removed = table is not None and await subscriber.remove_user(table, name, domain)
     if data is not None:
         forget_password(data, name)
-        return users_file.remove_user(data / USERS, name, domain)
-    async with system.tables() as tables:
-        return await subscriber.remove_user(tables, name, domain)
+        removed |= users_file.remove_user(data / USERS, name, domain)
+    return removed
 
 
 async def everyone(system: System, data: Path | None) -> list[tuple[str, str]]:
-    """Name and domain of every user."""
-    if data is not None:
-        return users_file.list_users(data / USERS)
+    """Name and domain of every user, in order of domains and names."""
+    async with _table(system, data) as table:
+        found = await subscriber.list_users(table) if table else []
+    if data is None:
+        return found
+    return sorted({*found, *users_file.list_users(data / USERS)}, key=lambda key: (key[1], key[0]))
+
+
+@contextlib.asynccontextmanager
+async def _table(system: System, data: Path | None) -> AsyncIterator[Database | None]:
+    """The tables, open; None in a directory that has none yet."""
     async with system.tables() as tables:
-        return await subscriber.list_users(tables)
+        made = data is None or await tables.query("SELECT 1 FROM sqlite_master WHERE name = 'subscriber'")
+        yield tables if made else None
 
 
 def forget_password(directory: Path, name: str) -> None:
