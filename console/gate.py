@@ -124,10 +124,12 @@ class Gate:
         self._sources.failed("", source, self._now())
         if not await self._verified(account, asked.password) or account is None:
             _LOG_INS.labels("failed").inc()
-            log.warning("an operator's log-in failed", extra={"operator": asked.name[:64], "source": source})
+            # People type passwords into the wrong field: a name that is nobody's is not shown.
+            named = account.name if account else ""
+            log.warning("an operator's log-in failed", extra={"operator": named, "source": source})
             return refused(401, "no_operators" if not len(self._accounts) else "wrong_password")
         self._lockouts.succeeded(asked.name, source)
-        self._sources.succeeded("", source)
+        self._sources.retracted("", source)  # its other failures stand: one good name is no way to try all others
         _LOG_INS.labels("done").inc()
         log.info("an operator logged in", extra={"operator": account.name, "role": account.role, "source": source})
         token = secrets.token_urlsafe(32)

@@ -38,6 +38,12 @@ class Lockouts:
             del self._failures[pair]
         self._failures[user, source] = (count + 1, at)
 
+    def retracted(self, user: str, source: str) -> None:
+        """Takes back one failure of this pair, which was none; the others stand."""
+        if entry := self._failures.get((user, source)):
+            count, last = entry
+            self._failures[user, source] = (count - 1, last)
+
     def succeeded(self, user: str, source: str) -> None:
         """Forgets the failures of this pair."""
         if self._failures:

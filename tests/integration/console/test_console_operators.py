@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from console.accounts import add, remove
-from console.gate import COOKIE, FAILURES, NOBODY
+from console.gate import COOKIE, FAILURES, FAILURES_OF_SOURCE, NOBODY
 from console.service import build
 from runtime.config import Sources
 from runtime.database.port import Statement
@@ -118,6 +118,30 @@ async def test_who_tries_one_name_after_another_waits_too(site: ConsoleSite) -> 
     browser = site.browser()
     answers = [await browser.log_in(f"nobody{number}", "password1") for number in range(22)]
     assert [status for status, _ in answers] == [401] * 20 + [429] * 2
+
+
+async def test_a_good_log_in_is_no_way_to_try_all_other_names(site: ConsoleSite) -> None:
+    browser = site.browser()
+    answers = []
+    for number in range(22):
+        answers.append((await browser.log_in(f"nobody{number}", "password1"))[0])
+        if number % 5 == 4:
+            answers.append((await browser.log_in("rui"))[0])
+    assert answers.count(401) == 20
+    assert answers[-3:] == [429, 429, 429]
+
+
+async def test_good_log_ins_are_no_failures(site: ConsoleSite) -> None:
+    assert {(await site.browser().log_in("rui"))[0] for _ in range(FAILURES_OF_SOURCE + 2)} == {200}
+
+
+async def test_a_name_that_is_nobodys_is_not_logged_for_it_may_be_a_password(
+    site: ConsoleSite, caplog: pytest.LogCaptureFixture
+) -> None:
+    await site.browser().log_in("hunter2", "password1")
+    await site.browser().log_in("maria", "password1")
+    failed = [record for record in caplog.records if "log-in failed" in record.getMessage()]
+    assert [getattr(record, "operator", None) for record in failed] == ["", "maria"]
 
 
 async def test_an_operator_who_is_taken_away_or_has_a_new_password_is_logged_out(site: ConsoleSite) -> None:
