@@ -3,7 +3,7 @@
 /** What a page needs of its words: the language, `say` (`{0}` in a text is replaced by `detail`), and `translate`. */
 export function texts(words) {
   const language = navigator.languages.map((tag) => tag.slice(0, 2).toLowerCase()).find((tag) => tag in words) ?? "en";
-  const say = (key, detail = "") => words[language][key].replace("{0}", detail);
+  const say = (key, detail = "") => words[language][key].replace("{0}", () => detail);
 
   /** Puts the texts into a page written in English. */
   function translate(root) {
