@@ -1,7 +1,8 @@
 """The operators' file: who may log in to the console, as what, and by which password. One `name:role:hash` a line.
 
 Hashes are argon2id's as `argon2-cffi` writes them (RFC 9106's second choice: 64 MiB, 3 passes). Read again when it has
-changed; written by `ramal operator` to a new file, mode 0600, that takes the old one's place.
+changed; written by `ramal operator` to a new file that takes the old one's place, owner, mode and other lines. Where
+there was none, it has mode 0600.
 """
 
 import contextlib
@@ -9,6 +10,7 @@ import fcntl
 import logging
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -85,7 +87,7 @@ def is_right(account: Account | None, password: str) -> bool:
 def add(path: Path, name: str, role: Role, password: str) -> None:
     """Stores an operator, new or with a new role and password. Raises ValueError."""
     if not NAME.fullmatch(name):
-        raise ValueError("has letters, digits and . _ @ - only, at most 64 of them")
+        raise ValueError("the name has letters, digits and . _ @ - only, at most 64 of them")
     if not SHORTEST <= len(password) <= LONGEST:
         raise ValueError(f"the password has fewer than {SHORTEST} or more than {LONGEST} characters")
     with _changing(path) as accounts:
@@ -105,32 +107,63 @@ def listed(path: Path) -> list[Account]:
 
 def _read(path: Path) -> Iterator[Account]:
     """The lines that are operators; the others are named by their number, never shown."""
-    for number, line in enumerate(path.read_text("utf-8", "replace").splitlines(), 1):
+    for number, line in enumerate(_lines(path), 1):
         if not line.strip() or line.startswith("#"):
             continue
-        name, _, rest = line.strip().partition(":")
-        role, _, hash_ = rest.partition(":")
-        known = next((known for known in ROLES if known == role), None)
-        if known is None or not NAME.fullmatch(name) or not hash_.startswith("$argon2"):
+        if account := _account(line):
+            yield account
+        else:
             log.warning("a line of the operators' file is no operator", extra={"path": str(path), "line": number})
-            continue
-        yield Account(name, known, hash_)
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text("utf-8", "surrogateescape").splitlines()
+
+
+def _account(line: str) -> Account | None:
+    name, _, rest = line.strip().partition(":")
+    role, _, hash_ = rest.partition(":")
+    known = next((known for known in ROLES if known == role), None)
+    if known is None or not NAME.fullmatch(name) or not hash_.startswith("$argon2"):
+        return None
+    return Account(name, known, hash_)
+
+
+def _changed(lines: list[str], accounts: dict[str, Account]) -> Iterator[str]:
+    """The lines with the operators as they are now, each in its place; those that are no operator stay."""
+    left = dict(accounts)
+    for line in lines:
+        was = _account(line)
+        if was is None:
+            yield line
+        elif now := left.pop(was.name, None):
+            yield ":".join(now)
+    yield from (":".join(account) for account in left.values())
 
 
 @contextlib.contextmanager
 def _changing(path: Path) -> Iterator[dict[str, Account]]:
     """The operators to change; one writer at a time, on the disk before it takes the old file's place."""
+    path = path.resolve()  # a link stays one
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        old = path.stat() if path.exists() else None
+        lines = _lines(path) if old else []
         accounts = {account.name: account for account in listed(path)}
         yield accounts
         # mkstemp makes it with mode 0600.
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.writelines(f"{':'.join(account)}\n" for account in accounts.values())
+            with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
+                file.writelines(f"{line}\n" for line in _changed(lines, accounts))
+                if old:  # root may write it, and whoever read it still must
+                    os.fchown(descriptor, old.st_uid, old.st_gid)
+                    os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
+                elif os.geteuid() == 0:
+                    there = path.parent.stat()
+                    os.fchown(descriptor, there.st_uid, there.st_gid)
                 file.flush()
                 os.fsync(file.fileno())
             Path(temporary).replace(path)

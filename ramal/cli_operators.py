@@ -57,7 +57,7 @@ def add_command(
     try:
         accounts.add(where, name, known, password(password_stdin))
     except ValueError as error:
-        raise ConfigError(f"NAME: {error}") from error
+        raise ConfigError(str(error)) from error
     console.print(f"{name} may log in to the console as {known}.", soft_wrap=True)
 
 

@@ -21,16 +21,24 @@ from runtime.errors import ConfigError
 
 def password(from_stdin: bool) -> str:
     """The new user's password: one line of standard input, or typed twice without echo. Raises ConfigError."""
-    if from_stdin:
-        given = sys.stdin.readline().rstrip("\r\n")
-    elif sys.stdin.isatty():
-        given = getpass.getpass("Password: ")
-        if given != getpass.getpass("Again: "):
-            raise ConfigError("the two passwords differ")
-    else:
-        raise ConfigError("--password-stdin: say where the password comes from")
+    try:
+        given = _typed(from_stdin)
+        given.encode()  # in some locales, what is not UTF-8 is read all the same
+    except UnicodeError:
+        raise ConfigError("the password is not UTF-8") from None  # whose text has a piece of it
     if not given:
         raise ConfigError("the password is empty")
+    return given
+
+
+def _typed(from_stdin: bool) -> str:
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\r\n")
+    if not sys.stdin.isatty():
+        raise ConfigError("--password-stdin: say where the password comes from")
+    given = getpass.getpass("Password: ")
+    if given != getpass.getpass("Again: "):
+        raise ConfigError("the two passwords differ")
     return given
 
 

@@ -17,7 +17,7 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def ask(*words: str, given: str = "", **environ: str) -> Result:
+def ask(*words: str, given: str | bytes = "", **environ: str) -> Result:
     return CliRunner(env=environ).invoke(app, ["operator", *words], input=given, catch_exceptions=False)
 
 
@@ -46,12 +46,13 @@ def test_the_settings_name_the_file_where_no_directory_is_given(
     ("words", "given", "says"),
     [
         (("add", "maria", "--role", "root", "--password-stdin"), "correct horse", "--role: 'root' is none of"),
-        (("add", "a:b", "--password-stdin"), "correct horse", "NAME: has letters"),
-        (("add", "maria", "--password-stdin"), "short", "the password has fewer than 8"),
+        (("add", "a:b", "--password-stdin"), "correct horse", "^the name has letters"),
+        (("add", "maria", "--password-stdin"), "short", "^the password has fewer than 8"),
+        (("add", "maria", "--password-stdin"), b"caf\xe9 au lait\n", "^the password is not UTF-8"),
         (("remove", "nobody"), "", "NAME: there is no operator nobody"),
     ],
 )
-def test_what_is_wrong_is_named(directory: Path, words: tuple[str, ...], given: str, says: str) -> None:
+def test_what_is_wrong_is_named(directory: Path, words: tuple[str, ...], given: str | bytes, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         ask(*words, "--data", str(directory), given=given)
 

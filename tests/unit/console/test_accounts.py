@@ -1,5 +1,6 @@
 """The operators' file: hashes alone, read again when it has changed, and lines that are none passed over."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -71,14 +72,40 @@ def test_a_line_that_is_no_operator_is_named_by_its_number_and_not_shown(
     assert "secret" not in caplog.text
 
 
+def test_a_change_keeps_a_link_a_mode_and_the_lines_that_are_no_operator(made: str, tmp_path: Path) -> None:
+    path, link = tmp_path / "there" / "operators", tmp_path / "operators"
+    path.parent.mkdir()
+    link.symlink_to(path)
+    rui = made.replace("maria:operator", "rui:read-only")
+    path.write_bytes(b"# who may: Jo\xe3o decides\n\n" + rui.encode() + b"gone:root:x\n" + made.encode())
+    path.chmod(0o640)
+    assert remove(link, "rui")
+    assert link.is_symlink()
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert path.read_bytes() == b"# who may: Jo\xe3o decides\n\ngone:root:x\n" + made.encode()
+    assert [each.name for each in path.parent.iterdir()] == ["operators"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file away")
+def test_a_file_that_root_changes_stays_its_owners(made: str, tmp_path: Path) -> None:
+    path = tmp_path / "operators"
+    path.write_text(made)
+    os.chown(path, 10001, 10002)
+    add(path, "rui", "read-only", PASSWORD)
+    assert (path.stat().st_uid, path.stat().st_gid) == (10001, 10002)
+    os.chown(tmp_path, 10003, 10004)
+    add(tmp_path / "first", "rui", "read-only", PASSWORD)
+    assert ((tmp_path / "first").stat().st_uid, (tmp_path / "first").stat().st_gid) == (10003, 10004)
+
+
 @pytest.mark.parametrize(
     ("name", "password", "why"),
     [
-        ("", PASSWORD, "letters"),
-        ("a:b", PASSWORD, "letters"),
-        ("a\nb", PASSWORD, "letters"),
-        ("x" * 65, PASSWORD, "letters"),
-        ("maria", "short", "8"),
+        ("", PASSWORD, "the name has letters"),
+        ("a:b", PASSWORD, "the name has letters"),
+        ("a\nb", PASSWORD, "the name has letters"),
+        ("x" * 65, PASSWORD, "the name has letters"),
+        ("maria", "short", "the password has fewer than 8"),
         ("maria", "x" * 257, "256"),
     ],
 )
