@@ -5,9 +5,11 @@
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -23,6 +25,7 @@ MINUTE = 60_000
 TIMEOUT = aiohttp.ClientTimeout(total=2.0)
 BYTES = 16 << 20
 """A longer page is none of ours."""
+_NAME = re.compile(r"[^/:?#=@\[\]]+")
 KEPT_SECONDS = 2.0
 """So old may what is shown be: many who ask are one look."""
 PROJECTIONS = {LIVE.projection: REGISTRATIONS, CALLS_PROJECTION: CALLS}
@@ -30,11 +33,20 @@ PROJECTIONS = {LIVE.projection: REGISTRATIONS, CALLS_PROJECTION: CALLS}
 
 def named(setting: str, url: str) -> tuple[str, str]:
     """Name and base of `http://127.0.0.1:8080`, `127.0.0.1:8080` or `edge-1=127.0.0.1:8080`. Raises ConfigError."""
-    name, equals, address = url.rpartition("=")
+    name, equals, address = url.partition("=")
+    if not equals or not _NAME.fullmatch(name):  # the "=" is the address's own
+        name, address = "", url
     address = address if "://" in address else f"http://{address}"
-    if not address.startswith(("http://", "https://")) or not address.partition("://")[2]:
+    try:
+        parts = urlsplit(address)
+        _ = parts.port
+        good = parts.scheme in ("http", "https") and parts.hostname and "=" not in parts.hostname
+        good = good and not parts.query and not parts.fragment
+    except ValueError:
+        good = False
+    if not good:
         raise ConfigError(f"{setting}: {url!r} is not [NAME=]http://HOST:PORT")
-    return name if equals else address.partition("://")[2], address.rstrip("/")
+    return name or address.partition("://")[2], address.rstrip("/")
 
 
 async def look(session: aiohttp.ClientSession, urls: Mapping[str, str]) -> dict[str, Look]:
