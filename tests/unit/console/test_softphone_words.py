@@ -32,3 +32,11 @@ def test_every_text_that_the_page_names_exists_and_every_text_is_named() -> None
 def test_the_page_has_no_script_and_no_style_of_its_own() -> None:
     """What the Content-Security-Policy would refuse."""
     assert re.findall(r"<script(?![^>]* src=)|<style| style=| on\w+=|javascript:", PAGE) == []
+
+
+def test_a_detail_is_put_into_a_text_as_it_is() -> None:
+    """A replacement that is a string is a pattern: `$&` in it, which anybody may send, is what was replaced."""
+    code = "".join(path.read_text() for path in SOURCES.rglob("*.js"))
+    replacements = re.findall(r"\.replace(?:All)?\((?:/(?:[^/\\]|\\.)+/\w*|\"[^\"]*\"), ", code)
+    given = re.findall(r"\.replace(?:All)?\((?:/(?:[^/\\]|\\.)+/\w*|\"[^\"]*\"), (\"[^\"$]*\"|\(.*?\) =>)", code)
+    assert len(given) == len(replacements) == len(re.findall(r"\.replace(?:All)?\(", code)) > 0
