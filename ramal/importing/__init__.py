@@ -10,6 +10,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from authsvc.users.file import list_users
+from ramal.directory import USERS
 from ramal.importing.report import Counted, show
 from ramal.importing.source import Kind, Source
 from ramal.importing.tables import STEPS, Ours
@@ -41,7 +43,8 @@ async def run(
         source = Source(kind, there, zone)
         await source.open()
         async with system.tables() as tables, system.log() as log, running(system, where, SERVICES):
-            ours = Ours(tables, domain.lower(), frozenset(system.common.served()), not dry_run)
+            known = set(list_users(where / USERS)) if where else set()
+            ours = Ours(tables, domain.lower(), frozenset(system.common.served()), not dry_run, known)
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
             with Progress(*columns, console=console, disable=console is None, transient=True) as bar:
                 for name in wanted:

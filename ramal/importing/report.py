@@ -47,7 +47,8 @@ def _count(reasons: dict[str, Reason], why: str, what: str) -> None:
     reason = reasons.setdefault(why, Reason())
     reason.count += 1
     if len(reason.examples) < EXAMPLES:
-        reason.examples.append(what)
+        # Names and addresses are of strangers' phones: nothing of them may move a terminal's cursor.
+        reason.examples.append(what if what.isprintable() else repr(what))
 
 
 def show(console: Console, counted: list[Counted], *, dry_run: bool) -> None:

@@ -3,6 +3,7 @@
 A row is a dictionary by the columns' names; which columns there are depends on the program and its version.
 """
 
+import math
 import re
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from events.calls import (
 )
 from events.commands import Contact, Registration
 from events.limits import CALL_ID, DOMAIN, PHRASE, TAG, URI, USERNAME
+from ramal.wording import new_name
 from sipcore.errors import ParseError
 from sipcore.uri import Uri, parse_uri
 
@@ -26,8 +28,20 @@ Row = Mapping[str, Any]
 Key = tuple[str, str]
 """Name and domain."""
 
+UNTIMED = "it has no time that can be read"
+UNNAMEABLE = "its name cannot stand in a SIP address: `ramal user add` refuses it too"
+
 FOREVER_AGO = -10 * 365 * 86_400
-_UNPRINTABLE = re.compile(r"[\x00-\x20\x7f]")
+_LAST = 253_402_300_799_000
+"""The end of the year 9999, in milliseconds: later no time can be written."""
+_LONGEST = 31 * 86_400
+"""Seconds that a call may have rung or lasted: our `acc`, as theirs, has 32 bits for its milliseconds."""
+_HIGHEST = 2**31 - 1
+"""Of a CSeq number (RFC 3261 section 8.1.1.5) and a reg-id (RFC 5626 section 4.2)."""
+_FARTHEST = 2**32 - 1
+"""Seconds that an Expires can say (RFC 3261 section 20.19)."""
+_UNQUOTABLE = re.compile(r'["\\\x00-\x1f\x7f]')
+"""What would need an escape in a quoted string, or can stand in none (RFC 3261 section 25.1)."""
 _CONNECTED = frozenset({"ws", "wss"})
 
 
@@ -116,8 +130,10 @@ def phone(row: Row, domain: str, served: Collection[str], least: int) -> Phone |
     key = _key(row, "username", "domain", domain)
     if left := _unfit(key, served):
         return left
-    contact, seconds = _text(row, "contact"), int(row["left"])
+    contact, seconds, q, cseq = _text(row, "contact"), _number(row, "left"), _number(row, "q"), _number(row, "cseq")
     said = f"{_said(key)} at {contact}"
+    if seconds is None:
+        return Left(UNTIMED, said)
     if seconds <= 0:
         forever = seconds < FOREVER_AGO
         return Left("it was set for ever, by no phone" if forever else "its time is over", said)
@@ -129,27 +145,34 @@ def phone(row: Row, domain: str, served: Collection[str], least: int) -> Phone |
         return Left("its Contact is no SIP URI", said)
     if why := _only_there(uri, row):
         return Left(why, said)
-    # Kamailio says -1 for none.
-    q, reg_id = float(row["q"]), int(row.get("reg_id") or 0)
+    if q is None:
+        return Left("its q cannot be read", said)
+    if cseq is None or cseq > _HIGHEST:
+        return Left("its cseq cannot be read", said)
     instance = (_text(row, "instance") or _text(row, "sip_instance")).strip('"')
+    if _UNQUOTABLE.search(instance):
+        return Left("its instance cannot stand in a Contact", said)
+    # Kamailio says -1 for none.
+    reg_id = int(_number(row, "reg_id") or 0)
+    remaining = int(min(seconds, _FARTHEST))
     registered = Contact(
         uri=contact,
         params=(f";q={q:g}" if 0 <= q < 1 else "") + (f';+sip.instance="{instance}"' if instance else ""),
         q=q if 0 <= q < 1 else None,
-        expires=max(seconds, least),
+        expires=max(remaining, least),
         instance=instance or None,
-        reg_id=reg_id if instance and reg_id > 0 else None,
+        reg_id=reg_id if instance and 0 < reg_id <= _HIGHEST else None,
         path=(),
     )
     call_id = _text(row, "callid")[:CALL_ID]
     registration = Registration(
         call_id=call_id,
-        cseq=max(0, int(row["cseq"])),
+        cseq=max(0, int(cseq)),
         branch="imported",
         contacts=(registered,),
         user_agent="" if (agent := _text(row, "user_agent")) == "n/a" else agent,
     )
-    return Phone("@".join(key), registration, seconds)
+    return Phone("@".join(key), registration, remaining)
 
 
 def _only_there(uri: Uri, row: Row) -> str:
@@ -182,24 +205,37 @@ def calls(row: Row, callers: Collection[tuple[str, str]], served: Collection[str
         return Left("it has no Call-ID, or too long a one", said)
     if not re.fullmatch(r"[2-6]\d\d", code):
         return Left("it has no final response", said)
+    at = _number(row, "at")
+    if at is None or not 0 <= at <= _LAST:
+        return Left(UNTIMED, said)
     own, other = _text(row, "from_tag")[:TAG], _text(row, "to_tag")[:TAG]
     if method == "BYE":
         by_callee = (other, own) in callers
         tags = (other, own) if by_callee else (own, other)
         return [
             CallEnded(
-                call_id=call_id, from_tag=tags[0], cseq=0, at=row["at"], edge=edge,
+                call_id=call_id, from_tag=tags[0], cseq=0, at=int(at), edge=edge,
                 to_tag=tags[1], by="callee" if by_callee else "caller",
             )
         ]  # fmt: skip
     if method != "INVITE":
         return Left("it is of no call's beginning or end (another method)", said)
-    return _invite(row, int(code), own, other, served, edge)
+    setup, lasted = 1000 * (_number(row, "setuptime") or 0), _lasted(row)
+    if not (0 <= setup <= min(at, 1000 * _LONGEST) and 0 <= lasted <= min(_LAST - at, 1000 * _LONGEST)):
+        return Left("its setuptime or duration is no time of a call", said)
+    return _invite(row, int(code), (int(at), int(setup), int(lasted)), own, other, served, edge)
 
 
-def _invite(row: Row, code: int, own: str, other: str, served: Collection[str], edge: str) -> list[CallEvent]:
-    setup = 1000 * int(row.get("setuptime") or 0)
-    at, call_id = int(row["at"]), _text(row, "callid")
+def _lasted(row: Row) -> float:
+    """Milliseconds; OpenSIPS accounts a whole call in one row."""
+    return (_number(row, "ms_duration") or 0) or 1000 * (_number(row, "duration") or 0)
+
+
+def _invite(
+    row: Row, code: int, times: tuple[int, int, int], own: str, other: str, served: Collection[str], edge: str
+) -> list[CallEvent]:
+    """`times`: when it was answered, how long it rang and lasted, in milliseconds."""
+    (at, setup, lasted), call_id = times, _text(row, "callid")
     caller, callee = (_party(row, side) for side in ("src", "dst"))
     dialled = _text(row, "dst_ouser") or _text(row, "dst_user")
     ours = {party for party in (caller, callee) if party.rpartition("@")[2] in served}
@@ -212,8 +248,7 @@ def _invite(row: Row, code: int, own: str, other: str, served: Collection[str], 
     what: dict[str, Any] = {"call_id": call_id, "from_tag": own, "cseq": 0, "at": at, "edge": edge, "to_tag": other}
     if code < 300:
         events: list[CallEvent] = [begin, CallAnswered(code=code, **what)]
-        # OpenSIPS accounts a whole call in one row.
-        if lasted := int(row.get("ms_duration") or 0) or 1000 * int(row.get("duration") or 0):
+        if lasted:
             events.append(CallEnded(**{**what, "at": at + lasted}, by="caller"))
         return events
     if code == 487:
@@ -242,6 +277,15 @@ def _text(row: Row, column: str) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value or "")
 
 
+def _number(row: Row, column: str) -> float | None:
+    """None for a column that is not there, is NULL or is no number."""
+    try:
+        value = float(row[column])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+    return value if math.isfinite(value) else None
+
+
 def _key(row: Row, name: str, domain: str, default: str) -> Key:
     return _text(row, name), (_text(row, domain) or default).lower()
 
@@ -252,8 +296,10 @@ def _said(key: Key) -> str:
 
 def _unfit(key: Key, served: Collection[str]) -> Left | None:
     name, domain = key
-    if not name or _UNPRINTABLE.search(name) or ":" in name:
-        return Left("its name is empty, or has a space, a colon or a control character in it", repr(_said(key)))
+    try:
+        new_name(name)
+    except ValueError:
+        return Left(UNNAMEABLE, repr(_said(key)))
     if len(name) > USERNAME or len(domain) > DOMAIN:
         return Left(f"its name is longer than {USERNAME} characters", _said(key))
     return None if domain in served else Left(f"the domain {domain} is not served", _said(key))

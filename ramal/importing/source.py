@@ -1,5 +1,6 @@
 """Kamailio's or OpenSIPS' database, which is only read: in chunks, by the columns that it has."""
 
+import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -14,6 +15,9 @@ CHUNK = 1000
 """Rows read at one time."""
 SECONDS = "60"
 """For one statement: a table of calls is large."""
+_ESCAPED = "it is like mysql://user@host:3306/kamailio, and in a password / is %2F, @ is %40 (or --password-stdin)"
+_VARIABLE = re.compile(r"RAMAL_MYSQL_(\w+)")
+"""What nobody typed here: the same settings are options of the URL."""
 _OPTIONS = frozenset({"tls", "ca_file", "certificate", "private_key"})
 TABLES = {
     "domain": ("domain",),
@@ -28,11 +32,12 @@ TABLES = {
 
 def settings(url: str, password: str | None) -> MySQL:
     """`mysql://user[:password]@host[:port]/database[?tls=true&ca_file=…]`. Raises ConfigError, without the password."""
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         port = parts.port or 3306
-    except ValueError as error:
-        raise ConfigError(f"--mysql: {error}") from error
+    except ValueError:
+        # Without its words: they quote what may be a password.
+        raise ConfigError(f"--mysql: its host or port cannot be read; {_ESCAPED}") from None
     database = parts.path.strip("/")
     if parts.scheme != "mysql" or not (parts.hostname and parts.username and database):
         raise ConfigError("--mysql: it is not like mysql://user@host:3306/kamailio")
@@ -46,7 +51,10 @@ def settings(url: str, password: str | None) -> MySQL:
         "database": database, "timeout": float(SECONDS), "pool": 1,
     }  # fmt: skip
     more = {f"RAMAL_MYSQL_{name.upper()}": value for name, value in parse_qsl(parts.query)}
-    return Sources(more, {}).section(MySQL, "mysql", **named)
+    try:
+        return Sources(more, {}).section(MySQL, "mysql", **named)
+    except ConfigError as error:
+        raise ConfigError(f"--mysql: {_VARIABLE.sub(lambda found: found[1].lower(), str(error))}") from None
 
 
 class Source:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from ramal.importing.report import Counted
-from ramal.importing.rows import Account, Alias, Group, Left, account, alias, group
+from ramal.importing.rows import Account, Alias, Group, Key, Left, account, alias, group
 from ramal.importing.source import Source
 from runtime.database.port import Database
 
@@ -36,6 +36,8 @@ class Ours(NamedTuple):
     served: Collection[str]
     write: bool
     """False: a dry run."""
+    users: set[Key]
+    """Who is a user without a row of ours: of the users file, and those whom this run takes, or would take, over."""
 
 
 async def domains(source: Source, ours: Ours, progress: Progress) -> Counted:
@@ -63,6 +65,7 @@ async def accounts(source: Source, ours: Ours, progress: Progress) -> Counted:
 
     def values(found: Account) -> tuple[str, ...]:
         user = found.user
+        ours.users.add(found.key)
         return (*found.key, "", user.md5 or "", user.sha256 or "", user.sha512_256 or "")
 
     return await _take_over(source, ours, progress, SUBSCRIBER, account, values)
@@ -111,10 +114,18 @@ async def _take_over(
         counted.changed += changed
         counted.new += len(due) - changed
         counted.same += len(wanted) - len(due)
+        for name in await _of_nobody(ours, wanted) if into is DBALIASES else ():
+            counted.doubt("its user is none here: only a user of LDAP can be called so", name)
         if due and ours.write:
             await ours.tables.transact([ours.tables.upsert(into.name, into.columns, into.columns[: into.key], due)])
         progress(len(rows))
     return counted
+
+
+async def _of_nobody(ours: Ours, rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Of these rows of `dbaliases`, the aliases whose user is none of ours."""
+    known = await _there(ours.tables, SUBSCRIBER, [row[2] for row in rows])
+    return ["@".join(row[:2]) for row in rows if row[2:] not in known and row[2:] not in ours.users]
 
 
 async def _there(tables: Database, into: Into, names: Sequence[str]) -> dict[tuple[str, ...], tuple[str, ...]]:

@@ -2,19 +2,24 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from authsvc.users.ha1 import User, from_password
 from events.calls import CallAnswered, CallAttempted, CallCancelled, CallEnded, CallFailed, event_id
+from events.commands import Registration
+from events.wire import happened
 from ramal.importing.rows import Account, Alias, Group, Left, Phone, account, alias, calls, group, phone
+from ramal.wording import new_name
 
 SERVED = {"example.test", "b.test"}
 ALICE = from_password("alice", "example.test", "secret")
 
 
-NAMELESS = "its name is empty, or has a space, a colon or a control character in it"
+NAMELESS = "its name cannot stand in a SIP address: `ramal user add` refuses it too"
+ODD = ["", "a b", "a:b", 'a"b', "x@y", "<z>", "a%20b", "a\r\nb", "jos\u00e9"]
 
 
 def an_account(**row: Any) -> Account | Left:
@@ -48,9 +53,6 @@ def test_opensips_own_columns_of_sha_256_are_taken() -> None:
         ({}, "it has neither a password nor an HA1"),
         ({"ha1": "not hex"}, "it has neither a password nor an HA1"),
         ({"password": "x", "domain": "c.test"}, "the domain c.test is not served"),
-        ({"password": "x", "username": ""}, NAMELESS),
-        ({"password": "x", "username": "a b"}, NAMELESS),
-        ({"password": "x", "username": "a:b"}, NAMELESS),
         ({"password": "x", "username": "a" * 65}, "its name is longer than 64 characters"),
     ],
     ids=str,
@@ -59,6 +61,23 @@ def test_an_account_that_is_not_taken_says_why(row: dict[str, str], why: str) ->
     found = an_account(**row)
     assert isinstance(found, Left)
     assert found.why == why
+
+
+@pytest.mark.parametrize("name", ODD, ids=ascii)
+def test_no_row_has_a_name_that_ramal_user_add_refuses(name: str) -> None:
+    with pytest.raises(ValueError, match="cannot stand in a SIP address"):
+        new_name(name)
+    called = {"alias_username": "desk", "alias_domain": "", "username": "alice", "domain": ""}
+    for left in (
+        an_account(password="x", username=name),
+        a_phone(username=name),
+        alias(called | {"username": name}, "b.test", SERVED),
+        alias(called | {"alias_username": name}, "b.test", SERVED),
+        group({"username": name, "domain": "", "grp": "long"}, "b.test", SERVED),
+    ):
+        assert isinstance(left, Left)
+        assert left.why == NAMELESS
+        assert left.what.isprintable()
 
 
 def test_a_row_without_a_domain_is_of_the_one_that_is_given_and_domains_are_in_lower_case() -> None:
@@ -131,6 +150,13 @@ def test_a_received_that_is_the_contacts_own_address_is_no_nat() -> None:
         ({"received": "sip:203.0.113.9:40000"}, "it is behind NAT, whose mapping only the other proxy has"),
         ({"received": "sip:192.0.2.4:40000"}, "it is behind NAT, whose mapping only the other proxy has"),
         ({"domain": "c.test"}, "the domain c.test is not served"),
+        ({"left": None}, "it has no time that can be read"),
+        ({"q": None}, "its q cannot be read"),
+        ({"cseq": None}, "its cseq cannot be read"),
+        ({"cseq": 2**31}, "its cseq cannot be read"),
+        ({"instance": '"<urn:uuid:1>" Evil: x"'}, "its instance cannot stand in a Contact"),
+        ({"sip_instance": "<urn:uuid:1\r\n>"}, "its instance cannot stand in a Contact"),
+        ({"instance": "<urn:uuid:1\\>"}, "its instance cannot stand in a Contact"),
     ],
     ids=str,
 )  # fmt: skip
@@ -196,10 +222,20 @@ def test_without_columns_of_the_parties_a_call_is_known_by_its_call_id() -> None
         ({"sip_code": "180"}, "it has no final response"),
         ({"sip_code": ""}, "it has no final response"),
         ({"method": "ACK"}, "it is of no call's beginning or end (another method)"),
+        ({"at": None}, "it has no time that can be read"),
+        ({"at": None, "method": "BYE"}, "it has no time that can be read"),
+        ({"at": -1}, "it has no time that can be read"),
+        ({"at": 10**15, "method": "BYE"}, "it has no time that can be read"),
+        ({"setuptime": -1}, "its setuptime or duration is no time of a call"),
+        ({"setuptime": 1001}, "its setuptime or duration is no time of a call"),  # it would begin before 1970
+        ({"setuptime": 4_294_967_295, "at": 1_790_000_000_000}, "its setuptime or duration is no time of a call"),
+        ({"duration": -1}, "its setuptime or duration is no time of a call"),
+        ({"duration": 2**63}, "its setuptime or duration is no time of a call"),
+        ({"ms_duration": 10**20}, "its setuptime or duration is no time of a call"),
     ],
     ids=str,
 )
-def test_a_row_of_no_call_says_why(row: dict[str, str], why: str) -> None:
+def test_a_row_of_no_call_says_why(row: dict[str, Any], why: str) -> None:
     assert events(**row).why == why
 
 
@@ -211,6 +247,28 @@ def test_the_same_row_is_the_same_event_however_often_it_is_read(
     one, two = events(**row), events(**row)
     if not isinstance(one, Left):
         assert [event_id(event) for event in one] == [event_id(event) for event in two]
+
+
+_ANY = st.none() | st.integers() | st.decimals() | st.floats() | st.text(max_size=5) | st.binary(max_size=5)
+
+
+@given(st.fixed_dictionaries(dict.fromkeys(("left", "q", "cseq", "reg_id", "instance", "callid"), _ANY)))
+def test_whatever_a_row_of_location_holds_is_a_command_or_left_out(row: dict[str, Any]) -> None:
+    found = a_phone(**row)
+    if isinstance(found, Phone):
+        sent = msgspec.json.encode(found.registration)
+        assert msgspec.json.decode(sent, type=Registration) == found.registration
+
+
+@given(
+    st.fixed_dictionaries(dict.fromkeys(("at", "setuptime", "duration", "ms_duration", "to_tag"), _ANY)),
+    st.sampled_from(["INVITE", "BYE"]),
+)
+def test_whatever_a_row_of_acc_holds_is_events_or_left_out(row: dict[str, Any], method: str) -> None:
+    found = events(**row, method=method)
+    for event in () if isinstance(found, Left) else found:
+        happened("ramal.Call", "ramal", event_id(event), event.call_id, event.at)
+        assert msgspec.json.decode(msgspec.json.encode(event), type=type(event)) == event
 
 
 def test_a_bye_alone_ends_a_call() -> None:
