@@ -128,7 +128,8 @@ $(VENV)/bin/python:
 
 # .venv has Ramal either as it was installed, its core compiled, or editable: the sources as they are.
 $(VENV)/.installed: $(SOURCES) | $(VENV)/bin/python
-	$(BIN)/python -m pip install --disable-pip-version-check --verbose . >$(VENV)/install.log 2>&1 \
+	@echo "Installing Ramal into $(VENV): a minute or two where gcc is, for the core is compiled then."
+	@$(BIN)/python -m pip install --disable-pip-version-check --verbose . >$(VENV)/install.log 2>&1 \
 		|| { tail -n 30 $(VENV)/install.log >&2; exit 1; }
 	@sed -n 's/^ *ramal: //p' $(VENV)/install.log
 	@rm -f $(VENV)/.editable && touch $@
