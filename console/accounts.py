@@ -1,23 +1,21 @@
 """The operators' file: who may log in to the console, as what, and by which password. One `name:role:hash` a line.
 
 Hashes are argon2id's as `argon2-cffi` writes them (RFC 9106's second choice: 64 MiB, 3 passes). Read again when it has
-changed; written by `ramal operator` to a new file that takes the old one's place, owner, mode and other lines. Where
-there was none, it has mode 0600.
+changed; `ramal operator` keeps its other lines.
 """
 
 import contextlib
-import fcntl
+import functools
 import logging
-import os
 import re
-import stat
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
+
+from runtime.rewriting import lines_of, rewriting
 
 log = logging.getLogger("ramal.console")
 
@@ -29,8 +27,6 @@ SHORTEST = 8
 """Characters of a password at the least."""
 LONGEST = 256
 _HASHER = PasswordHasher()
-_NOBODYS = _HASHER.hash("nobody's password")
-"""Verified where there is no such operator: that takes as long as a wrong password."""
 
 
 class Account(NamedTuple):
@@ -75,10 +71,17 @@ class Accounts:
             log.error("the operators' file cannot be read", extra={"path": str(self._path), "cause": str(error)})
 
 
+@functools.cache
+def _nobodys() -> str:
+    """Verified where there is no such operator: that takes as long as a wrong password."""
+    return _HASHER.hash("nobody's password")  # not while the module is loaded, which every command does
+
+
 def is_right(account: Account | None, password: str) -> bool:
     """Whether this is the operator's password. Takes 50 ms of a processor and 64 MiB, whether there is one or not."""
+    nobodys = _nobodys()  # whoever asks first waits for it, be there an operator or not
     try:
-        _HASHER.verify(account.hash if account else _NOBODYS, password)
+        _HASHER.verify(account.hash if account else nobodys, password)
     except (VerificationError, InvalidHashError):
         return False
     return account is not None
@@ -106,18 +109,18 @@ def listed(path: Path) -> list[Account]:
 
 
 def _read(path: Path) -> Iterator[Account]:
+    return _among(lines_of(path), path)
+
+
+def _among(lines: list[str], path: Path) -> Iterator[Account]:
     """The lines that are operators; the others are named by their number, never shown."""
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
             continue
         if account := _account(line):
             yield account
         else:
             log.warning("a line of the operators' file is no operator", extra={"path": str(path), "line": number})
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text("utf-8", "surrogateescape").splitlines()
 
 
 def _account(line: str) -> Account | None:
@@ -143,33 +146,8 @@ def _changed(lines: list[str], accounts: dict[str, Account]) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _changing(path: Path) -> Iterator[dict[str, Account]]:
-    """The operators to change; one writer at a time, on the disk before it takes the old file's place."""
-    path = path.resolve()  # a link stays one
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        old = path.stat() if path.exists() else None
-        lines = _lines(path) if old else []
-        accounts = {account.name: account for account in listed(path)}
+    """The operators to change."""
+    with rewriting(path) as lines:
+        accounts = {account.name: account for account in _among(lines, path)}
         yield accounts
-        # mkstemp makes it with mode 0600.
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
-                file.writelines(f"{line}\n" for line in _changed(lines, accounts))
-                if old:  # root may write it, and whoever read it still must
-                    os.fchown(descriptor, old.st_uid, old.st_gid)
-                    os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
-                elif os.geteuid() == 0:
-                    there = path.parent.stat()
-                    os.fchown(descriptor, there.st_uid, there.st_gid)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-        os.fsync(lock)
-    finally:
-        os.close(lock)
+        lines[:] = list(_changed(lines, accounts))

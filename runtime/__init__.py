@@ -37,5 +37,6 @@ pages                 pages for the public, and their listener
 config                `RAMAL_…` over `ramal.toml`
 errors                what can go wrong with what we need
 logs, metrics
+rewriting             small files of lines that people and programs change
 tls                   towards Kafka and MySQL
 """

@@ -5,14 +5,12 @@ old one's place, mode 0600, so that a reader sees the old users or the new ones.
 """
 
 import contextlib
-import fcntl
 import logging
-import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from authsvc.users.ha1 import ALGORITHMS, User, from_ha1s, from_password
+from runtime.rewriting import lines_of, rewriting
 
 log = logging.getLogger("ramal.authsvc")
 
@@ -82,8 +80,12 @@ def list_users(path: Path) -> list[tuple[str, str]]:
 
 
 def _read(path: Path) -> Iterator[tuple[tuple[str, str], User]]:
+    return _among(lines_of(path), path)
+
+
+def _among(lines: list[str], path: Path) -> Iterator[tuple[tuple[str, str], User]]:
     """The lines that are users; the others are named by their number, never shown."""
-    for number, line in enumerate(path.read_text("utf-8", "surrogateescape").splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
             continue
         fields = line.rstrip().split(":")
@@ -96,32 +98,11 @@ def _read(path: Path) -> Iterator[tuple[tuple[str, str], User]]:
 
 @contextlib.contextmanager
 def _changing(path: Path) -> Iterator[dict[tuple[str, str], User]]:
-    """The users to change; one writer at a time, on the disk before it takes the old file's place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        users = dict(_read(path)) if path.exists() else {}
+    """The users to change."""
+    with rewriting(path, private=True) as lines:
+        users = dict(_among(lines, path))
         yield users
-        _replace(path, users)
-        os.fsync(lock)
-    finally:
-        os.close(lock)
-
-
-def _replace(path: Path, users: dict[tuple[str, str], User]) -> None:
-    lines = [
-        ":".join((name, realm, *(user.ha1(algorithm) or "" for algorithm in ALGORITHMS)))
-        for (name, realm), user in users.items()
-    ]
-    # mkstemp makes it with mode 0600.
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
-            file.writelines(f"{line}\n" for line in lines)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        lines[:] = [
+            ":".join((name, realm, *(user.ha1(algorithm) or "" for algorithm in ALGORITHMS)))
+            for (name, realm), user in users.items()
+        ]

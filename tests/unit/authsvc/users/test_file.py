@@ -1,6 +1,7 @@
 """authsvc.users.file and config: htdigest's format, written whole, read again when it has changed."""
 
 import logging
+import os
 import threading
 from pathlib import Path
 
@@ -119,3 +120,17 @@ def test_a20_a_bind_with_a_name_and_no_password_is_refused_at_start() -> None:
 def test_a25_settings_do_not_show_the_bind_password() -> None:
     assert "canary" not in repr(LdapSettings(bind_password=Secret("canary")))
     assert AuthSettings().subscriber
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file away")
+def test_a_file_that_root_changes_stays_its_owners_and_private_and_a_link_stays_one(tmp_path: Path) -> None:
+    path, link = tmp_path / "users", tmp_path / "link"
+    add_user(path, "alice", "example.test", "a secret")
+    os.chown(path, 10001, 10002)
+    path.chmod(0o644)
+    link.symlink_to(path)
+    add_user(link, "bob", "example.test", "another")
+    assert link.is_symlink()
+    assert [name for name, _ in list_users(path)] == ["alice", "bob"]
+    there = path.stat()
+    assert (there.st_uid, there.st_gid, there.st_mode & 0o777) == (10001, 10002, 0o600)
