@@ -13,7 +13,8 @@ users/       who users are
   remembered   what was looked up, and for how long it counts
   batches      look-ups gathered
   file, table, ldap  the sources
-  ldap_wire, ldap_socket  LDAP's octets
+  ldap_people  the same, of people who log in by hand: binds, groups
+  ldap_connection, ldap_wire, ldap_socket  LDAP as it is spoken
 records      decisions as records
 handler      records in, records out; a record that waits for a source is parked
 restore      what a new owner of a partition must know

@@ -1,7 +1,7 @@
 """Users and their telephone numbers from an LDAP directory.
 
-One search is for many names. ldap3 connects, verifies the certificate and binds the service's own account, on a
-thread, since it blocks; nobody else ever binds here (CHECKLIST A20). The search itself is `ldap_wire`'s and waits
+One search is for many names. The connection is `ldap_connection`'s, opened on a thread, since ldap3 blocks, and bound
+as the service's own account; nobody else ever binds here (CHECKLIST A20). The search itself is `ldap_wire`'s and waits
 on the loop: handing each to a thread and its answer back costs more than the search.
 
 When a search fails, the directory is `away`: look-ups fail at once, and a probe every second says when it is
@@ -11,8 +11,6 @@ back. So a directory that hangs costs one time-out, not every request a wait.
 import asyncio
 import contextlib
 import logging
-import ssl
-import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -21,18 +19,20 @@ from prometheus_client import Counter
 
 from authsvc.config import LdapSettings
 from authsvc.users.ha1 import User, from_ha1s, from_password
+from authsvc.users.ldap_connection import (
+    NO_ANSWER,
+    LdapUnavailable,
+    close,
+    close_late,
+    connect,
+    server_of,
+    warn_if_insecure,
+)
 from authsvc.users.ldap_socket import receive, send
 from authsvc.users.ldap_wire import SUCCESS, Done, Entry, Malformed, search, take
 from authsvc.users.remembered import Key
 from runtime.config import Domain
-from runtime.errors import ConfigError, Unavailable
 from sipcore.telephone import NumberRule, digits, normal, spellings
-
-with warnings.catch_warnings():
-    # ldap3 2.9.1 imports names that pyasn1 0.6 calls deprecated; they are there and work.
-    warnings.simplefilter("ignore", DeprecationWarning)
-    import ldap3
-    from ldap3.core.exceptions import LDAPException
 
 log = logging.getLogger("ramal.authsvc")
 
@@ -41,14 +41,8 @@ NAMES = Counter("ramal_authsvc_ldap_names", "Names asked for in these searches."
 
 CONNECTING = 2
 """Connections opened at one time."""
-CONNECT_SECONDS = 1.0
 PROBE_SECONDS = 1.0
 _PROBE = "ramal-probe"
-_NO_ANSWER = (OSError, LDAPException, Malformed)
-
-
-class LdapUnavailable(Unavailable):
-    """The directory did not answer in time, or not the question."""
 
 
 class LdapUsers:
@@ -68,7 +62,7 @@ class LdapUsers:
         if settings.password_attribute:
             self._attributes.append(settings.password_attribute)
         self._attributes.extend(settings.ha1_attributes.values())
-        self._server = _server(settings)
+        self._server = server_of(settings)
         self._threads = ThreadPoolExecutor(CONNECTING, "ldap")
         self._idle: list[Any] = []
         self._probing: asyncio.Task[None] | None = None
@@ -76,11 +70,7 @@ class LdapUsers:
         self.back = asyncio.Event()
         """Set while the directory is not known to be away."""
         self.back.set()
-        if settings.insecure and not settings.starttls and settings.url.startswith("ldap:"):
-            log.warning(
-                "RAMAL_LDAP_INSECURE: passwords cross the network readable; for development only",
-                extra={"url": settings.url},
-            )
+        warn_if_insecure(settings)
 
     @property
     def away(self) -> bool:
@@ -97,7 +87,7 @@ class LdapUsers:
         names = sorted({name for name, _ in here})
         try:
             found = await self._find_entries(names)
-        except _NO_ANSWER as error:
+        except NO_ANSWER as error:
             self._lost(error)
             raise LdapUnavailable("the directory did not answer") from error
         entries = self._exact(names, found)
@@ -118,7 +108,7 @@ class LdapUsers:
         uid, attribute = self._settings.uid_attribute, self._settings.number_attribute
         try:
             entries = await self._search(attribute, asked, [uid, attribute])
-        except _NO_ANSWER as error:
+        except NO_ANSWER as error:
             # It may be slow for want of an index, which says nothing of searches for users.
             raise LdapUnavailable("the directory did not answer") from error
         found: dict[Key, Key] = {}
@@ -143,7 +133,7 @@ class LdapUsers:
                 await self._probing
         self._threads.shutdown(wait=False, cancel_futures=True)
         while self._idle:
-            _close(self._idle.pop())
+            close(self._idle.pop())
 
     async def _find_entries(self, names: Sequence[str]) -> list[Entry]:
         return await self._search(self._settings.uid_attribute, names, self._attributes)
@@ -160,7 +150,7 @@ class LdapUsers:
             await asyncio.sleep(PROBE_SECONDS)
             try:
                 await self._find_entries([_PROBE])
-            except _NO_ANSWER as error:
+            except NO_ANSWER as error:
                 log.debug("the directory is still away", extra={"cause": type(error).__name__})
                 continue
             log.warning("the directory is back", extra={"url": self._settings.url})
@@ -176,17 +166,17 @@ class LdapUsers:
                 connection = await self._connected() if fresh else self._idle.pop()
                 try:
                     answers = await self._ask(connection, attribute, values, wanted)
-                except _NO_ANSWER:
-                    _close(connection)
+                except NO_ANSWER:
+                    close(connection)
                     # A kept connection may have been closed by the server meanwhile: that says nothing of it now.
                     if fresh:
                         raise
                     continue
                 except BaseException:  # its time is over, or we stop: an answer may still come on this connection
-                    _close(connection)
+                    close(connection)
                     raise
                 if self._stopped:
-                    _close(connection)
+                    close(connection)
                 else:
                     self._idle.append(connection)
                 return answers
@@ -197,32 +187,12 @@ class LdapUsers:
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
-            opening.add_done_callback(_close_late)
+            opening.add_done_callback(close_late)
             raise
 
     def _connect(self) -> Any:
-        settings = self._settings
-        connection = ldap3.Connection(
-            self._server,
-            settings.bind_dn or None,
-            str(settings.bind_password) if settings.bind_dn else None,
-            authentication=ldap3.SIMPLE if settings.bind_dn else ldap3.ANONYMOUS,
-            client_strategy=ldap3.SYNC,
-            auto_referrals=False,
-            check_names=False,
-            # ldap3 packs it as a whole number; it bounds each of TLS and bind.
-            receive_timeout=max(1, int(settings.timeout)),
-            raise_exceptions=True,
-        )
-        try:
-            connection.open(read_server_info=False)
-            if settings.starttls:
-                connection.start_tls(read_server_info=False)
-            connection.bind(read_server_info=False)
-            connection.socket.setblocking(False)
-        except BaseException:
-            _close(connection)
-            raise
+        connection = connect(self._server, self._settings)
+        connection.socket.setblocking(False)
         return connection
 
     async def _ask(self, connection: Any, attribute: str, values: Sequence[str], wanted: Sequence[str]) -> list[Entry]:
@@ -278,48 +248,6 @@ class LdapUsers:
             return computed
         stored = {algorithm: _text(entry, attribute) for algorithm, attribute in settings.ha1_attributes.items()}
         return from_ha1s(stored).completed(computed)
-
-
-class _VerifiedTls(ldap3.Tls):  # type: ignore[misc]  # ldap3 ships no types
-    """TLS as the standard library does it: the certificate and the host's name are verified in the handshake.
-
-    ldap3's own way compares names afterwards, by a function that Python has given up, and leaves the socket of a
-    refused server open.
-    """
-
-    def __init__(self, context: ssl.SSLContext) -> None:
-        super().__init__(validate=ssl.CERT_REQUIRED)
-        self._context = context
-
-    def wrap_socket(self, connection: Any, do_handshake: bool = False) -> None:
-        connection.socket = self._context.wrap_socket(connection.socket, server_hostname=connection.server.host)
-
-
-def _server(settings: LdapSettings) -> Any:
-    """The server; raises ConfigError when its authorities' certificates cannot be read."""
-    try:
-        context = ssl.create_default_context(cafile=settings.ca_file or None)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"RAMAL_LDAP_CA_FILE: {settings.ca_file}: {error}") from error
-    return ldap3.Server(
-        settings.url,
-        use_ssl=settings.url.startswith("ldaps:"),
-        get_info=ldap3.NONE,
-        connect_timeout=CONNECT_SECONDS,
-        tls=_VerifiedTls(context),
-    )
-
-
-def _close_late(opening: asyncio.Future[Any]) -> None:
-    if not opening.cancelled() and opening.exception() is None:
-        _close(opening.result())
-
-
-def _close(connection: Any) -> None:
-    # Not unbind(): it would wait for a server that hangs. The server sees the connection end.
-    with contextlib.suppress(*_NO_ANSWER):
-        if connection.socket is not None:
-            connection.socket.close()
 
 
 def _rule(domain: Domain) -> NumberRule:

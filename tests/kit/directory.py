@@ -1,0 +1,50 @@
+"""Changes in a directory of a test, as its administrator makes them."""
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from ramal.backends import LdapServer
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # ldap3 2.9.1 with pyasn1 0.6
+    import ldap3
+
+BASE = "dc=example,dc=test"
+GROUPS = f"ou=Groups,{BASE}"
+
+Entry = tuple[str, str, dict[str, Any]]
+"""DN, object class, attributes."""
+
+
+@contextlib.contextmanager
+def _administrator(server: LdapServer) -> Iterator[Any]:
+    connection = ldap3.Connection(
+        ldap3.Server(server.url, get_info=ldap3.NONE), server.bind_dn, server.bind_password, auto_bind=True
+    )
+    try:
+        yield connection
+        assert connection.result["result"] == 0, connection.result
+    finally:
+        connection.unbind()
+
+
+def add_entries(server: LdapServer, *entries: Entry) -> None:
+    """Adds these, in order."""
+    with _administrator(server) as connection:
+        for dn, kind, attributes in entries:
+            connection.add(dn, kind, attributes)
+            assert connection.result["result"] == 0, connection.result
+
+
+def change_entry(server: LdapServer, dn: str, **attributes: Any) -> None:
+    """Gives an entry these values instead of those it had."""
+    with _administrator(server) as connection:
+        connection.modify(dn, {name: [(ldap3.MODIFY_REPLACE, values)] for name, values in attributes.items()})
+
+
+def remove_member(server: LdapServer, group: str, attribute: str, member: str) -> None:
+    """Takes one value away."""
+    with _administrator(server) as connection:
+        connection.modify(group, {attribute: [(ldap3.MODIFY_DELETE, [member])]})
