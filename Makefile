@@ -73,6 +73,11 @@ bench: install packages bench-packages ## registrations and calls beside Kamaili
 	$(BIN)/python bench/kit.py $(BENCH) run kamailio:DB_MODE=3 bench/ramal.json bench/ramal.json:CHALLENGE_CALLS=true \
 		--workloads register@100,call@50 --count 1500 --rounds $(ROUNDS)
 
+bench-curves: install packages bench-packages ## CPU per operation at each load beside Kamailio, as docs/curves.svg: ROUNDS=1 takes 8 min
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group bench
+	$(BIN)/python bench/curves.py $(BENCH) --rounds $(ROUNDS) --svg docs/curves.svg $(CURVES)
+
 bench-restore: install packages ## the registrar's memory per binding, and its restart with 100,000 AORs
 	$(BIN)/python bench/restore.py
 
@@ -143,7 +148,7 @@ $(VENV)/.dev: $(VENV)/.editable
 	$(BIN)/python -m pip install --quiet --group dev
 	@touch $@
 
-.PHONY: help install up stack check events settings test test-compiled chaos fuzz bench bench-restore bench-floods bench-core page packages mysql9 bench-packages clean
+.PHONY: help install up stack check events settings test test-compiled chaos fuzz bench bench-curves bench-restore bench-floods bench-core page packages mysql9 bench-packages clean
 
 kube: packages $(VENV)/.dev ## a real Kubernetes of two nodes on this machine, and what must hold there (root, Go 1.26; first run: 20 min)
 	tests/kube/run
