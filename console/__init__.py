@@ -3,6 +3,7 @@
 pages          the files of both, under a strict policy
 accounts       the operators' file: names, roles, hashes of passwords
 sessions       PURE; who is logged in
+directory      operators of an LDAP directory
 gate           log-in, cookie, and who may
 searching      PURE; what was typed, as SQL; places in lists
 registrations  who is registered, who was

@@ -10,18 +10,16 @@ import logging
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from console.config import ROLES, Role
 from runtime.rewriting import lines_of, rewriting
 
 log = logging.getLogger("ramal.console")
 
-Role = Literal["read-only", "operator"]
-"""`read-only` sees everything, `operator` may end registrations, too."""
-ROLES: tuple[Role, ...] = get_args(Role)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 SHORTEST = 8
 """Characters of a password at the least."""
@@ -34,7 +32,9 @@ class Account(NamedTuple):
 
     name: str
     role: Role
-    hash: str
+    proof: str
+    """What he is known by: the hash of his password; of one of a directory, his entry and his password's age. Another
+    proof is another person: sessions end."""
 
 
 class Accounts:
@@ -81,7 +81,7 @@ def is_right(account: Account | None, password: str) -> bool:
     """Whether this is the operator's password. Takes 50 ms of a processor and 64 MiB, whether there is one or not."""
     nobodys = _nobodys()  # whoever asks first waits for it, be there an operator or not
     try:
-        _HASHER.verify(account.hash if account else nobodys, password)
+        _HASHER.verify(account.proof if account else nobodys, password)
     except (VerificationError, InvalidHashError):
         return False
     return account is not None

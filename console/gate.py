@@ -11,15 +11,17 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 from ipaddress import ip_address, ip_network
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 from aiohttp import web
 from prometheus_client import Counter
 
 from authsvc.memory.lockouts import Lockouts
-from console.accounts import LONGEST, Account, Accounts, Role, is_right
-from console.config import ConsoleConfig
+from authsvc.users.ldap_connection import LdapUnavailable
+from console.accounts import LONGEST, Account, Accounts, is_right
+from console.config import ConsoleConfig, Role
+from console.directory import LdapOperators, No
 from console.sessions import Session, Sessions
 
 log = logging.getLogger("ramal.console")
@@ -59,18 +61,51 @@ class _LogIn(msgspec.Struct, forbid_unknown_fields=True):
 _decode = msgspec.json.Decoder(_LogIn)
 
 
+class _Queue:
+    """`AT_ONCE` of those who log in, while others wait."""
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Semaphore(AT_ONCE)
+        self._inside = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether no more may wait."""
+        return self._inside >= WAITING
+
+    async def __aenter__(self) -> None:
+        self._inside += 1
+        try:
+            await self._turn.acquire()
+        except BaseException:
+            self._inside -= 1
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._turn.release()
+        self._inside -= 1
+
+
 class Gate:
     """Stands before every handler."""
 
-    def __init__(self, accounts: Accounts, config: ConsoleConfig, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        accounts: Accounts,
+        config: ConsoleConfig,
+        directory: LdapOperators | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Names of `accounts` are never asked of the `directory`."""
         self._accounts = accounts
+        self._directory = directory
         self._origin = config.origin
         self._clock = clock
         self._sessions = Sessions()
         self._lockouts = Lockouts(FAILURES, LOCKED_SECONDS, 10_000)
         self._sources = Lockouts(FAILURES_OF_SOURCE, LOCKED_SECONDS, 10_000)
-        self._verifying = asyncio.Semaphore(AT_ONCE)
-        self._waiting = 0
+        # Apart: a directory that hangs keeps nobody waiting who is not in it.
+        self._hashing, self._asking = _Queue(), _Queue()
 
     def guarded(
         self, handler: Handler, role: Role = "read-only"
@@ -95,8 +130,8 @@ class Gate:
         session = self._sessions.of(token, self._now()) if token else None
         if session is None:
             return None
-        account = self._accounts.get(session.name)
-        if account is None or account.hash != session.proof:
+        account = self._account(session.name)
+        if account is None or account.proof != session.proof:
             self._sessions.end(token)
             return None
         return Guest(account, session)
@@ -115,25 +150,43 @@ class Gate:
         if seconds := self._locked(asked.name, source):
             _LOG_INS.labels("locked_out").inc()
             return refused(429, "locked_out", seconds)
-        if self._waiting >= WAITING:
+        account = self._accounts.get(asked.name)
+        elsewhere = self._directory if account is None else None
+        queue = self._asking if elsewhere else self._hashing
+        if queue.full:
             _LOG_INS.labels("busy").inc()
             return refused(503, "busy", 2)
-        account = self._accounts.get(asked.name)
         # Counted before it is known to be wrong: many at once are no way round the limit.
         self._lockouts.failed(asked.name, source, self._now())
         self._sources.failed("", source, self._now())
-        if not await self._verified(account, asked.password) or account is None:
+        try:
+            async with queue:
+                found = await self._proven(account, elsewhere, asked)
+        except LdapUnavailable as error:
+            self._lockouts.retracted(asked.name, source)
+            self._sources.retracted("", source)
+            _LOG_INS.labels("directory_away").inc()
+            log.warning(
+                "an operator cannot log in now", extra={"source": source, "cause": str(error.__cause__ or error)}
+            )
+            return refused(503, "directory_away", 10)
+        if isinstance(found, str):
             _LOG_INS.labels("failed").inc()
             # People type passwords into the wrong field: a name that is nobody's is not shown.
-            named = account.name if account else ""
-            log.warning("an operator's log-in failed", extra={"operator": named, "source": source})
-            return refused(401, "no_operators" if not len(self._accounts) else "wrong_password")
+            named = asked.name if account or found == "no_role" else ""
+            log.warning("an operator's log-in failed", extra={"operator": named, "source": source, "cause": found})
+            return refused(403 if found == "no_role" else 401, found)
         self._lockouts.succeeded(asked.name, source)
         self._sources.retracted("", source)  # its other failures stand: one good name is no way to try all others
+        self._sessions.end(request.cookies.get(COOKIE, ""))
+        return self._begun(found, source)
+
+    def _begun(self, account: Account, source: str) -> web.StreamResponse:
+        """A new session's cookie, whatever the browser brought along."""
         _LOG_INS.labels("done").inc()
         log.info("an operator logged in", extra={"operator": account.name, "role": account.role, "source": source})
         token = secrets.token_urlsafe(32)
-        session = self._sessions.begin(token, secrets.token_urlsafe(24), account.name, account.hash, self._now())
+        session = self._sessions.begin(token, secrets.token_urlsafe(24), account.name, account.proof, self._now())
         answer = web.json_response(said(Guest(account, session)), headers=NOT_KEPT)
         answer.set_cookie(
             COOKIE, token, path=BASE, httponly=True, samesite="Strict", secure=self._origin.startswith("https:")
@@ -153,13 +206,19 @@ class Gate:
         guest = self.guest(request)
         return web.json_response(said(guest) if guest else NOBODY, headers=NOT_KEPT)
 
-    async def _verified(self, account: Account | None, password: str) -> bool:
-        self._waiting += 1
-        try:
-            async with self._verifying:
-                return await asyncio.to_thread(is_right, account, password)
-        finally:
-            self._waiting -= 1
+    def _account(self, name: str) -> Account | None:
+        account = self._accounts.get(name)
+        return account if account or self._directory is None else self._directory.get(name)
+
+    async def _proven(
+        self, account: Account | None, elsewhere: LdapOperators | None, asked: _LogIn
+    ) -> Account | No | Literal["no_operators"]:
+        """Who logs in, or why nobody does; raises LdapUnavailable."""
+        if elsewhere:
+            return await elsewhere.log_in(asked.name, asked.password)
+        if await asyncio.to_thread(is_right, account, asked.password) and account:
+            return account
+        return "wrong_password" if len(self._accounts) or self._directory else "no_operators"
 
     def _locked(self, name: str, source: str) -> int:
         now = self._now()

@@ -3,13 +3,17 @@
 import logging
 from collections.abc import Sequence
 
+from authsvc.config import LdapSettings
+from authsvc.users.ldap_people import LdapPeople
 from console.accounts import Accounts
 from console.config import ConsoleConfig
+from console.directory import LdapOperators
 from console.gate import Gate
 from console.operators import Operators
 from console.pages import pages
 from runtime.config import Common, Sources
 from runtime.database.port import Database
+from runtime.errors import ConfigError
 from runtime.http import Route
 from runtime.log.port import Log
 from runtime.pages import PageServer
@@ -22,16 +26,27 @@ class ConsoleService:
 
     name = "console"
 
-    def __init__(self, config: ConsoleConfig, common: Common, log_: Log, database: Database) -> None:
+    def __init__(
+        self,
+        config: ConsoleConfig,
+        common: Common,
+        log_: Log,
+        database: Database,
+        directory: LdapOperators | None = None,
+    ) -> None:
         domain = common.domain.lower()
         self.server: PageServer | None = PageServer(config.host, config.port, pages(config, domain))
         """Of the softphone; None where an edge serves it."""
-        self._operators = Operators(Gate(Accounts(config.operators_file), config), config, domain, log_, database)
+        self._directory = directory
+        gate = Gate(Accounts(config.operators_file), config, directory)
+        self._operators = Operators(gate, config, domain, log_, database)
         self.routes: Sequence[Route] = self._operators.routes
 
     async def start(self) -> None:
         """Listens; raises OSError when the address is taken."""
         self._operators.start()
+        if self._directory:
+            self._directory.start()
         if self.server:
             await self.server.start()
             log.info("serves its pages", extra={"host": self.server.host, "port": self.server.port})
@@ -39,6 +54,8 @@ class ConsoleService:
     async def stop(self, deadline: float) -> None:
         """Ends its listener, which takes a second at the most, and its streams."""
         await self._operators.stop()
+        if self._directory:
+            await self._directory.stop()
         if self.server:
             await self.server.stop()
 
@@ -52,4 +69,13 @@ class ConsoleService:
 def build(sources: Sources, log: Log, database: Database) -> ConsoleService:
     """The service of these settings; raises ConfigError."""
     config = sources.section(ConsoleConfig, "console").checked()
-    return ConsoleService(config, sources.section(Common), log, database)
+    return ConsoleService(config, sources.section(Common), log, database, _directory(config, sources))
+
+
+def _directory(config: ConsoleConfig, sources: Sources) -> LdapOperators | None:
+    if not config.groups:
+        return None
+    settings = sources.section(LdapSettings, "ldap")
+    if not settings.url:
+        raise ConfigError("RAMAL_LDAP_URL: is not set, but RAMAL_CONSOLE_GROUPS is")
+    return LdapOperators(LdapPeople(settings), config.groups)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from console import accounts
-from console.config import ConsoleConfig
+from console.config import ROLES, ConsoleConfig
 from ramal.asking import AsJson, Data, console, data, example
 from ramal.directory import DATABASE, OPERATORS
 from ramal.users import password
@@ -51,9 +51,9 @@ def add_command(
     Whoever was logged in with the old password is logged out.
     """
     where = _file(data(data_))
-    known = next((known for known in accounts.ROLES if known == role), None)
+    known = next((known for known in ROLES if known == role), None)
     if known is None:
-        raise ConfigError(f"--role: {role!r} is none of {', '.join(accounts.ROLES)}")
+        raise ConfigError(f"--role: {role!r} is none of {', '.join(ROLES)}")
     try:
         accounts.add(where, name, known, password(password_stdin))
     except ValueError as error:

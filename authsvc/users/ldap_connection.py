@@ -39,10 +39,11 @@ def connect(server: Any, settings: LdapSettings, person: tuple[str, str] | None 
     if person is not None and not (person[0] and person[1]):
         raise ValueError("a bind without a name or a password proves nothing")
     dn, password = person or (settings.bind_dn, str(settings.bind_password))
+    octets = password.encode("utf-8", "surrogatepass")  # as it was typed, as OpenLDAP's tools do: ldap3 would change it
     connection = ldap3.Connection(
         server,
         dn or None,
-        password if dn else None,
+        octets if dn else None,
         authentication=ldap3.SIMPLE if dn else ldap3.ANONYMOUS,
         client_strategy=ldap3.SYNC,
         auto_referrals=False,

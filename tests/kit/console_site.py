@@ -6,7 +6,9 @@ from typing import Any
 
 import aiohttp
 
+from authsvc.users.ldap_people import LdapPeople
 from console.config import ConsoleConfig
+from console.directory import LdapOperators
 from console.service import ConsoleService
 from runtime.config import Common
 from runtime.database.sqlite import SQLiteDatabase
@@ -52,13 +54,16 @@ class ConsoleSite:
         self.browsers: list[Browser] = []
         self.base = ""
 
-    async def start(self, **settings: Any) -> None:
+    async def start(self, people: LdapPeople | None = None, **settings: Any) -> None:
+        """`people`: the directory of `groups`."""
         self.log = EmbeddedLog(self.store, PARTITIONS)
         await self.log.start()
         await self.database.start()
         await self.database.migrate()
         config = ConsoleConfig(operators_file=str(self.operators), **settings)
-        self.service = ConsoleService(config, Common(domain="example.test"), self.log, self.database)
+        self.directory = LdapOperators(people, config.groups) if people else None
+        common = Common(domain="example.test")
+        self.service = ConsoleService(config, common, self.log, self.database, self.directory)
         self.service.server = None
         self.http = HttpServer("127.0.0.1", 0, list, self.service.routes)
         await self.service.start()

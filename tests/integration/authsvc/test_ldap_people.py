@@ -17,6 +17,7 @@ from ramal.backends import LdapServer, start_ldap
 from runtime.config import Secret
 from runtime.errors import ConfigError
 from tests.kit.directory import BASE, GROUPS, add_entries, remove_member
+from tests.kit.stopping import stop
 
 pytestmark = pytest.mark.integration
 
@@ -119,7 +120,7 @@ async def test_members_are_named_by_dn_or_by_uid(own: LdapServer) -> None:
 async def test_a_directory_that_hangs_or_is_gone_is_unavailable_and_never_a_wrong_password(own: LdapServer) -> None:
     async with people_of(own) as people:
         found = (await people.find(["u00001"]))["u00001"]
-        os.kill(own.pid, signal.SIGSTOP)
+        stop(own.pid)
         with pytest.raises(LdapUnavailable):
             await people.is_right(found, "secret-u00001")
         os.kill(own.pid, signal.SIGCONT)

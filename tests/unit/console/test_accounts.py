@@ -25,12 +25,12 @@ def test_a_password_is_kept_as_an_argon2id_hash_and_verified_by_it(made: str, tm
     (account,) = listed(path)
 
     assert (account.name, account.role) == ("maria", "operator")
-    assert account.hash.startswith("$argon2id$v=19$m=65536,t=3,p=4$")
+    assert account.proof.startswith("$argon2id$v=19$m=65536,t=3,p=4$")
     assert PASSWORD not in made
     assert is_right(account, PASSWORD)
     assert not is_right(account, PASSWORD + " ")
     assert not is_right(None, "nobody's password")
-    assert not is_right(account._replace(hash="$argon2id$broken"), PASSWORD)
+    assert not is_right(account._replace(proof="$argon2id$broken"), PASSWORD)
 
 
 def test_an_operator_who_is_taken_away_is_gone_at_once(made: str, tmp_path: Path) -> None:
