@@ -71,7 +71,8 @@ class EdgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     advertised: dict[str, str] = {}
     """By transport, the `host` or `host:port` that phones know us by; the bound address by default."""
     service_name: str = ""
-    """The host in Path: the name of all edges together; the default domain by default."""
+    """The host in Path: the name of all edges together, with a port if DNS has no SRV record that says another than
+    5060; the default domain by default."""
     own_addresses: bool = False
     """A phone may use an address of this host (or localhost) as its domain: it then means the default domain."""
     gather_seconds: float = 0.03

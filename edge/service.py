@@ -220,9 +220,9 @@ class EdgeService:
 
     def _own_hosts(self) -> frozenset[str]:
         """Every name and address that means this edge, whatever address a message came to."""
-        hosts = {"localhost", *filter(None, [self._config.service_name])}
+        hosts = {"localhost"}
         hosts.update(host for bound in self._endpoints.values() for host, _ in bound if host not in WILDCARDS)
-        for text in self._config.advertised.values():
+        for text in filter(None, (self._config.service_name, *self._config.advertised.values())):
             hosts.add(endpoint(text, "RAMAL_EDGE_ADVERTISED")[0] if _has_port(text) else text.strip("[]"))
         return frozenset(host.lower() for host in hosts)
 

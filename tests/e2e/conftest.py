@@ -30,6 +30,8 @@ CALLERS = range(1120, 1180)
 """Numbers of users who call and are called; the others register only."""
 ORIGIN = "https://phone.example.test"
 """Whose pages may open a WebSocket at the three edges."""
+PEER = "127.0.1.1"
+"""The address of the stack's one peer: nobody else in the tests sends from there."""
 REDIRECTED = "redirect.test"
 """A domain of the embedded system, with the same users, that answers calls with 302."""
 
@@ -203,7 +205,9 @@ def start_stack(directory: Path, **environ: str) -> tuple[Running, System]:
     port = str(sip_port(int(environ.get("EDGES", "2"))))
     words = ["stack", "--run-dir", str(run_dir), "--sip-port", port, "--domain", DOMAIN]
     words += ["--warm-up", "100"]  # nobody measures here
-    running = Running(words, directory / "stack.log", {"ANALYTICS": "0"} | environ)
+    # Path leads to the first edge, whosever the phone is.
+    environ = {"ANALYTICS": "0", "RAMAL_EDGE_SERVICE_NAME": f"127.0.0.1:{port}"} | environ
+    running = Running(words, directory / "stack.log", environ)
     described = run_dir / "stack.json"
     running.wait_for(described.exists, 120)
     running.wait_for(lambda: "All is ready" in running.output())
@@ -253,7 +257,9 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 @pytest.fixture(scope="package")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """The distributed system with two edges."""
-    running, system = start_stack(tmp_path_factory.mktemp("stack"), EDGES="2", USERS="1200", ANALYTICS="1")
+    running, system = start_stack(
+        tmp_path_factory.mktemp("stack"), EDGES="2", USERS="1200", ANALYTICS="1", RAMAL_EDGE_PEERS=PEER
+    )
     yield system
     assert running.end() == 0
 

@@ -1,4 +1,4 @@
-"""A real Kamailio with the schemas of its package on a MariaDB: what `ramal import` is tried with.
+"""A real Kamailio: with tables of its own, which `ramal import` is tried with, or beside Ramal on Ramal's.
 
 Users, aliases and groups come from `kamctl`, registrations and calls from phones.
 """
@@ -13,7 +13,8 @@ from pathlib import Path
 import pymysql
 
 from ramal.processes import find, free_port
-from tests.kit.wire import Address
+from tests.kit.phone import Phone
+from tests.kit.wire import Address, UdpLink
 
 SCHEMAS = Path("/usr/share/kamailio/mysql")
 PARTS = ("standard", "usrloc", "auth_db", "alias_db", "domain", "group", "acc")
@@ -123,7 +124,6 @@ class Kamailio:
 @contextmanager
 def kamailio(directory: Path, host: str, port: int, user: str, password: str, database: str) -> Iterator[Kamailio]:
     """Serves on loopback, with a new database of this name that is dropped at the end."""
-    program = find("kamailio", "kamailio")
     connection = pymysql.connect(host=host, port=port, user=user, password=password, autocommit=True)
     sip = free_port()
     with connection, connection.cursor() as cursor:
@@ -144,16 +144,83 @@ def kamailio(directory: Path, host: str, port: int, user: str, password: str, da
             f"DBRWUSER={user}\nDBRWPW={password}\nDBROUSER={user}\nDBROPW={password}\n"
             "STORE_PLAINTEXT_PW=0\nALIASES_TYPE=DB\nACL_GROUPS='local long'\nVERIFY_ACL=1\nCTLENGINE=NONE\n"
         )
-        log = directory / "kamailio.log"
-        with log.open("wb") as out:
-            process = subprocess.Popen(
-                [program, "-DD", "-E", "-m", "64", "-M", "8", "-f", str(directory / "kamailio.cfg"),
-                 "-P", str(directory / "kamailio.pid"), "-Y", str(directory), "-w", str(directory)],
-                stdout=out, stderr=out,
-            )  # fmt: skip
         try:
-            yield Kamailio(("127.0.0.1", sip), connection, directory)
+            with _running(directory):
+                yield Kamailio(("127.0.0.1", sip), connection, directory)
         finally:
-            process.terminate()
-            process.wait(10)
             cursor.execute(f"DROP DATABASE {database}")
+
+
+@contextmanager
+def _running(directory: Path) -> Iterator[None]:
+    """Kamailio with `kamailio.cfg` of this directory; what it says is in `kamailio.log`."""
+    program = find("kamailio", "kamailio")
+    with (directory / "kamailio.log").open("wb") as out:
+        process = subprocess.Popen(
+            [program, "-DD", "-E", "-m", "64", "-M", "8", "-f", str(directory / "kamailio.cfg"),
+             "-P", str(directory / "kamailio.pid"), "-Y", str(directory), "-w", str(directory)],
+            stdout=out, stderr=out,
+        )  # fmt: skip
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+_BESIDE = """\
+#!KAMAILIO
+debug=2
+log_stderror=yes
+fork=yes
+children=2
+listen=udp:{host}:{port}
+auto_aliases=no
+disable_tcp=yes
+dns=off
+rev_dns=off
+loadmodule "db_mysql.so"
+loadmodule "tm.so"
+loadmodule "sl.so"
+loadmodule "rr.so"
+loadmodule "pv.so"
+loadmodule "textops.so"
+loadmodule "siputils.so"
+loadmodule "usrloc.so"
+loadmodule "registrar.so"
+{parameters}
+request_route {{
+    if (is_method("OPTIONS")) {{ sl_send_reply("200", "OK"); exit; }}
+    if (has_totag()) {{
+        if (loose_route()) {{ t_relay(); }} else if (is_method("ACK") && t_check_trans()) {{ t_relay(); }}
+        exit;
+    }}
+    if (is_method("CANCEL")) {{ if (t_check_trans()) {{ t_relay(); }} exit; }}
+    if (is_method("ACK")) {{ t_check_trans(); exit; }}
+    t_check_trans();
+    record_route();
+    if ($rU == "changed") {{
+        # A Path that no edge has made.
+        remove_hf("Route");
+        append_hf("Route: $hdr(X-Path)\\r\\n");
+        $ru = "sip:bob@192.0.2.1";
+        $du = $hdr(X-Edge);
+        t_relay();
+        exit;
+    }}
+    if (!lookup("location")) {{ send_reply("404", "Not Found"); exit; }}
+    t_relay();
+}}
+"""
+
+
+@contextmanager
+def beside(directory: Path, host: str, parameters: str) -> Iterator[Address]:
+    """A Kamailio that calls whom `usrloc` finds, with these `modparam` lines; where it listens."""
+    port = free_port()
+    (directory / "kamailio.cfg").write_text(_BESIDE.format(host=host, port=port, parameters=parameters))
+    address = host, port
+    with _running(directory):
+        with Phone(UdpLink(address), "x", "", host) as phone:
+            assert phone.ask("OPTIONS", f"sip:{host}:{port}").status == 200
+        yield address

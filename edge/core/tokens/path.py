@@ -35,7 +35,7 @@ class FlowTokens:
     """Makes and verifies the tokens of one edge."""
 
     def __init__(self, keys: Mapping[str, bytes], edge: str, boot: str, service_name: str) -> None:
-        """The first key signs, all verify; `service_name` is the host that Path shows."""
+        """The first key signs, all verify; `service_name` is the host, and perhaps the port, that Path shows."""
         self._keys = dict(keys)
         self._signing = next(iter(self._keys))
         self._edge, self._boot, self._service_name = edge, boot, service_name
