@@ -14,7 +14,7 @@ from edge.core.call_events.telling import TOLD, Telling
 from edge.core.commands import check_utf8, digest_of, encoded
 from edge.core.flow import Flow, host_port
 from edge.core.pending import Pending
-from edge.core.proxy.context import opened, shed
+from edge.core.proxy.context import Context, opened, shed
 from edge.core.proxy.forwarding import Proxy
 from edge.core.proxy.targets import Destinations
 from edge.core.proxy.waiting import Call
@@ -53,7 +53,7 @@ class Admission:
             if not shed(arrival, answers, self._layer):
                 call = Call(opened(arrival, answers, self._layer), target)
                 call.allowed = True
-                self._tell_of(call, now, peer=peer)
+                self.tell_of(call.context, call.flow, now, peer=peer)
                 self._destinations.locate(call, now)
             return
         if origin is None:
@@ -73,7 +73,7 @@ class Admission:
         question = self._question(arrival, given, origin) if serving else None
         call = Call(opened(arrival, answers, self._layer), target)
         call.realm, call.user = realm, origin
-        self._tell_of(call, now, peer=False)
+        self.tell_of(call.context, call.flow, now, peer=False)
         if question is not None:
             self._asked.wait(question.id, call, now)
             answers.actions.publishes.append(question)
@@ -81,12 +81,11 @@ class Admission:
             self._destinations.by_binding(call, now)
         self._destinations.locate(call, now)
 
-    def _tell_of(self, call: Call, now: float, *, peer: bool) -> None:
+    def tell_of(self, context: Context, flow: Flow, now: float, *, peer: bool) -> None:
         """What becomes of a call, or of a message, is told (`edge.core.call_events`)."""
-        context, answers = call.context, self._answers
+        answers = self._answers
         if context.request.method in TOLD and not steps.has_to_tag(context.request):
-            flow, at = call.flow, answers.clock.at(now)
-            source = host_port(flow.remote_host, flow.remote_port)
+            at, source = answers.clock.at(now), host_port(flow.remote_host, flow.remote_port)
             context.telling = Telling(
                 answers.tell, answers.edge, context.request, at, source, flow.transport, peer=peer
             )

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from edge.core import response
 from edge.core.answers import ALLOW, CAPABILITIES, Answers, exhausted, refusing, unsupported
 from edge.core.arrival import Arrival
+from edge.core.call_events.telling import Telling
 from edge.core.flow import Hop, Way
 from edge.core.gateways.routes import Gateways
 from edge.core.pending import Pending
@@ -149,6 +150,9 @@ class Calls:
         context.parties = ("", callee)
         context.domain = callee.rpartition("@")[2] or self._settings.default_domain
         context.rows = rows_that_go_on(context.request, "", self._realms)
+        self._admission.tell_of(context, arrival.flow, arrival.now, peer=True)
+        if isinstance(context.telling, Telling):
+            context.telling.callee, context.telling.targets = callee, (routed.uri,)
         self._proxy.begin(context, (_by_flow(named, routed),), arrival.now)
 
     def _to_us(self, arrival: Arrival) -> None:

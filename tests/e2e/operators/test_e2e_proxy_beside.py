@@ -4,10 +4,12 @@ It sends everything to the first edge; the phones are at both.
 """
 
 import contextlib
+import json
 import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pymysql
 import pytest
@@ -99,6 +101,19 @@ def test_a_kamailio_that_reads_location_calls_a_phone_at_whichever_edge_and_eith
             first.respond(200)
             last.hears(200)
         assert bob.requests_from <= {stack.at[edge][transport]}
+    found: list[dict[str, Any]] = []
+
+    def ended() -> bool:
+        done = stack.ramal("call", call.call_id, "--json", check=False)
+        found[:] = json.loads(done.stdout) if done.returncode == 0 else []
+        return bool(found and found[0]["ended_ms"])
+
+    until(ended, "the call has a record")
+    assert (found[0]["callee"], found[0]["outcome"], found[0]["hung_up"]) == (
+        f"{bob.user}@{DOMAIN}",
+        "answered",
+        "caller",
+    )
 
 
 def test_its_call_can_be_cancelled_and_refused(stack: System, trunk: Phone) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
+from events.calls import CallAnswered, CallAttempted, CallEnded
 from tests.kit.calls import DOMAIN, Cluster, Phone
 from tests.kit.dialogs import OFFER, contact, routes_of_caller
 
@@ -51,6 +52,16 @@ def test_a_listed_peer_calls_a_phone_by_its_path(cluster: Cluster, pbx: Phone, t
         bob.got_request(method)
     bob.request("BYE", pbx.contact, from_=ok.first("to"), to=CARD, routes=received.values("record-route"), cseq=9)
     assert pbx.got_request("BYE").branch != branch
+    # It is a call like any other: it has a record.
+    attempted = next(event for event in cluster.events if isinstance(event, CallAttempted))
+    assert (attempted.caller, attempted.callee, attempted.peer) == ("", f"bob@{DOMAIN}", True)
+    assert attempted.targets == (private,)
+    assert attempted.source.startswith("198.51.100.1:")
+    answered, ended = (
+        next(event for event in cluster.events if isinstance(event, kind)) for kind in (CallAnswered, CallEnded)
+    )
+    assert answered.contact == private
+    assert ended.call_id == attempted.call_id
 
 
 def test_cancel_and_the_ack_of_a_failure_go_the_same_way(cluster: Cluster, pbx: Phone) -> None:
