@@ -15,8 +15,11 @@ users/       who users are
   file, table, ldap  the sources
   ldap_people  the same, of people who log in by hand: binds, groups
   ldap_connection, ldap_wire, ldap_socket  LDAP as it is spoken
+  accounts     PURE; whether an LDAP account is disabled, and when it changed
+  leavers      PURE; who has left, and when that is not believed
 records      decisions as records
 handler      records in, records out; a record that waits for a source is parked
+sweep        ends the bindings of users who are gone
 restore      what a new owner of a partition must know
 config       settings
 service      wiring

@@ -1,10 +1,11 @@
 """Settings of authsvc: sections `authsvc` and `ldap`."""
 
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import msgspec
 
+from authsvc.users.accounts import DISABLED_BY
 from runtime.config import Count, Seconds, Secret, WholeSeconds
 from runtime.errors import ConfigError
 
@@ -30,6 +31,11 @@ class AuthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long after that a remembered user is still used while a source is away."""
     lost_flows: Literal["remove", "keep"] = "remove"
     """Whether the binding of a closed connection ends at once (`remove`), or by its own time (`keep`)."""
+    sweep_seconds: Annotated[float, msgspec.Meta(ge=0)] = 120.0
+    """How often it is looked whether those who are registered are still users; after two looks in a row that miss
+    somebody his bindings end. 0: never."""
+    sweep_percent: Annotated[int, msgspec.Meta(ge=0, le=100)] = 10
+    """If more of them than this are missed at once, it is believed of nobody (`ramal user gone`)."""
     parked: Count = 5000
     """The most commands that may wait for a source; further ones are refused with 503 at once."""
 
@@ -56,6 +62,12 @@ class LdapSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     number_attribute: str = "telephoneNumber"
     """The attribute whose values are further names of the user, by which he is called too; empty: none. Needs an
     equality index in the directory."""
+    filter: str = ""
+    """Who counts as a user, beside having the name: `(memberOf=cn=phones,ou=groups,dc=example,dc=test)` (RFC 4515);
+    empty: every entry with the name."""
+    disabled_by: tuple[str, ...] = tuple(DISABLED_BY)
+    """Attributes by which an account counts as disabled: `pwdAccountLockedTime` (locked by an administrator),
+    `nsAccountLock`, `loginDisabled`, `userAccountControl`, `accountExpires`, `shadowExpire`. Empty: none is."""
     starttls: bool = False
     """TLS on an `ldap://` connection before the bind."""
     ca_file: str = ""
@@ -69,6 +81,8 @@ class LdapSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Raises ConfigError where passwords would travel unprotected or a bind would prove nothing."""
         if not self.url:
             return
+        if unknown := [name for name in self.disabled_by if name not in DISABLED_BY]:
+            raise ConfigError(f"RAMAL_LDAP_DISABLED_BY: {unknown[0]!r} is none of {', '.join(DISABLED_BY)}")
         scheme = urlsplit(self.url).scheme
         if scheme not in ("ldap", "ldaps"):
             raise ConfigError("RAMAL_LDAP_URL: must begin with ldaps:// or ldap://")

@@ -9,6 +9,7 @@ the same user is never appended before it.
 import asyncio
 import contextlib
 import logging
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
@@ -37,7 +38,7 @@ from authsvc.restore import used_before
 from authsvc.users.directory import Users
 from authsvc.users.remembered import Key
 from events.commands import AuthCommand, Authenticate, FindUser, FlowLost
-from events.topics import AUDIT, AUTH_COMMANDS, EDGE_REPLIES, REGISTRAR_COMMANDS
+from events.topics import AUDIT, AUTH_COMMANDS, EDGE_REPLIES, REGISTRAR_COMMANDS, partition_of
 from events.wire import Decoder, Poisoned
 from runtime.errors import LogRefused, LogUnavailable
 from runtime.log.port import Append, Batch, Log, Record
@@ -131,7 +132,7 @@ class AuthHandler:
 
     async def restore(self, partition: int) -> int | None:
         """Begins with nothing remembered, so nonces that the finished commands may have used are stale."""
-        for topic in (REGISTRAR_COMMANDS, EDGE_REPLIES, AUDIT):
+        for topic in (AUTH_COMMANDS, REGISTRAR_COMMANDS, EDGE_REPLIES, AUDIT):
             self._answers.partitions[topic] = await self._log.partitions(topic)
         begin = (await self._log.committed(self.topic, self.group)).get(partition)
         floor, suspects = await used_before(self._log, self.topic, partition, begin) if begin else (-1, frozenset())
@@ -142,6 +143,15 @@ class AuthHandler:
     def release(self, partition: int) -> None:
         """Forgets the partition and what waits in it."""
         self._places.pop(partition, None)
+
+    def owns(self, user: Key) -> bool:
+        """Whether the commands of a user are decided here."""
+        partitions = self._answers.partitions.get(AUTH_COMMANDS)
+        return partitions is not None and partition_of("@".join(user), partitions) in self._places
+
+    async def users_gone(self, aors: Collection[str]) -> None:
+        """Has the bindings of these ended, whose users are none any more. Raises LogUnavailable."""
+        await self._append([self._answers.user_gone(aor, secrets.token_hex(10)) for aor in aors])
 
     async def handle(self, batch: Batch) -> Mapping[int, int]:
         """Decides a batch and appends what came of it; returns what may be committed."""

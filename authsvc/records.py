@@ -7,7 +7,16 @@ from prometheus_client import Counter
 from authsvc.decider import LOCKED_OUT, NOT_OWN, Accept, Called, Refuse
 from authsvc.memory.audit_rate import AuditRate
 from events.audit import AuthenticationFailed
-from events.commands import Authenticate, FindUser, FlowLost, RegisterContacts, Registration, RemoveFlow, ReplyTo
+from events.commands import (
+    Authenticate,
+    DeactivateContacts,
+    FindUser,
+    FlowLost,
+    RegisterContacts,
+    Registration,
+    RemoveFlow,
+    ReplyTo,
+)
 from events.replies import Authenticated, Found, Refused, Reply
 from events.topics import AUDIT, EDGE_REPLIES, REGISTRAR_COMMANDS, partition_of
 from events.wire import cloud_event, encode
@@ -82,6 +91,10 @@ class Answers:
         """The command that ends the bindings of a closed connection."""
         remove = RemoveFlow(command.id, command.aor, command.path)
         return self._command("ramal.RemoveFlow", command.aor, command.id, encode(remove))
+
+    def user_gone(self, aor: str, id_: str) -> Append:
+        """The command that ends the bindings of a user who is none any more."""
+        return self._command("ramal.DeactivateContacts", aor, id_, encode(DeactivateContacts(id_, aor)))
 
     def _register(self, command: Authenticate, decision: Accept, register: Registration) -> Append:
         value = RegisterContacts(command.id, command.reply, decision.user, decision.aor, register)

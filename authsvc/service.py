@@ -8,6 +8,7 @@ from pathlib import Path
 from authsvc.config import AuthSettings, LdapSettings
 from authsvc.decider import Rules
 from authsvc.handler import AuthHandler
+from authsvc.sweep import Sweep
 from authsvc.users.directory import Source, Users
 from authsvc.users.file import UsersFile
 from authsvc.users.ha1 import ALGORITHMS
@@ -31,20 +32,29 @@ class AuthService:
     name = "authsvc"
     routes: Sequence[Route] = ()
 
-    def __init__(self, worker: Worker, handler: AuthHandler, users: Users, ldap: LdapUsers | None) -> None:
+    def __init__(
+        self, worker: Worker, handler: AuthHandler, users: Users, ldap: LdapUsers | None, sweep: Sweep | None
+    ) -> None:
         self._worker = worker
         self._handler = handler
         self._users = users
         self._ldap = ldap
+        self._sweep = sweep
+        self._sweeping: asyncio.Task[None] | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Begins to work; the log, the database and the directory may still be away."""
         self._handler.start()
         self._task = asyncio.create_task(self._worker.run(), name="authsvc worker")
+        if self._sweep:
+            self._sweeping = asyncio.create_task(self._sweep.run(), name="authsvc sweep")
 
     async def stop(self, deadline: float) -> None:
         """Leaves the group, then ends what answers parked commands and looks users up."""
+        if self._sweeping:
+            self._sweeping.cancel()
+            await asyncio.gather(self._sweeping, return_exceptions=True)
         await self._worker.stop(deadline * 0.8)
         await self._handler.stop()
         await self._users.stop()
@@ -93,7 +103,18 @@ def build(sources: Sources, log: Log, database: Database) -> AuthService:
         keep_lost_flows=settings.lost_flows == "keep",
     )
     worker = Worker(log, handler)
-    return AuthService(worker, handler, users, ldap)
+    sweep = None
+    if settings.sweep_seconds and (file or asked):
+        sweep = Sweep(
+            users,
+            database,
+            domains,
+            handler.owns,
+            handler.users_gone,
+            seconds=settings.sweep_seconds,
+            percent=settings.sweep_percent,
+        )
+    return AuthService(worker, handler, users, ldap, sweep)
 
 
 def _check_algorithms(domains: Mapping[str, Domain]) -> None:

@@ -159,5 +159,12 @@ class RemoveFlow(msgspec.Struct, frozen=True, tag="ramal.RemoveFlow", tag_field=
     path: Place
 
 
+class DeactivateContacts(msgspec.Struct, frozen=True, tag="ramal.DeactivateContacts", tag_field="type"):
+    """Asks the registrar to end all bindings of an AOR whose user is no user any more: removed, or disabled."""
+
+    id: str
+    aor: Person
+
+
 AuthCommand = Authenticate | FindUser | FlowLost
-RegistrarCommand = RegisterContacts | ExpireContacts | RemoveContacts | RemoveFlow
+RegistrarCommand = RegisterContacts | ExpireContacts | RemoveContacts | RemoveFlow | DeactivateContacts

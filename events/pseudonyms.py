@@ -24,7 +24,7 @@ from events.wire import Header, Headers
 from sipcore.errors import ParseError
 from sipcore.uri import aor, parse_uri
 
-NOBODY = frozenset({"", "expiry", "flow-lost", FORGOTTEN})
+NOBODY = frozenset({"", "expiry", "flow-lost", "user-gone", FORGOTTEN})
 """Values of personal fields that name no person."""
 VIEW = ""
 """Whose key is the view's own: nobody's."""

@@ -22,7 +22,7 @@ class Kind(enum.StrEnum):
     UNREGISTERED = "unregistered"
     EXPIRED = "expired"
     DEACTIVATED = "deactivated"
-    """Ended by us: the oldest binding left for a new one, or the connection of its flow is closed."""
+    """Ended by us: the oldest binding left for a new one, its flow's connection is closed, or its user is gone."""
 
 
 class Binding(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -98,7 +98,7 @@ class BindingsRecorded(msgspec.Struct, frozen=True, omit_defaults=True, tag="ram
     """The command's id."""
     aor: Person
     by: Person
-    """The user, `operator:NAME`, `expiry` or `flow-lost`."""
+    """The user, `operator:NAME`, `expiry`, `flow-lost` or `user-gone`."""
     changes: tuple[Change, ...]
     state: AorState
     reply: ReplyTo | None = None

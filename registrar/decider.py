@@ -15,6 +15,7 @@ import msgspec
 from events import limits
 from events.commands import (
     Contact,
+    DeactivateContacts,
     ExpireContacts,
     RegisterContacts,
     RegistrarCommand,
@@ -52,7 +53,7 @@ def decide(
 ) -> BindingsRecorded | Refusal | None:
     """What the command at this offset does; `at` is its timestamp in milliseconds.
 
-    None: it needs neither record nor answer (an expiry with nothing due, a flow without bindings).
+    None: it needs neither record nor answer (an expiry with nothing due, a flow or a user without bindings).
     """
     draft = _Draft(state, max(at, state.at))
     if isinstance(command, RegisterContacts):
@@ -62,6 +63,8 @@ def decide(
         return draft.recorded(command.id, command.aor, "expiry") if draft.ended else None
     if isinstance(command, RemoveFlow):
         return _remove_flow(draft, command)
+    if isinstance(command, DeactivateContacts):
+        return _deactivate(draft, command)
     return _remove(draft, command)
 
 
@@ -370,6 +373,13 @@ def _remove_flow(draft: _Draft, command: RemoveFlow) -> BindingsRecorded | None:
         if binding.path[:1] == (command.path,):
             draft.end(binding, Kind.DEACTIVATED)
     return draft.recorded(command.id, command.aor, "flow-lost") if draft.ended else None
+
+
+def _deactivate(draft: _Draft, command: DeactivateContacts) -> BindingsRecorded | None:
+    """A late copy of a REGISTER does not bring them back; a user who comes back sends new ones."""
+    for binding in list(draft.bindings.values()):
+        draft.end(binding, Kind.DEACTIVATED)
+    return draft.recorded(command.id, command.aor, "user-gone") if draft.ended else None
 
 
 def _out_of_order() -> Refusal:

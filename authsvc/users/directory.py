@@ -39,6 +39,10 @@ class Source(Protocol):
         """Those of these users that it has; raises Unavailable."""
         ...
 
+    async def in_use(self, keys: Collection[Key]) -> Collection[Key]:
+        """Those of these users that it has and has not disabled; raises Unavailable where it cannot tell of one."""
+        ...
+
 
 class AliasSource(Protocol):
     """Where aliases come from."""
@@ -129,6 +133,22 @@ class Users:
         if called is None or called == key:
             return Owner(None, exists=called is not None)
         return Owner(f"{called[0]}@{called[1]}", exists=True)
+
+    async def gone(self, keys: Collection[Key]) -> set[Key]:
+        """Those of these users that no source has in use, whatever is remembered; raises Unavailable."""
+        left = set(keys)
+        if self._file:
+            self._file.refresh(self._clock())
+            left -= self._file.among(left)
+        for source in self._sources:
+            if left:
+                left.difference_update(await source.in_use(left))
+        return left
+
+    def left(self, keys: Collection[Key]) -> None:
+        """These are gone: what is remembered of them counts no more."""
+        for key in keys:
+            self._users.absent(key, self._clock())
 
     def ask_user(self, key: Key) -> bool:
         """Has a user looked up; False when there is no room."""

@@ -6,16 +6,21 @@ old one's place, mode 0600, so that a reader sees the old users or the new ones.
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from authsvc.users.ha1 import ALGORITHMS, User, from_ha1s, from_password
+from runtime.errors import Unavailable
 from runtime.rewriting import lines_of, rewriting
 
 log = logging.getLogger("ramal.authsvc")
 
 CHECK_SECONDS = 0.5
 """A change is seen at most this much later."""
+
+
+class UsersFileUnavailable(Unavailable):
+    """The file is not there, or not to be read."""
 
 
 class UsersFile:
@@ -26,10 +31,18 @@ class UsersFile:
         self._users: dict[tuple[str, str], User] = {}
         self._version: tuple[int, int, int] | None = None
         self._next_check = float("-inf")
+        self._lost = ""
+        """Why it cannot be said whose line is in it; "" while it can."""
 
     def get(self, key: tuple[str, str]) -> User | None:
         """The user of this name and realm."""
         return self._users.get(key)
+
+    def among(self, keys: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Those of these users that it has. Raises UsersFileUnavailable: the file could not be read."""
+        if self._lost:
+            raise UsersFileUnavailable(f"the users file {self._path}: {self._lost}")
+        return {key for key in keys if key in self._users}
 
     def refresh(self, now: float) -> None:
         """Reads the file again if it changed, `now` in monotonic seconds; one that is not there has no users."""
@@ -39,11 +52,14 @@ class UsersFile:
         try:
             status = self._path.stat()
         except FileNotFoundError:
+            if self._version is not None:
+                self._lost = "it was there, and is not any more"
             self._users, self._version = {}, None
             return
         except OSError as error:
-            log.warning("the users file cannot be read", extra={"path": str(self._path), "cause": str(error)})
+            self._unreadable(error)
             return
+        self._lost = ""
         version = (status.st_mtime_ns, status.st_size, status.st_ino)
         if version == self._version:
             return
@@ -52,9 +68,13 @@ class UsersFile:
         try:
             self._users = dict(_read(self._path))
         except OSError as error:
-            log.warning("the users file cannot be read", extra={"path": str(self._path), "cause": str(error)})
+            self._unreadable(error)
             return
         self._version = version
+
+    def _unreadable(self, error: OSError) -> None:
+        self._lost = "it cannot be read"
+        log.warning("the users file cannot be read", extra={"path": str(self._path), "cause": str(error)})
 
 
 def add_user(path: Path, name: str, realm: str, password: str) -> None:

@@ -11,13 +11,15 @@ back. So a directory that hangs costs one time-out, not every request a wait.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 from prometheus_client import Counter
 
 from authsvc.config import LdapSettings
+from authsvc.users.accounts import MODIFIED, PASSWORD_CHANGED, Account, account_of, disabled_by_any
 from authsvc.users.ha1 import User, from_ha1s, from_password
 from authsvc.users.ldap_connection import (
     NO_ANSWER,
@@ -25,11 +27,23 @@ from authsvc.users.ldap_connection import (
     close,
     close_late,
     connect,
+    filter_octets,
     server_of,
     warn_if_insecure,
 )
 from authsvc.users.ldap_socket import receive, send
-from authsvc.users.ldap_wire import SUCCESS, Done, Entry, Malformed, search, take
+from authsvc.users.ldap_wire import (
+    SIZE_LIMIT_EXCEEDED,
+    SUCCESS,
+    Done,
+    Entry,
+    Malformed,
+    Reference,
+    any_of,
+    one_of,
+    search,
+    take,
+)
 from authsvc.users.remembered import Key
 from runtime.config import Domain
 from sipcore.telephone import NumberRule, digits, normal, spellings
@@ -41,8 +55,16 @@ NAMES = Counter("ramal_authsvc_ldap_names", "Names asked for in these searches."
 
 CONNECTING = 2
 """Connections opened at one time."""
+NAMES_AT_ONCE = 100
+"""Accounts asked for in one search."""
 PROBE_SECONDS = 1.0
 _PROBE = "ramal-probe"
+
+
+class _Found(NamedTuple):
+    entries: list[Entry]
+    partly: bool
+    """Whether the directory referred to another server for the rest."""
 
 
 class LdapUsers:
@@ -50,15 +72,22 @@ class LdapUsers:
 
     name = "ldap"
 
-    def __init__(self, settings: LdapSettings, domains: Mapping[str, Domain]) -> None:
-        """`domains` that are served: for their algorithms a password is turned into HA1s."""
+    def __init__(
+        self, settings: LdapSettings, domains: Mapping[str, Domain], clock: Callable[[], float] = time.time
+    ) -> None:
+        """`domains` that are served: for their algorithms a password is turned into HA1s; `clock` in Unix seconds.
+
+        Raises ConfigError.
+        """
         self._settings = settings
         self._domains = {
             name: domain
             for name, domain in domains.items()
             if not settings.domains or name in {each.lower() for each in settings.domains}
         }
-        self._attributes = [settings.uid_attribute]
+        self._clock = clock
+        self._filter = filter_octets(settings.filter)
+        self._attributes = [settings.uid_attribute, *settings.disabled_by]
         if settings.password_attribute:
             self._attributes.append(settings.password_attribute)
         self._attributes.extend(settings.ha1_attributes.values())
@@ -78,20 +107,45 @@ class LdapUsers:
         return not self.back.is_set()
 
     async def find(self, keys: Collection[Key]) -> dict[Key, User]:
-        """The users among these (name, realm) that the directory has; raises LdapUnavailable."""
+        """The users among these (name, realm) that the directory has, but for disabled ones; raises LdapUnavailable."""
         here = [key for key in keys if key[1] in self._domains]
         if not here:
             return {}
-        if self.away:
-            raise LdapUnavailable("the directory is away")
         names = sorted({name for name, _ in here})
-        try:
-            found = await self._find_entries(names)
-        except NO_ANSWER as error:
-            self._lost(error)
-            raise LdapUnavailable("the directory did not answer") from error
-        entries = self._exact(names, found)
-        return {key: self._user(key, entries[key[0]]) for key in here if key[0] in entries}
+        entries = self._exact(names, (await self._entries(names, self._attributes)).entries)
+        return {key: self._user(key, entries[key[0]]) for key in here if self._is_used(entries.get(key[0]))}
+
+    async def accounts(self, keys: Collection[Key]) -> dict[Key, Account]:
+        """Of these users, what the directory says of their accounts; nothing of those that it does not have.
+
+        Raises LdapUnavailable, also where the directory refers to another server for some that it does not have.
+        """
+        here = [key for key in keys if key[1] in self._domains]
+        settings = self._settings
+        wanted = (settings.uid_attribute, *settings.disabled_by, PASSWORD_CHANGED, MODIFIED)
+        entries: dict[str, Entry] = {}
+        asked = sorted({name for name, _ in here})
+        for begin in range(0, len(asked), NAMES_AT_ONCE):
+            names = asked[begin : begin + NAMES_AT_ONCE]
+            found = await self._entries(names, wanted)
+            entries |= self._exact(names, found.entries)
+            if found.partly and any(name not in entries for name in names):
+                raise LdapUnavailable("it refers to other servers; RAMAL_LDAP_BASE must be what is on this one")
+        now = self._clock()
+        by_name = {name: account_of(entry.attributes, settings.disabled_by, now) for name, entry in entries.items()}
+        return {key: by_name[key[0]] for key in here if key[0] in by_name}
+
+    async def in_use(self, keys: Collection[Key]) -> Collection[Key]:
+        """Those of these users whose accounts are not disabled; raises LdapUnavailable.
+
+        Also where nobody at all is below the base: that is a directory not filled yet, or a base with a mistake.
+        """
+        accounts = await self.accounts(keys)
+        if any(key[1] in self._domains and key not in accounts for key in keys):
+            uid = self._settings.uid_attribute
+            if not (await self._answer(any_of(uid, self._filter), [uid], most=1)).entries:
+                raise LdapUnavailable("nobody is below RAMAL_LDAP_BASE")
+        return {key for key, account in accounts.items() if not account.disabled}
 
     async def find_numbers(self, keys: Collection[Key]) -> dict[Key, Key]:
         """By number and domain, the user who alone has it; raises LdapUnavailable.
@@ -102,18 +156,20 @@ class LdapUsers:
         rules = {key[1]: _rule(self._domains[key[1]]) for key in keys if key[1] in self._domains}
         if not rules:
             return {}
-        if self.away:
-            raise LdapUnavailable("the directory is away")
+        self._check_there()
         asked = sorted({text for number, domain in keys if domain in rules for text in _written(number, rules[domain])})
         uid, attribute = self._settings.uid_attribute, self._settings.number_attribute
         try:
-            entries = await self._search(attribute, asked, [uid, attribute])
+            octets = [text.encode() for text in asked]
+            NAMES.inc(len(octets))
+            wanted = [uid, attribute, *self._settings.disabled_by]
+            entries = (await self._search(one_of(attribute, octets, self._filter), wanted)).entries
         except NO_ANSWER as error:
             # It may be slow for want of an index, which says nothing of searches for users.
             raise LdapUnavailable("the directory did not answer") from error
         found: dict[Key, Key] = {}
         shared: set[Key] = set()
-        for entry in entries:
+        for entry in filter(self._is_used, entries):
             name = _text(entry, uid)
             for domain, rule in rules.items():
                 for number in {normal(number, rule) for number in _numbers(entry, attribute)}:
@@ -135,8 +191,32 @@ class LdapUsers:
         while self._idle:
             close(self._idle.pop())
 
-    async def _find_entries(self, names: Sequence[str]) -> list[Entry]:
-        return await self._search(self._settings.uid_attribute, names, self._attributes)
+    def _check_there(self) -> None:
+        if self.away:
+            raise LdapUnavailable("the directory is away")
+
+    async def _entries(self, names: Sequence[str], wanted: Sequence[str]) -> _Found:
+        """The entries with one of these names; raises LdapUnavailable."""
+        return await self._answer(self._named(names), wanted)
+
+    async def _answer(self, filter_: bytes, wanted: Sequence[str], most: int = 0) -> _Found:
+        """What a search finds; if it fails, the directory is away. Raises LdapUnavailable."""
+        self._check_there()
+        try:
+            return await self._search(filter_, wanted, most)
+        except NO_ANSWER as error:
+            self._lost(error)
+            raise LdapUnavailable("the directory did not answer") from error
+
+    def _named(self, names: Sequence[str]) -> bytes:
+        NAMES.inc(len(names))
+        return one_of(self._settings.uid_attribute, [name.encode() for name in names], self._filter)
+
+    def _is_used(self, entry: Entry | None) -> bool:
+        """Whether there is an entry, and its account is not disabled."""
+        if entry is None:
+            return False
+        return not disabled_by_any(entry.attributes, self._settings.disabled_by, self._clock())
 
     def _lost(self, error: BaseException) -> None:
         """Begins to probe; says so once."""
@@ -149,7 +229,7 @@ class LdapUsers:
         while True:
             await asyncio.sleep(PROBE_SECONDS)
             try:
-                await self._find_entries([_PROBE])
+                await self._search(self._named([_PROBE]), self._attributes)
             except NO_ANSWER as error:
                 log.debug("the directory is still away", extra={"cause": type(error).__name__})
                 continue
@@ -158,14 +238,14 @@ class LdapUsers:
             self.back.set()
             return
 
-    async def _search(self, attribute: str, values: Sequence[str], wanted: Sequence[str]) -> list[Entry]:
-        """The entries that have one of the values, with these attributes of them."""
+    async def _search(self, filter_: bytes, wanted: Sequence[str], most: int = 0) -> _Found:
+        """The entries that match, with these attributes of them; of many, `most` are enough. Raises NO_ANSWER."""
         async with asyncio.timeout(self._settings.timeout):
             while True:
                 fresh = not self._idle
                 connection = await self._connected() if fresh else self._idle.pop()
                 try:
-                    answers = await self._ask(connection, attribute, values, wanted)
+                    answer = await self._ask(connection, filter_, wanted, most)
                 except NO_ANSWER:
                     close(connection)
                     # A kept connection may have been closed by the server meanwhile: that says nothing of it now.
@@ -179,7 +259,7 @@ class LdapUsers:
                     close(connection)
                 else:
                     self._idle.append(connection)
-                return answers
+                return answer
 
     async def _connected(self) -> Any:
         """A new connection; if nobody waits for it any more when it is there, it is closed."""
@@ -195,15 +275,14 @@ class LdapUsers:
         connection.socket.setblocking(False)
         return connection
 
-    async def _ask(self, connection: Any, attribute: str, values: Sequence[str], wanted: Sequence[str]) -> list[Entry]:
+    async def _ask(self, connection: Any, filter_: bytes, wanted: Sequence[str], most: int) -> _Found:
         settings = self._settings
         message_id = self._server.next_message_id()
-        octets = [value.encode() for value in values]
         seconds = max(1, int(settings.timeout))
         SEARCHES.inc()
-        NAMES.inc(len(values))
-        await send(connection.socket, search(message_id, settings.base, attribute, octets, wanted, seconds))
+        await send(connection.socket, search(message_id, settings.base, filter_, wanted, seconds, most))
         entries: list[Entry] = []
+        partly = False
         data = b""
         while True:
             received = await receive(connection.socket)
@@ -215,11 +294,13 @@ class LdapUsers:
             for answer in answers:
                 if isinstance(answer, Entry):
                     entries.append(answer)
+                elif isinstance(answer, Reference):
+                    partly = True
                 elif isinstance(answer, Done):
-                    if answer.code != SUCCESS:
+                    if answer.code != SUCCESS and not (most and answer.code == SIZE_LIMIT_EXCEEDED):
                         # Half an answer, or none, must not make a user unknown.
                         raise Malformed(f"the search ended with LDAP result code {answer.code}")
-                    return entries
+                    return _Found(entries, partly)
 
     def _exact(self, names: Sequence[str], entries: Sequence[Entry]) -> dict[str, Entry]:
         """LDAP finds `alice` for `Alice` too; AORs and digest users are case-sensitive."""

@@ -19,6 +19,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     import ldap3
     from ldap3.core.exceptions import LDAPException
+    from ldap3.operation.search import compile_filter, parse_filter
+    from pyasn1.codec.ber import encoder
 
 log = logging.getLogger("ramal.authsvc")
 
@@ -100,6 +102,17 @@ def server_of(settings: LdapSettings) -> Any:
         connect_timeout=CONNECT_SECONDS,
         tls=_VerifiedTls(context),
     )
+
+
+def filter_octets(text: str) -> bytes:
+    """A filter (RFC 4515) in BER, as a SearchRequest has it; nothing of an empty text. Raises ConfigError."""
+    if not text:
+        return b""
+    try:
+        parsed = parse_filter(text, None, True, None, None, False)
+        return bytes(encoder.encode(compile_filter(parsed.elements[0])))
+    except (LDAPException, ValueError, IndexError) as error:
+        raise ConfigError(f"RAMAL_LDAP_FILTER: {text}: {error}") from error
 
 
 def close_late(opening: asyncio.Future[Any]) -> None:

@@ -14,13 +14,13 @@ from typing import NamedTuple
 
 _INTEGER, _OCTETS, _ENUMERATED, _BOOLEAN, _SEQUENCE = 0x02, 0x04, 0x0A, 0x01, 0x30
 _SEARCH_REQUEST, _ENTRY, _DONE, _REFERENCE, _INTERMEDIATE = 0x63, 0x64, 0x65, 0x73, 0x79
-_OR, _EQUALITY = 0xA1, 0xA3
+_AND, _OR, _EQUALITY, _PRESENT = 0xA0, 0xA1, 0xA3, 0x87
 _SUBTREE, _NEVER_DEREFERENCE = b"\x02", b"\x00"
 
 MAX_MESSAGE = 1 << 20
 """An entry larger than this is not a user's."""
 
-SUCCESS = 0
+SUCCESS, SIZE_LIMIT_EXCEEDED = 0, 4
 
 
 class Malformed(ValueError):
@@ -39,18 +39,31 @@ class Done(NamedTuple):
     code: int
 
 
-def search(
-    message_id: int, base: str, attribute: str, values: Iterable[bytes], wanted: Sequence[str], seconds: int
-) -> bytes:
-    """A SearchRequest of the subtree below `base` for entries that have one of the values."""
+class Reference(NamedTuple):
+    """A SearchResultReference: part of what was asked for is on another server (RFC 4511 section 4.5.3)."""
+
+
+def one_of(attribute: str, values: Iterable[bytes], also: bytes = b"") -> bytes:
+    """A filter for entries that have one of the values, and that the filter `also` matches, if there is one."""
     name = _tlv(_OCTETS, attribute.encode())
-    filter_ = _tlv(_OR, b"".join([_tlv(_EQUALITY, name + _tlv(_OCTETS, value)) for value in values]))
+    values_ = _tlv(_OR, b"".join([_tlv(_EQUALITY, name + _tlv(_OCTETS, value)) for value in values]))
+    return _tlv(_AND, values_ + also) if also else values_
+
+
+def any_of(attribute: str, also: bytes = b"") -> bytes:
+    """A filter for entries that have the attribute at all, and that the filter `also` matches, if there is one."""
+    present = _tlv(_PRESENT, attribute.encode())
+    return _tlv(_AND, present + also) if also else present
+
+
+def search(message_id: int, base: str, filter_: bytes, wanted: Sequence[str], seconds: int, most: int = 0) -> bytes:
+    """A SearchRequest of the subtree below `base`; of `most` entries at most, 0 for all."""
     request = b"".join(
         (
             _tlv(_OCTETS, base.encode()),
             _tlv(_ENUMERATED, _SUBTREE),
             _tlv(_ENUMERATED, _NEVER_DEREFERENCE),
-            _tlv(_INTEGER, b"\x00"),  # no size limit of ours
+            _tlv(_INTEGER, _number(most)),
             _tlv(_INTEGER, _number(seconds)),
             _tlv(_BOOLEAN, b"\x00"),  # values too, not types only
             filter_,
@@ -60,12 +73,12 @@ def search(
     return _tlv(_SEQUENCE, _tlv(_INTEGER, _number(message_id)) + _tlv(_SEARCH_REQUEST, request))
 
 
-def take(data: bytes, message_id: int) -> tuple[list[Entry | Done], int]:
+def take(data: bytes, message_id: int) -> tuple[list[Entry | Done | Reference], int]:
     """The answers to this search at the start of `data`, and how many bytes of it are used up.
 
     A message that is not all there yet is left. Raises Malformed.
     """
-    answers: list[Entry | Done] = []
+    answers: list[Entry | Done | Reference] = []
     begin = 0
     while True:
         if (header := _header(data, begin)) is None:
@@ -84,7 +97,9 @@ def take(data: bytes, message_id: int) -> tuple[list[Entry | Done], int]:
         elif tag == _DONE:
             _, start, code_stop = _inner(data, start, op_stop)
             answers.append(Done(int.from_bytes(data[start:code_stop], "big")))
-        elif tag not in (_REFERENCE, _INTERMEDIATE):
+        elif tag == _REFERENCE:
+            answers.append(Reference())
+        elif tag != _INTERMEDIATE:
             raise Malformed("not an answer to a search")
         begin = stop
 

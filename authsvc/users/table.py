@@ -42,6 +42,11 @@ class SubscriberUsers:
             found[name, domain] = user
         return {key: user for key, user in found.items() if key in keys}
 
+    async def in_use(self, keys: Collection[Key]) -> Collection[Key]:
+        """Those of these users that have a row; raises DatabaseUnavailable."""
+        rows = await self._rows("username, domain", "subscriber", ("username", "domain"), keys)
+        return {(str(row[0]), str(row[1])) for row in rows}
+
     async def find_aliases(self, keys: Collection[Key]) -> dict[Key, Key]:
         """By alias name and domain, the user's; raises DatabaseUnavailable."""
         columns = "alias_username, alias_domain, username, domain"
