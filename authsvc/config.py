@@ -35,7 +35,7 @@ class AuthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How often it is looked whether those who are registered are still users; after two looks in a row that miss
     somebody his bindings end. 0: never."""
     sweep_percent: Annotated[int, msgspec.Meta(ge=0, le=100)] = 10
-    """If more of them than this are missed at once, it is believed of nobody (`ramal user gone`)."""
+    """If more of them than this are missed at once, it is believed of nobody."""
     parked: Count = 5000
     """The most commands that may wait for a source; further ones are refused with 503 at once."""
 

@@ -27,6 +27,8 @@ AT_ONCE = 500
 """Users of one page; a pause follows it."""
 PAUSE_SECONDS = 0.2
 """So a look costs the tables and the directory at most 2,500 names a second."""
+NAMED = 5
+"""Of many who are gone so many are named in the log."""
 SPREAD = 0.1
 """The part of the interval by which looks come earlier or later."""
 
@@ -111,9 +113,13 @@ class Sweep:
         SWEEPS.labels("refused" if judgement.refused else "done").inc()
         if judgement.refused:
             log.error(
-                "so many users are gone at once that nobody's registration is ended; if it is true, `ramal user gone"
-                " --remove` ends them",
-                extra={"gone": len(look.gone), "registered": look.registered},
+                "so many users are gone at once that nobody's registration is ended; if it is true, restart authsvc"
+                " with RAMAL_AUTHSVC_SWEEP_PERCENT=100 until they are ended",
+                extra={
+                    "gone": len(look.gone),
+                    "registered": look.registered,
+                    "among": [aors[key] for key in sorted(look.gone)[:NAMED]],
+                },
             )
 
     async def _look(self) -> tuple[dict[Key, str], Look]:

@@ -77,13 +77,13 @@ def user_reset_command(name: Name, domain: Domain = None, data_: Data = None) ->
 
 @user_app.command("remove", epilog=example("ramal user remove carol@example.test"))
 def user_remove_command(name: Name, domain: Domain = None, data_: Data = None) -> None:
-    """Takes a user away; `ramal remove` ends what is registered."""
+    """Takes a user away; what is registered ends within five minutes, by `ramal remove` at once."""
     where = data(data_)
     asked = system(where)
     name, realm = named(name, domain, asked)
     if not run(users.remove(asked, where, name, realm)):
         raise ConfigError(f"NAME: there is no user {name}@{realm}")
-    console.print(f"{name}@{realm} may not register any more.", soft_wrap=True)
+    console.print(f"{name}@{realm} may not register any more; what is registered ends within minutes.", soft_wrap=True)
 
 
 @alias_app.command("add", epilog=example("ramal alias add reception@example.test alice@example.test"))

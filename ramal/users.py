@@ -64,7 +64,7 @@ async def add(system: System, data: Path | None, name: str, domain: str, secret:
 
 
 async def remove(system: System, data: Path | None, name: str, domain: str) -> bool:
-    """Removes a user; False when there was none. Bindings stay until they end."""
+    """Removes a user; False when there was none. authsvc ends the bindings when it next looks."""
     async with _table(system, data) as table:
         removed = table is not None and await subscriber.remove_user(table, name, domain)
     if data is not None:

@@ -1,6 +1,15 @@
 """An AOR and the commands that it is given."""
 
-from events.commands import Contact, ExpireContacts, RegisterContacts, Registration, RemoveContacts, RemoveFlow, ReplyTo
+from events.commands import (
+    Contact,
+    DeactivateContacts,
+    ExpireContacts,
+    RegisterContacts,
+    Registration,
+    RemoveContacts,
+    RemoveFlow,
+    ReplyTo,
+)
 from events.registrations import AorState, BindingsRecorded
 from registrar.config import Policy
 from registrar.decider import Refusal, decide, evolve
@@ -61,6 +70,9 @@ class Aor:
 
     def lose(self, path: str):
         return self.when(RemoveFlow("loss", AOR, path))
+
+    def deactivate(self):
+        return self.when(DeactivateContacts("leaving", AOR))
 
     def when(self, command):
         self.offset += 1

@@ -14,8 +14,8 @@ with warnings.catch_warnings():
 BASE = "dc=example,dc=test"
 GROUPS = f"ou=Groups,{BASE}"
 
-Entry = tuple[str, str, dict[str, Any]]
-"""DN, object class, attributes."""
+Entry = tuple[str, str | list[str], dict[str, Any]]
+"""DN, object classes, attributes."""
 
 
 @contextlib.contextmanager
@@ -48,3 +48,33 @@ def remove_member(server: LdapServer, group: str, attribute: str, member: str) -
     """Takes one value away."""
     with _administrator(server) as connection:
         connection.modify(group, {attribute: [(ldap3.MODIFY_DELETE, [member])]})
+
+
+def dn_of(server: LdapServer, name: str) -> str:
+    """Of a user."""
+    return f"uid={name},ou=Users,{server.base}"
+
+
+def add_users(server: LdapServer, *names: str) -> None:
+    """Adds users with the passwords that the others have."""
+    people = {name: {"cn": name, "sn": name, "userPassword": f"secret-{name}"} for name in names}
+    add_entries(server, *((dn_of(server, name), "inetOrgPerson", people[name]) for name in names))
+
+
+def change_user(server: LdapServer, name: str, **attributes: Any) -> None:
+    """Gives a user these values instead of those he had."""
+    change_entry(server, dn_of(server, name), **attributes)
+
+
+def remove_users(server: LdapServer, *names: str) -> None:
+    """Removes users."""
+    with _administrator(server) as connection:
+        for name in names:
+            connection.delete(dn_of(server, name))
+            assert connection.result["result"] == 0, connection.result
+
+
+def rename_user(server: LdapServer, name: str, new: str) -> None:
+    """Gives a user another uid."""
+    with _administrator(server) as connection:
+        connection.modify_dn(dn_of(server, name), f"uid={new}")

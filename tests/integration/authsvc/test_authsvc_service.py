@@ -22,6 +22,7 @@ from events.commands import (
     Digest,
     FindUser,
     RegisterContacts,
+    RegistrarCommand,
     Registration,
     ReplyTo,
     RequestId,
@@ -29,78 +30,25 @@ from events.commands import (
 from events.replies import Authenticated, Found, Refused, Reply
 from events.topics import AUDIT, AUTH_COMMANDS, DEAD, EDGE_REPLIES, REGISTRAR_COMMANDS, partition_of
 from events.wire import Decoder, cloud_event, encode
-from ramal.backends import KafkaServer, LdapServer, start_ldap
-from runtime.config import Kafka, MySQL, Secret, Sources
-from runtime.database.mysql import MySQLDatabase
+from ramal.backends import LdapServer, start_ldap
+from runtime.config import Sources
 from runtime.database.port import Database, Statement
-from runtime.database.sqlite import SQLiteDatabase
 from runtime.errors import ConfigError
 from runtime.log.embedded.log import EmbeddedLog
-from runtime.log.kafka.log import KafkaLog
 from runtime.log.port import Append, Log
-from runtime.store import EmbeddedStore
 from sipcore import digest, nonce
+from tests.integration.authsvc.conftest import PARTITIONS
+from tests.kit.directory import add_users, remove_users
 from tests.kit.stopping import stop
 
 pytestmark = pytest.mark.integration
 
-PARTITIONS = 4
 REALM = "example.test"
 KEYS = {"k1": bytes.fromhex("00112233445566778899aabbccddeeff")}
 
-registers: Decoder[RegisterContacts] = Decoder(RegisterContacts)
+registers: Decoder[RegistrarCommand] = Decoder(RegistrarCommand)
 replies: Decoder[Reply] = Decoder(Reply)
-Answer = RegisterContacts | Reply
-
-
-@pytest.fixture(params=["embedded", "distributed"])
-def kind(request: pytest.FixtureRequest) -> str:
-    """SQLite for all, or Kafka and MySQL."""
-    return str(request.param)
-
-
-@pytest.fixture
-async def database(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
-    """Empty tables."""
-    async with contextlib.AsyncExitStack() as stack:
-        opened: Database
-        if kind == "distributed":
-            server, name = request.getfixturevalue("mysql"), request.getfixturevalue("fresh_database")
-            opened = MySQLDatabase(
-                MySQL(
-                    host=server.host,
-                    port=server.port,
-                    user=server.user,
-                    password=Secret(server.password),
-                    database=name,
-                )
-            )
-        else:
-            store = EmbeddedStore(tmp_path / "tables.db")
-            stack.push_async_callback(store.stop)
-            opened = SQLiteDatabase(store)
-        await opened.start()
-        stack.push_async_callback(opened.stop)
-        await opened.migrate()
-        yield opened
-
-
-@pytest.fixture
-async def log(kind: str, request: pytest.FixtureRequest, tmp_path: Path, topic_prefix: str) -> AsyncIterator[Log]:
-    """A log with all topics."""
-    async with contextlib.AsyncExitStack() as stack:
-        made: Log
-        if kind == "distributed":
-            server: KafkaServer = request.getfixturevalue("kafka")
-            made = KafkaLog(Kafka(bootstrap=server.bootstrap), topic_prefix, PARTITIONS, "authsvc-test")
-        else:
-            store = EmbeddedStore(tmp_path / "log.db")
-            stack.push_async_callback(store.stop)
-            made = EmbeddedLog(store, PARTITIONS)
-        await made.start()
-        stack.push_async_callback(made.stop)
-        await made.create_topics(PARTITIONS)
-        yield made
+Answer = RegistrarCommand | Reply
 
 
 @pytest.fixture
@@ -286,6 +234,31 @@ async def test_y32_callees_are_found_in_the_tables_and_in_ldap(
     refused = await running.find("carol")
     assert isinstance(refused, Refused)
     assert refused.status == 503
+
+
+async def test_r42_a_removed_user_is_told_to_the_registrar_and_may_not_log_in_by_what_is_remembered(
+    start: Start, own: LdapServer, database: Database
+) -> None:
+    columns = ("contact_id", "username", "domain", "contact", "expires")
+    rows = [(n, f"u{n:05d}", REALM, f"sip:u{n:05d}@192.0.2.4", 2_000_000_000) for n in range(1, 20)]
+    await database.transact([database.upsert("location", columns, columns[:1], rows)])
+    running = await start(own, RAMAL_AUTHSVC_SWEEP_SECONDS="0.2", RAMAL_AUTHSVC_UNKNOWN_SECONDS="0.5")
+    assert await running.status(await running.ask("u00003", "secret-u00003")) == 200
+    remove_users(own, "u00003")
+    async with asyncio.timeout(20):
+        while True:
+            gone = {value for value in await running.values(REGISTRAR_COMMANDS) if b"DeactivateContacts" in value}
+            if gone:
+                break
+            await asyncio.sleep(0.05)
+    assert {json.loads(value)["aor"] for value in gone} == {f"u00003@{REALM}"}
+    assert await running.status(await running.ask("u00003", "secret-u00003", salt=b"2222")) == 401
+    add_users(own, "u00003")
+    async with asyncio.timeout(20):
+        while True:
+            if await running.status(await running.ask("u00003", "secret-u00003", salt=os.urandom(4))) == 200:
+                break
+            await asyncio.sleep(0.2)
 
 
 async def test_a28_a_caller_is_answered_on_the_topic_of_replies(start: Start, ldap: LdapServer) -> None:

@@ -246,3 +246,13 @@ def test_c20_who_is_forgotten_has_no_binding_and_nothing_is_remembered_of_former
     assert [change.kind for change in decision.changes] == [Kind.UNREGISTERED] * 2
     assert decision.state == AorState(at=aor.now)
     assert is_over(decision.state, aor.now + 1)
+
+
+def test_r42_a_user_who_is_gone_loses_all_bindings_and_a_late_copy_brings_none_back():
+    aor = Aor().given(DESK).given(MOBILE)
+    decision = aor.deactivate()
+    assert kinds(decision) == ["deactivated"] * 2
+    assert (decision.by, decision.reply) == ("user-gone", None)
+    assert aor.deactivate() is None
+    refused(aor.register(DESK, cseq=1), 500, "cseq-not-higher")
+    assert kinds(aor.register(DESK)) == ["created"]

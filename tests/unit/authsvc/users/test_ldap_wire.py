@@ -7,13 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authsvc.users.ldap_wire import MAX_MESSAGE, Done, Entry, Malformed, search, take
+from authsvc.users.ldap_connection import filter_octets
+from authsvc.users.ldap_wire import MAX_MESSAGE, Done, Entry, Malformed, Reference, any_of, one_of, search, take
+from runtime.errors import ConfigError
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # ldap3 2.9.1 with pyasn1 0.6
     from ldap3 import DEREF_NEVER, SUBTREE
     from ldap3.operation.search import search_operation
     from ldap3.protocol.rfc4511 import (
+        URI,
         AttributeDescription,
         LDAPMessage,
         LDAPString,
@@ -24,6 +27,7 @@ with warnings.catch_warnings():
         ResultCode,
         SearchResultDone,
         SearchResultEntry,
+        SearchResultReference,
         Vals,
     )
     from ldap3.utils.asn1 import encode
@@ -72,6 +76,43 @@ def test_a19_names_are_in_the_request_as_ldap3_puts_them_after_escaping(message_
     )
     request = search(message_id, "dc=example,dc=test", one_of("uid", values), ["uid", "userPassword"], 300)
     assert request == message("searchRequest", operation, message_id)
+
+
+def test_r42_whether_there_is_anybody_is_asked_as_ldap3_asks_it_with_the_filter_of_users_beside_it() -> None:
+    for filter_, also in (("(uid=*)", ""), ("(&(uid=*)(title=x))", "(title=x)")):
+        operation = search_operation("dc=x", filter_, SUBTREE, DEREF_NEVER, ["uid"], 1, 2, False, False, False)
+        assert search(5, "dc=x", any_of("uid", filter_octets(also)), ["uid"], 2, 1) == message(
+            "searchRequest", operation, 5
+        )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(objectClass=person)",
+        "(&(objectClass=person)(!(title=ex*))(|(ou=a)(ou=b\\2a)))",
+        "(userAccountControl:1.2.840.113556.1.4.803:=2)",
+        "(uidNumber>=1000)",
+    ],
+)
+def test_a_filter_of_users_is_added_to_the_search_as_it_is_written(text: str) -> None:
+    operation = search_operation(
+        "dc=x", f"(&(|(uid=a)){text})", SUBTREE, DEREF_NEVER, ["uid"], 0, 2, False, False, False
+    )
+    request = search(5, "dc=x", one_of("uid", [b"a"], filter_octets(text)), ["uid"], 2)
+    assert request == message("searchRequest", operation, 5)
+
+
+@pytest.mark.parametrize("text", ["objectClass=person", "(objectClass=person", "(a=b)(c=d)", "(&)", "()", " "])
+def test_a_text_that_is_no_filter_stops_the_start_and_is_named(text: str) -> None:
+    with pytest.raises(ConfigError, match="RAMAL_LDAP_FILTER"):
+        filter_octets(text)
+
+
+def test_r42_what_is_on_another_server_is_told() -> None:
+    operation = SearchResultReference()
+    operation[0] = URI("ldap://elsewhere.test/dc=x")
+    assert take(message("searchResRef", operation) + done(), 7)[0] == [Reference(), Done(0)]
 
 
 attributes = st.dictionaries(
