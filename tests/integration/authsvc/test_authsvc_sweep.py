@@ -32,7 +32,7 @@ pytestmark = pytest.mark.integration
 REALM = "example.test"
 DOMAINS = {REALM: Domain()}
 USERS = 60
-_POLICY = "include /etc/ldap/schema/nis.schema\nmodulepath /usr/lib/ldap\nmoduleload ppolicy\n"
+_POLICY = "modulepath /usr/lib/ldap\nmoduleload ppolicy\n"
 
 
 @pytest.fixture
@@ -300,7 +300,7 @@ async def test_r42_ten_thousand_users_are_a_hundred_searches(tables: Database, s
         searches = SEARCHES._value.get()
         assert await site.look() == []
         assert SEARCHES._value.get() - searches == 100
-        remove_users(server, *(f"u{number:05d}" for number in range(500)))
-        assert await site.look(2) == [f"u{number:05d}" for number in range(500)]
+        remove_users(server, *(f"u{number:05d}" for number in range(50)))
+        assert await site.look(2) == [f"u{number:05d}" for number in range(50)]
     finally:
         server.stop()
