@@ -1,5 +1,6 @@
 """Settings of the edge; section `edge`."""
 
+import socket
 from collections.abc import Callable, Sequence
 from typing import Annotated
 
@@ -21,6 +22,9 @@ class EdgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str = ""
     """Unique among live edges, the same after a restart; `RAMAL_NAME`, else the host's name, by default."""
+    workers: Annotated[int, msgspec.Meta(ge=1, le=100)] = 1
+    """Processes that share this edge's ports, each an edge of its own (`NAME.0`, `NAME.1`, …) that takes one core:
+    as many as there are cores, less what else runs here. Bounds such as `max_calls` count for each."""
     udp: tuple[str, ...] = ("0.0.0.0:5060",)
     """`host:port` each; `[::]:5060` for IPv6. Replies leave from the address that was written to."""
     tcp: tuple[str, ...] = ("0.0.0.0:5060",)
@@ -42,7 +46,8 @@ class EdgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     proxy_protocol_from: tuple[str, ...] = ()
     """Addresses or networks of balancers that say by the PROXY protocol (v1, v2) who speaks."""
     edges: str = ""
-    """`host:port` where other edges connect; "": this edge is the only one."""
+    """`host:port` where other edges connect; "": this edge is the only one. With several workers, that of the first:
+    each further one has the next port."""
     edges_advertised: str = ""
     """`host:port` that other edges reach it by, where that is another."""
     peers: tuple[str, ...] = ()
@@ -104,6 +109,11 @@ class EdgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How often an edge says on `edge.leases` that it lives, and asks the database."""
     grace_seconds: int = 5
     """An ended binding is still routed by for this long: clocks and the log's way to the table."""
+
+
+def edge_name(config: EdgeConfig, common: Common) -> str:
+    """What this edge is called in leases and tokens."""
+    return config.name or common.name or socket.gethostname()
 
 
 def core_settings(

@@ -5,14 +5,13 @@ import contextlib
 import logging
 import os
 import secrets
-import socket
 import time
 from collections.abc import Sequence
 
 from prometheus_client import Gauge
 
 from edge import metrics
-from edge.config import EdgeConfig, core_settings, endpoint
+from edge.config import EdgeConfig, core_settings, edge_name, endpoint
 from edge.core.addresses import networks
 from edge.core.clock import LogClock
 from edge.core.dispatch import EdgeCore
@@ -34,6 +33,7 @@ from runtime.config import Common, Sources, hmac_keys
 from runtime.database.port import Database
 from runtime.errors import ConfigError, DatabaseUnavailable, LogUnavailable
 from runtime.http import Route
+from runtime.inherited import Together
 from runtime.log.port import Log
 
 log = logging.getLogger("ramal.edge")
@@ -64,7 +64,7 @@ class EdgeService:
         self._config = config
         self._log = log
         self._database = database
-        self.edge = config.name or common.name or socket.gethostname()
+        self.edge = edge_name(config, common)
         self.boot = secrets.token_hex(5)
         self._endpoints = {
             transport: [endpoint(text, f"RAMAL_EDGE_{transport.upper()}") for text in texts]
@@ -103,6 +103,7 @@ class EdgeService:
         self._reading: asyncio.Task[None] | None = None
         self._staying: asyncio.Task[None] | None = None
         self._away: dict[str, str] = {"log": "not heard yet", "database": "not heard yet"}
+        self._together = Together()
         self._begun = False
         """Whether all that it needs has been there once: from then on it can speak SIP, 503 if need be."""
 
@@ -130,22 +131,24 @@ class EdgeService:
     async def drain(self) -> None:
         """Takes no new connections, gives calls that begin to other edges, and waits until what rings is answered.
 
-        At most `drain_seconds`. REGISTERs are answered as ever: a phone's flow leads here as long as we are here.
+        At most `drain_seconds`. REGISTERs are answered as ever: a phone's flow leads here as long as we are here. Of
+        several workers none ends before the others have drained: what rings at one may be answered to another.
         """
-        core = self.core
+        core, until = self.core, time.monotonic() + self._config.drain_seconds
         core.drain.begun = True
         await self.transports.refuse_new()
-        if not core.busy:
-            return
-        log.info("draining", extra={"waiting": core.busy, "at_most": self._config.drain_seconds})
-        now = time.monotonic()
-        until, quiet = now + self._config.drain_seconds, now
-        while (now := time.monotonic()) < until and now - quiet < QUIET:
-            await asyncio.sleep(DRAIN_LOOK)
-            if core.busy:
-                quiet = time.monotonic()
         if core.busy:
-            log.warning("what still rings is left to others", extra={"waiting": core.busy})
+            log.info("draining", extra={"waiting": core.busy, "at_most": self._config.drain_seconds})
+            quiet = time.monotonic()
+            while (now := time.monotonic()) < until and now - quiet < QUIET:
+                await asyncio.sleep(DRAIN_LOOK)
+                if core.busy:
+                    quiet = time.monotonic()
+            if core.busy:
+                log.warning("what still rings is left to others", extra={"waiting": core.busy})
+        self._together.done()
+        while self._together.waits and time.monotonic() < until:
+            await asyncio.sleep(DRAIN_LOOK)
 
     async def stop(self, deadline: float) -> None:
         """Takes nothing new, answers what waits for the log, ends the lease and closes all.

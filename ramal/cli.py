@@ -10,6 +10,7 @@ from typing import Annotated, Literal, TypeVar
 
 import typer
 
+from edge.config import EdgeConfig
 from events.topics import TOPICS, VIEW
 from ramal import (
     cli_calls,
@@ -37,7 +38,9 @@ from ramal.system import (
     distributed,
     sections,
     system_at,
+    with_settings,
 )
+from ramal.workers import Workers
 from runtime import logs
 from runtime.config import Sources, masked, toml
 from runtime.errors import ConfigError, DatabaseRefused, LogRefused, Unavailable
@@ -86,25 +89,47 @@ def ramal(
 
 # --- services ------------------------------------------------------------------
 
+EdgeWorkers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        min=1,
+        max=100,
+        help="Of the edge: processes that share its ports, a core each; as many as cores, less what else runs."
+        " [dim](RAMAL_EDGE_WORKERS; 1)[/dim]",
+    ),
+]
+
 
 @app.command("run", epilog=_example("ramal run authsvc registrar locator"))
 def run_command(
     services: Annotated[list[str], typer.Argument(metavar="SERVICE…", help=f"Some of {', '.join(SERVICES)}.")],
+    workers: EdgeWorkers = None,
 ) -> None:
     """Several services in this process, over Kafka and MySQL."""
-    _serve(services)
+    _serve(services, workers)
 
 
-def _serve(names: list[str]) -> None:
+def _serve(names: list[str], workers: int | None = None) -> None:
     from runtime.service import serve
 
     for name in names:
         if name not in SERVICES:
             raise ConfigError(f"SERVICE: there is no {name}; there are {', '.join(SERVICES)}")
-    sources = Sources.read()
+    if workers is not None and "edge" not in names:
+        raise ConfigError("--workers: is of the edge")
+    chosen = {"RAMAL_EDGE_WORKERS": None if workers is None else str(workers)}
+    sources = with_settings(Sources.read(), {}, chosen)
     system = distributed(sources)
     logs.configure(system.common.log_level)
     sections(sources)
+    if "edge" in names and sources.section(EdgeConfig, "edge").workers > 1:
+        if names != ["edge"]:
+            raise ConfigError("RAMAL_EDGE_WORKERS: several workers are processes of an edge alone: `ramal edge`")
+        system.services(names)  # what is wrong with a setting is said once
+        _run(Workers(sources).serve())
+        return
     services, resources = system.services([name for name in SERVICES if name in names])
     if names == ["analytics"]:
         os.nice(10)  # figures wait for phones
@@ -112,9 +137,9 @@ def _serve(names: list[str]) -> None:
 
 
 @app.command("edge", epilog=_example("RAMAL_KAFKA_BOOTSTRAP=kafka:9092 RAMAL_MYSQL_HOST=mysql ramal edge"))
-def edge_command() -> None:
+def edge_command(workers: EdgeWorkers = None) -> None:
     """The edge: phones on one side, topics on the other."""
-    _serve(["edge"])
+    _serve(["edge"], workers)
 
 
 @app.command("authsvc", epilog=_example("RAMAL_LDAP_URL=ldaps://ldap RAMAL_LDAP_BASE=dc=example,dc=test ramal authsvc"))

@@ -11,6 +11,8 @@ from typing import Any
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from runtime.inherited import inherited
+
 Route = tuple[str, str, Callable[[web.Request], Awaitable[web.StreamResponse]]]
 """Method, path and aiohttp handler."""
 
@@ -47,7 +49,8 @@ class HttpServer:
         """Listens; raises OSError when the address is taken."""
         self._runner = web.AppRunner(self._application, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self.host, self.port)
+        opened = inherited("http", self.host, self.port)
+        site = web.SockSite(self._runner, opened) if opened else web.TCPSite(self._runner, self.host, self.port)
         await site.start()
         self.port = self._runner.addresses[0][1]
 

@@ -138,7 +138,7 @@ class Transports:
                     continue
                 if transport in SECURE:
                     self._certificates.server(loop.time())
-                listener = Listener(host, port, partial(self._entrance.accept, transport))
+                listener = Listener(transport, host, port, partial(self._entrance.accept, transport))
                 self._listeners.setdefault(transport, []).append(listener)
                 listener.open(loop)
 

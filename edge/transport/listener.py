@@ -22,6 +22,7 @@ from edge.transport.tcp import TcpConnection
 from edge.transport.tls import Certificates
 from edge.transport.turns import network
 from edge.transport.websocket import WebSocketConnection
+from runtime.inherited import inherited
 from runtime.metrics import dropped
 from runtime.pages import Pages
 from runtime.tasks import Tasks
@@ -42,26 +43,33 @@ PROBES = {socket.TCP_KEEPIDLE: 120, socket.TCP_KEEPINTVL: 30, socket.TCP_KEEPCNT
 Accepted = Callable[[socket.socket, str, int], None]
 
 
+def listen(sock: socket.socket, host: str, port: int) -> None:
+    """Binds it and listens; OSError when the address is taken."""
+    sock.setblocking(False)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if ":" in host:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    sock.bind((host, port))
+    sock.listen(BACKLOG)
+
+
 class Listener:
     """One listening socket."""
 
-    def __init__(self, host: str, port: int, accepted: Accepted) -> None:
+    def __init__(self, transport: str, host: str, port: int, accepted: Accepted) -> None:
         """`accepted` gets each new socket, and the address and port it comes from."""
         self._accepted = accepted
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._socket = socket.socket(family, socket.SOCK_STREAM)
+        self._socket = inherited(transport, host, port) or socket.socket(
+            socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM
+        )
         self._address = (host, port)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._rest: asyncio.TimerHandle | None = None
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
         """Binds and listens; raises OSError when the address is taken."""
-        self._socket.setblocking(False)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if self._socket.family == socket.AF_INET6:
-            self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        self._socket.bind(self._address)
-        self._socket.listen(BACKLOG)
+        if not self._socket.getsockname()[1]:
+            listen(self._socket, *self._address)
         self._address = self._socket.getsockname()[:2]
         self._loop = loop
         loop.add_reader(self._socket.fileno(), self._acceptable)

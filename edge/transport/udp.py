@@ -20,6 +20,7 @@ from collections.abc import Callable
 
 from edge.core.flow import WILDCARDS, Flow
 from edge.transport.floods import Instruction, attach
+from runtime.inherited import inherited
 from runtime.metrics import dropped
 
 log = logging.getLogger("ramal.edge")
@@ -62,6 +63,24 @@ Drained = Callable[[], None]
 Failed = Callable[[str], None]
 
 
+def bind(sock: socket.socket, host: str, port: int) -> None:
+    """Binds it, so that all is told of whatever comes from then on; OSError when the address is taken."""
+    sock.setblocking(False)
+    with contextlib.suppress(OSError):  # a smaller buffer loses datagrams earlier, nothing else
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+    if ":" in host:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
+    if host in WILDCARDS:
+        if ":" in host:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        else:
+            sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+    sock.bind((host, port))
+
+
 class UdpSocket:
     """One bound UDP socket."""
 
@@ -74,7 +93,9 @@ class UdpSocket:
         self._receive, self._drained, self._failed = receive, drained, failed
         self.ipv6 = ":" in host
         self.wildcard = host in WILDCARDS
-        self._socket = socket.socket(socket.AF_INET6 if self.ipv6 else socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket = inherited("udp", host, port) or socket.socket(
+            socket.AF_INET6 if self.ipv6 else socket.AF_INET, socket.SOCK_DGRAM
+        )
         self._epoll = select.epoll()
         self._unsent: deque[tuple[bytes, str, int, str, str]] = deque()
         self._sent: deque[tuple[str, int, str, bytes]] = deque(maxlen=REMEMBERED)
@@ -83,21 +104,11 @@ class UdpSocket:
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
         """Binds and reads; raises OSError when the address is taken. `port` is the real one then."""
-        self._socket.setblocking(False)
-        with contextlib.suppress(OSError):  # a smaller buffer loses datagrams earlier, nothing else
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-        if self.ipv6:
-            self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        if self.wildcard:
-            if self.ipv6:
-                self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-            else:
-                self._socket.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
-        if self.ipv6:
-            self._socket.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
+        if not self._socket.getsockname()[1]:
+            bind(self._socket, self.host, self.port)
         else:
-            self._socket.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
-        self._socket.bind((self.host, self.port))
+            with contextlib.suppress(OSError):  # a filter that whoever read it before may have left
+                attach(self._socket, [])
         self.port = self._socket.getsockname()[1]
         self._loop = loop
         self._epoll.register(self._socket.fileno(), select.EPOLLIN)
