@@ -147,7 +147,7 @@ class EdgeService:
             if core.busy:
                 log.warning("what still rings is left to others", extra={"waiting": core.busy})
         self._together.done()
-        while self._together.waits and time.monotonic() < until:
+        while self._together.waits and time.monotonic() < until:  # noqa: ASYNC110  # others are processes
             await asyncio.sleep(DRAIN_LOOK)
 
     async def stop(self, deadline: float) -> None:

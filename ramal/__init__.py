@@ -19,6 +19,8 @@ page         of `up`: where its page is, and by which certificate
 sockets      of `up`: where it listens, and whether it can
 stack        `stack`: each service a process, on loopback
 supervisor   keeps them running
+workers      `edge --workers`: several edges on the ports of one
+gathered     of those: their health pages as one
 warmup       registrations until a cold chain is warm
 certificate  self-signed ones, and whom one names
 processes    children that never outlive us

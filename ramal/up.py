@@ -106,6 +106,8 @@ async def up(directory: Path, sources: Sources, console: Console, page: PageOpti
     """Serves until Ctrl-C or SIGTERM. Raises ConfigError, or OSError where an address is taken."""
     if not sources.section(Common).keys:
         sources = Sources(sources.environ, {**sources.file, "keys": generated_keys(directory / KEYS)}, sources.path)
+    if sources.section(EdgeConfig, "edge").workers > 1:
+        raise ConfigError("RAMAL_EDGE_WORKERS: `ramal up` is one process; several workers are for `ramal edge`")
     check(directory / DATABASE)
     system = embedded(directory, sources)
     page.make_certificate(directory, system.common.domain.lower())

@@ -34,7 +34,7 @@ class Challenged(NamedTuple):
     uses: int
 
 
-class _Phone:
+class Phone:
     """One user's registrations, one after the other, over a socket of its own."""
 
     def __init__(self, edge: tuple[str, int], domain: str, user: str, password: str) -> None:
@@ -108,11 +108,11 @@ async def warm_up(database: Database, edge: tuple[str, int], domain: str, regist
     users = {f"ramal-warmup-{number:02}": secrets.token_hex(8) for number in range(PHONES)}
     for name, password in users.items():
         await subscriber.add_user(database, name, domain, password)
-    phones = [_Phone(edge, domain, name, password) for name, password in users.items()]
+    phones = [Phone(edge, domain, name, password) for name, password in users.items()]
     until = time.monotonic() + SECONDS
     done = 0
 
-    async def repeat(phone: _Phone) -> None:
+    async def repeat(phone: Phone) -> None:
         nonlocal done
         while done < registrations and time.monotonic() < until:
             await phone.register(phone.contact, 300)

@@ -33,6 +33,7 @@ lag                   how far it is behind
 service               runs services until SIGTERM
 tasks                 those that their owner ends
 http                  /healthz, /readyz, /metrics
+inherited             sockets that our parent has opened
 pages                 pages for the public, and their listener
 config                `RAMAL_…` over `ramal.toml`
 errors                what can go wrong with what we need
