@@ -6,6 +6,7 @@ tables      the decision as SQL
 projection  several partitions' batches as one transaction
 handler     batches in, rows and positions written, then the replies
 history     who was registered when
+retention   history that is too old is deleted
 rebuild     the tables made anew from the log, while it serves
 config      settings
 service     wiring

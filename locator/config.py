@@ -1,5 +1,7 @@
 """Section `locator` of the configuration."""
 
+from typing import Annotated
+
 import msgspec
 
 
@@ -9,3 +11,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     remembered: int = 100_000
     """Bindings of a partition of which the last place is kept in memory (about 250 bytes each); of others the
     tables are asked before each batch."""
+    history_days: Annotated[int, msgspec.Meta(ge=0)] = 90
+    """How many days `registration_history` keeps a registration after its end; 0: for ever. `ramal at` says from when
+    it knows."""

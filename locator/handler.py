@@ -100,6 +100,10 @@ class LocatorHandler:
         since = time.monotonic() - STANDS_SECONDS
         return sorted(aor for aor, tried in self._stopped.values() if tried >= since)
 
+    def owns(self, partition: int) -> bool:
+        """Whether the partition is this process's now."""
+        return partition in self._partitions
+
     async def restore(self, partition: int) -> int:
         """Where the table says that we are; sends once more the replies that may not have been sent."""
         at = await self._positions.find(partition, claim=-1)

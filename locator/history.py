@@ -93,7 +93,13 @@ async def history(database: Database, aor: str, newest: int | None = None) -> li
 
 
 async def known_since(database: Database) -> int | None:
-    """The beginning of the oldest interval: before it we know nothing; None when there is none."""
+    """From when on all is known: where old history was deleted, from there, else from the oldest interval's beginning.
+
+    None when there is none.
+    """
+    # Not both: the oldest beginning has no index.
+    if rows := await database.query("SELECT since_ms FROM history_kept"):
+        return int(rows[0][0])
     rows = await database.query("SELECT MIN(since_ms) FROM registration_history")
     return None if rows[0][0] is None else int(rows[0][0])
 

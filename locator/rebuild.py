@@ -15,6 +15,7 @@ from events.truths import check_state
 from events.wire import Decoder, Poisoned
 from locator.decider import Location, location
 from locator.projection import Part, Partition, Projection
+from locator.retention import DAY_MS, kept_since
 from locator.tables import HISTORY_COLUMNS, LIVE, LOCATION_COLUMNS, SHADOW
 from locator.truths import read
 from runtime.database.port import Database, Statement
@@ -76,10 +77,14 @@ class _Shadows:
         self._partitions: dict[int, Partition] = {}
         self._kept: dict[int, int] = {}
         """By partition: history that began at or before this offset is taken over."""
+        self._whole_since = 0
+        """The log may have what was deleted by its age: only what ended later is compared."""
 
     async def begin(self, number: int, bounds: Bounds) -> Position:
         """From the snapshots, where the log does not begin at 0."""
         at = START if bounds.begin == 0 else await self._load_snapshots(number, bounds.begin)
+        if kept := await kept_since(self._database):
+            self._whole_since = kept + DAY_MS  # more may go while this lasts
         self._partitions[number] = Partition(number, at)
         self._kept[number] = at.next - 1
         await self._take_over_history(number, at.next - 1)
@@ -110,9 +115,9 @@ class _Shadows:
             f" (SELECT COUNT(*) AS n, {database.checksum(LOCATION_COLUMNS)} AS c FROM {location_table}"
             " WHERE partition_no = %s) l,"
             f" (SELECT COUNT(*) AS n, {database.checksum(HISTORY_COLUMNS)} AS c FROM {history_table}"
-            " WHERE partition_no = %s AND began_offset > %s) h"
+            " WHERE partition_no = %s AND began_offset > %s AND (until_ms IS NULL OR until_ms >= %s)) h"
             " WHERE o.projection = %s AND o.partition_no = %s",
-            (number, number, self._kept[number], LIVE.projection, number),
+            (number, number, self._kept[number], self._whole_since, LIVE.projection, number),
         )
         next_, location_count, location_sum, history_count, history_sum = rows[0]
         return int(next_), int(location_count), int(location_sum), int(history_count), int(history_sum)

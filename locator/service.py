@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from locator.config import Settings
 from locator.handler import LocatorHandler
+from locator.retention import Retention
 from runtime.config import Sources
 from runtime.database.port import Database
 from runtime.http import Route
@@ -22,19 +23,23 @@ class Locator:
     def __init__(self, log: Log, database: Database, settings: Settings) -> None:
         self._handler = LocatorHandler(log, database, settings)
         self._worker = Worker(log, self._handler)
-        self._task: asyncio.Task[None] | None = None
+        self._retention = Retention(database, settings, lambda: self._handler.owns(0))
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Joins the group `locator` in the background."""
-        self._task = asyncio.create_task(self._worker.run(), name="locator")
+        self._tasks = [
+            asyncio.create_task(self._worker.run(), name="locator"),
+            asyncio.create_task(self._retention.run(), name="locator retention"),
+        ]
 
     async def stop(self, deadline: float) -> None:
         """Finishes the batch in hand and leaves the group, within `deadline` seconds."""
         await self._worker.stop(deadline)
-        if self._task:
-            self._task.cancel()
+        for task in self._tasks:
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+                await task
 
     def status(self) -> dict[str, str]:
         """By what it needs, why that is away; "" while it is there."""

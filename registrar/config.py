@@ -16,8 +16,9 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """No more is ever granted."""
     default_expires: int = 300
     """Taken as requested where a REGISTER names no time."""
-    expires_deviation: int = 0
-    """Percent by which a granted time may be less than it would be, so that phones do not refresh at once."""
+    expires_deviation: int = 10
+    """Percent by which a granted time may be less than it would be, drawn anew each time, so that phones that came back
+    at once do not refresh at once; 0: all get the same (RFC 3261 section 10.3, step 7 lets a registrar shorten)."""
     max_contacts: int = 10
     """Bindings of one AOR."""
     overflow: Literal["refuse", "replace-oldest"] = "replace-oldest"

@@ -301,6 +301,9 @@ def _bind(
 ) -> Binding:
     """The binding that this contact makes, or that it refreshes."""
     granted = grant(requested, new_id, policy)
+    if old:
+        # The draw alone ends nothing earlier than it would have ended: that would be told as `shortened`.
+        granted = max(granted, min(requested, policy.max_expires, -(-(old.expires - at) // 1000)))
     path = register.path if contact.path is None else contact.path
     return Binding(
         id=old.id if old else new_id,

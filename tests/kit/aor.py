@@ -19,7 +19,7 @@ DESK = "sip:alice@192.0.2.4:5062"
 MOBILE = "sip:alice@192.0.2.9"
 START = 1_700_000_000_000
 SECOND = 1000
-POLICY = Policy()
+POLICY = Policy(expires_deviation=0)
 
 
 class Aor:

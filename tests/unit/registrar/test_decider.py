@@ -64,7 +64,7 @@ def test_r11_star_with_a_higher_cseq_removes_all():
     [(100, 200, 100), (None, 200, 200), (None, None, 240), (9999, None, 300), (None, 2**32 - 1, 300)],
 )
 def test_r12_the_parameter_then_the_header_then_the_default_is_the_time_requested(parameter, header, granted):
-    aor = Aor(Policy(default_expires=240))
+    aor = Aor(Policy(expires_deviation=0, default_expires=240))
     aor.given(Contact(DESK, expires=parameter), expires=header)
     [binding] = aor.state.bindings
     assert binding.granted == granted
@@ -79,6 +79,14 @@ def test_r13_a_deviation_takes_times_apart_and_only_downwards():
     assert len(times) > 30
 
 
+def test_r13_a_deviation_alone_shortens_no_binding_that_is_there():
+    aor = Aor(Policy(expires_deviation=50)).given(DESK)
+    for _ in range(20):
+        aor.given(DESK)
+        assert kinds(aor.later(1).register(DESK)) == ["refreshed"]
+    assert kinds(aor.register(Contact(DESK, expires=100))) == ["shortened"]
+
+
 def test_r14_423_says_the_minimum_and_changes_nothing():
     aor = Aor().given(DESK)
     refusal = refused(aor.register(Contact(MOBILE, expires=59)), 423)
@@ -88,7 +96,7 @@ def test_r14_423_says_the_minimum_and_changes_nothing():
 
 @pytest.mark.parametrize(("minimum", "requested"), [(60, 60), (4000, 3600), (4000, 3999)])
 def test_r14_no_423_from_the_minimum_or_one_hour_on(minimum, requested):
-    aor = Aor(Policy(min_expires=minimum, max_expires=5000, default_expires=5000))
+    aor = Aor(Policy(expires_deviation=0, min_expires=minimum, max_expires=5000, default_expires=5000))
     assert kinds(aor.register(Contact(DESK, expires=requested))) == ["created"]
     assert aor.state.bindings[0].granted == requested
 
