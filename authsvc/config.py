@@ -83,7 +83,13 @@ class LdapSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return
         if unknown := [name for name in self.disabled_by if name not in DISABLED_BY]:
             raise ConfigError(f"RAMAL_LDAP_DISABLED_BY: {unknown[0]!r} is none of {', '.join(DISABLED_BY)}")
-        scheme = urlsplit(self.url).scheme
+        try:
+            address = urlsplit(self.url)
+        except ValueError as error:
+            raise ConfigError(f"RAMAL_LDAP_URL: {error}") from error
+        if "@" in address.netloc:
+            raise ConfigError("RAMAL_LDAP_URL: has a user in it; say who searches by RAMAL_LDAP_BIND_DN")
+        scheme = address.scheme
         if scheme not in ("ldap", "ldaps"):
             raise ConfigError("RAMAL_LDAP_URL: must begin with ldaps:// or ldap://")
         if scheme == "ldap" and not self.starttls and not self.insecure:

@@ -17,6 +17,7 @@ from cdr.tables import PROJECTION as CALLS_PROJECTION
 from console.sampled import Look, gateways, minute, overall, parsed, process
 from events.topics import CALLS, REGISTRATIONS
 from locator.tables import LIVE
+from runtime.config import without_userinfo
 from runtime.database.port import Database
 from runtime.errors import ConfigError
 from runtime.log.port import Log
@@ -32,7 +33,10 @@ PROJECTIONS = {LIVE.projection: REGISTRATIONS, CALLS_PROJECTION: CALLS}
 
 
 def named(setting: str, url: str) -> tuple[str, str]:
-    """Name and base of `http://127.0.0.1:8080`, `127.0.0.1:8080` or `edge-1=127.0.0.1:8080`. Raises ConfigError."""
+    """Name and base of `http://127.0.0.1:8080`, `127.0.0.1:8080` or `edge-1=127.0.0.1:8080`. Raises ConfigError.
+
+    The base may have a user and password; neither name nor error shows them.
+    """
     name, equals, address = url.partition("=")
     if not equals or not _NAME.fullmatch(name):  # the "=" is the address's own
         name, address = "", url
@@ -45,8 +49,9 @@ def named(setting: str, url: str) -> tuple[str, str]:
     except ValueError:
         good = False
     if not good:
-        raise ConfigError(f"{setting}: {url!r} is not [NAME=]http://HOST:PORT")
-    return name or address.partition("://")[2], address.rstrip("/")
+        shown = f"{name}{equals if name else ''}{without_userinfo(address)}"
+        raise ConfigError(f"{setting}: {shown!r} is not [NAME=]http://HOST:PORT")
+    return name or without_userinfo(address).partition("://")[2], address.rstrip("/")
 
 
 async def look(session: aiohttp.ClientSession, urls: Mapping[str, str]) -> dict[str, Look]:
@@ -72,7 +77,7 @@ async def _process(session: aiohttp.ClientSession, name: str, url: str) -> Look:
         samples = parsed(await _get(session, f"{url}/metrics", 200))
         reasons = json.loads(await _get(session, f"{url}/status", 200))["reasons"]
     except (OSError, ValueError, KeyError, TypeError, aiohttp.ClientError, TimeoutError) as error:
-        return Look(name, at, {}, [f"does not answer: {str(error) or type(error).__name__}"])
+        return Look(name, at, {}, [f"does not answer: {without_userinfo(str(error)) or type(error).__name__}"])
     return Look(name, at, samples, [str(reason) for reason in reasons])
 
 

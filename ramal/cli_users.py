@@ -45,6 +45,9 @@ def user_add_command(
     name, realm = named(name, domain, asked, new=True)
     run(users.add(asked, where, name, realm, users.password(password_stdin)))
     console.print(f"{name}@{realm} may register.", soft_wrap=True)
+    for alias, owner in run(users.aliases(asked, where)):
+        if alias == (name, realm) != owner:
+            print(f"ramal: {name}@{realm} was an alias of {'@'.join(owner)}; calls ring here now", file=sys.stderr)
 
 
 @user_app.command("list", epilog=example("ramal user list --data ./ramal-data"))
@@ -97,9 +100,12 @@ def alias_add_command(
     where = data(data_)
     asked = system(where)
     called, user = named(alias, domain, asked, new=True), named(name, domain, asked)
+    known = run(users.everyone(asked, where))
     if called == user:
-        raise ConfigError("ALIAS: is the user's own name")
-    if where is not None and user not in run(users.everyone(asked, where)):
+        raise ConfigError(f"ALIAS: {'@'.join(user)} rings at that name already; an alias is another one")
+    if called in known:
+        raise ConfigError(f"ALIAS: {'@'.join(called)} is a user: calls to that name ring there, whatever an alias says")
+    if where is not None and user not in known:
         print(f"ramal: {'@'.join(user)} is no user here: only a user of LDAP can be called so", file=sys.stderr)
     run(users.add_alias(asked, called, user))
     console.print(f"{'@'.join(called)} is {'@'.join(user)}.", soft_wrap=True)
@@ -108,7 +114,8 @@ def alias_add_command(
 @alias_app.command("list", epilog=example("ramal alias list"))
 def alias_list_command(as_json: AsJson = False, data_: Data = None) -> None:
     """All aliases and whose they are (not telephone numbers in LDAP)."""
-    found = [("@".join(alias), "@".join(user)) for alias, user in run(users.aliases(system(data(data_))))]
+    where = data(data_)
+    found = [("@".join(alias), "@".join(user)) for alias, user in run(users.aliases(system(where), where))]
     if as_json:
         print(json.dumps([{"alias": alias, "user": user} for alias, user in found], indent=2, ensure_ascii=False))
     elif found:

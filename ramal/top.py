@@ -107,7 +107,7 @@ def screen(found: Mapping[str, Any]) -> Group:
         ),
         Text(f"Calls          {_minute(found['last_minute'], found['this_minute'])}"),
         Text(f"Lag            {lags}"),
-        Text(f"Newest in MySQL, age  {ages}"),
+        Text(f"Newest in the tables, age  {ages}"),
     ]
     if whole["stopped_partitions"] or whole["dead_letters"]:
         alarm = f"{whole['stopped_partitions']} partitions stopped, {whole['dead_letters']} dead letters"

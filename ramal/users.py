@@ -109,7 +109,7 @@ async def remove_alias(system: System, alias: tuple[str, str]) -> bool:
         return await subscriber.remove_alias(tables, alias)
 
 
-async def aliases(system: System) -> list[tuple[tuple[str, str], tuple[str, str]]]:
+async def aliases(system: System, data: Path | None) -> list[tuple[tuple[str, str], tuple[str, str]]]:
     """Every alias and whose it is, name and domain each."""
-    async with system.tables() as tables:
-        return await subscriber.list_aliases(tables)
+    async with _table(system, data) as table:
+        return await subscriber.list_aliases(table) if table else []

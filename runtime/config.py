@@ -31,6 +31,7 @@ LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 SERVICE_LINK = re.compile(r"RAMAL_\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP)(_\w+)?)")
 """What Kubernetes sets for a Service whose name begins with `ramal-`, beside `…_PORT=tcp://…`: nobody's setting."""
 
+_USERINFO = re.compile(r"(?<=://)[^/?#\s]*@")
 _BROKER = re.compile(r"(?:[^\s\[\]:,/@]+|\[[0-9a-fA-F:.]+\])(?::(?P<port>\d{1,5}))?")
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
@@ -340,15 +341,28 @@ def _meant(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
+def without_userinfo(text: str) -> str:
+    """A text as it may be shown: URLs in it without the user and password that they may have."""
+    return _USERINFO.sub("", text)
+
+
 def masked(settings: msgspec.Struct) -> dict[str, Any]:
-    """The settings for people: secrets as `***`."""
+    """The settings for people: secrets as `***`, URLs without user and password."""
     plain: dict[str, Any] = {}
     for field in msgspec.structs.fields(type(settings)):
         value = getattr(settings, field.name)
         if isinstance(value, Secret):
             value = "***" if value else ""
-        plain[field.name] = msgspec.to_builtins(value)
+        plain[field.name] = _shown(msgspec.to_builtins(value))
     return plain
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, str):
+        return without_userinfo(value)
+    if isinstance(value, dict):
+        return {key: _shown(each) for key, each in value.items()}
+    return [_shown(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def toml(value: Any) -> str:

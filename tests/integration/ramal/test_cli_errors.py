@@ -182,6 +182,19 @@ def test_an_alias_is_added_listed_and_removed(beside: Path) -> None:
     assert "no aliases" in ramal("alias", "list").stdout
 
 
+def test_an_alias_that_would_never_ring_is_refused_or_told(beside: Path) -> None:
+    """A user's own name counts before any alias."""
+    for name in ("alice", "bob"):
+        assert ramal("user", "add", name, "--password-stdin", given="x").returncode == 0
+    for alias, says in (("alice", "rings at that name already"), ("bob@example.test", "is a user: calls to that name")):
+        refused = ramal("alias", "add", alias, "alice")
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert says in refused.stderr
+    assert ramal("alias", "add", "desk", "alice").returncode == 0
+    told = ramal("user", "add", "desk", "--password-stdin", given="x")
+    assert "desk@example.test was an alias of alice@example.test; calls ring here now" in told.stderr
+
+
 @pytest.mark.parametrize(
     "words",
     [["show"], ["history", "alice"], ["at", "00:00"], ["user", "list"], ["alias", "list"], ["config"], ["calls"],

@@ -59,6 +59,20 @@ def test_a25_a_secret_is_masked_wherever_settings_are_shown() -> None:
     assert masked(settings)["password"] == "***"
 
 
+class Addresses(msgspec.Struct, frozen=True):
+    one: str = "https://me:canary@127.0.0.1:8080/a@b"
+    many: tuple[str, ...] = ("edge-1=http://me:c@nary@[::1]:8080", "no address@all")
+    named: dict[str, str] = msgspec.field(default_factory=lambda: {"a": "mysql://canary@db"})
+
+
+def test_a25_a_url_is_shown_without_its_user_and_password() -> None:
+    assert masked(Addresses()) == {
+        "one": "https://127.0.0.1:8080/a@b",
+        "many": ["edge-1=http://[::1]:8080", "no address@all"],
+        "named": {"a": "mysql://db"},
+    }
+
+
 def test_a_named_file_that_is_not_there_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.toml"):
         Sources.read({"RAMAL_CONFIG": "nowhere.toml"})

@@ -110,6 +110,16 @@ def test_a21_passwords_never_cross_the_network_readable_unless_a_setting_says_so
     LdapSettings(url="ldaps://ldap.example.test").check()
     with pytest.raises(ConfigError, match="RAMAL_LDAP_URL"):
         LdapSettings(url="http://ldap.example.test").check()
+    for url in ("ldaps://cn=ramal:canary@ldap.example.test", "ldaps://[::1"):
+        with pytest.raises(ConfigError, match="RAMAL_LDAP_URL") as caught:
+            LdapSettings(url=url).check()
+        assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["shadowexpire", "memberOf"])
+def test_an_attribute_that_disables_nobody_is_refused_at_start(name: str) -> None:
+    with pytest.raises(ConfigError, match="RAMAL_LDAP_DISABLED_BY"):
+        LdapSettings(url="ldaps://ldap.example.test", disabled_by=(name,)).check()
 
 
 def test_a20_a_bind_with_a_name_and_no_password_is_refused_at_start() -> None:
