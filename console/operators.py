@@ -67,6 +67,7 @@ class Operators:
             ("GET", f"{BASE}api/statistics", gate.guarded(self._statistics)),
             ("GET", f"{BASE}api/events", gate.guarded(self._live.events)),
             ("POST", f"{BASE}api/remove", gate.guarded(self._remove, "operator")),
+            ("POST", f"{BASE}api/kick", gate.guarded(self._kick, "operator")),
         )
 
     def start(self) -> None:
@@ -134,6 +135,13 @@ class Operators:
 
     async def _remove(self, request: web.Request, guest: Guest) -> web.StreamResponse:
         """Ends the bindings of an AOR or the one with this contact, in the operator's name."""
+        return await self._removed(request, guest, kick=False)
+
+    async def _kick(self, request: web.Request, guest: Guest) -> web.StreamResponse:
+        """The same, and closes their connections: the phones register again."""
+        return await self._removed(request, guest, kick=True)
+
+    async def _removed(self, request: web.Request, guest: Guest, *, kick: bool) -> web.StreamResponse:
         try:
             asked = _decode_removal.decode(await request.read())
             aor = aor_of(asked.aor, self._domain)
@@ -141,9 +149,10 @@ class Operators:
             return refused(400, "bad_request")
         if asked.contact is not None and len(asked.contact) > CONTACT:
             return refused(400, "bad_request")
-        log.info("an operator removes", extra={"operator": guest.name, "aor": aor, "contact": asked.contact})
+        what = "an operator kicks" if kick else "an operator removes"
+        log.info(what, extra={"operator": guest.name, "aor": aor, "contact": asked.contact})
         try:
-            recorded = await removed(self._log, self._tables, aor, asked.contact, guest.name)
+            recorded = await removed(self._log, self._tables, aor, asked.contact, guest.name, kick=kick)
         except (Unavailable, LogRefused) as error:
             return refused(503, "away", 2, str(error))
         gone = [change.contact for change in recorded.changes]

@@ -21,13 +21,23 @@ _decode: Decoder[RegistrationEvent] = Decoder(RegistrationEvent)
 
 
 async def removed(
-    log: Log, tables: Database, aor: str, contact: str | None, operator: str, *, forget: bool = False
+    log: Log,
+    tables: Database,
+    aor: str,
+    contact: str | None,
+    operator: str,
+    *,
+    forget: bool = False,
+    kick: bool = False,
 ) -> BindingsRecorded:
-    """What the registrar recorded of a removal, once it is in the tables. Raises LogUnavailable."""
+    """What the registrar recorded of a removal, once it is in the tables. Raises LogUnavailable.
+
+    `kick`: the edges then close the connections of what was removed, so that the phones register again.
+    """
     count = await log.partitions(REGISTRAR_COMMANDS)
     partition = partition_of(aor, count)
     end = (await log.bounds(REGISTRATIONS, partition)).end
-    command = RemoveContacts(secrets.token_hex(10), aor, operator, contact, forget)
+    command = RemoveContacts(secrets.token_hex(10), aor, operator, contact, forget, kick)
     await log.append(await _removal(log, command, partition))
     try:
         async with asyncio.timeout(REMOVAL_SECONDS):
@@ -42,7 +52,7 @@ async def removed(
 
 async def _removal(log: Log, command: RemoveContacts, partition: int) -> list[Append]:
     """The command, and the audit's record of it."""
-    done = ContactsRemoved(command.operator, command.aor, command.contact)
+    done = ContactsRemoved(command.operator, command.aor, command.contact, command.kick)
     audit_partition = partition_of(command.operator, await log.partitions(AUDIT))
     return [
         Append(

@@ -11,6 +11,7 @@ cdrs           `cdrs`: one record a call, once it has ended
 audit          `audit`: who failed to be whom
 stats          `stats`: figures by minute and hour
 people         `calls`, `cdrs`, `audit`: somebody is to be forgotten
+owners         whose flow a Path value names
 leases         `edge.leases`: which edges are alive
 truths         is a record of `registrations` a truth, and under which claim?
 wire           octets and CloudEvents headers of them all

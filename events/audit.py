@@ -23,3 +23,5 @@ class ContactsRemoved(msgspec.Struct, frozen=True, tag="ramal.ContactsRemoved", 
     operator: Person
     aor: Person
     contact: Place | None
+    kicked: bool = False
+    """Whether their connections were to be closed, too."""

@@ -149,6 +149,8 @@ class RemoveContacts(msgspec.Struct, frozen=True, omit_defaults=True, tag="ramal
     contact: Place | None = None
     forget: bool = False
     """Whether the person is to be forgotten: all bindings, and the history of them."""
+    kick: bool = False
+    """Whether the edges are to close the connections of these bindings, so that their phones register again."""
 
 
 class RemoveFlow(msgspec.Struct, frozen=True, tag="ramal.RemoveFlow", tag_field="type"):

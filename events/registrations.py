@@ -22,7 +22,8 @@ class Kind(enum.StrEnum):
     UNREGISTERED = "unregistered"
     EXPIRED = "expired"
     DEACTIVATED = "deactivated"
-    """Ended by us: the oldest binding left for a new one, its flow's connection is closed, or its user is gone."""
+    """Ended by us: the oldest binding left for a new one, its flow's connection is closed, its user is gone, or an
+    operator has kicked it."""
 
 
 class Binding(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -104,6 +105,8 @@ class BindingsRecorded(msgspec.Struct, frozen=True, omit_defaults=True, tag="ram
     reply: ReplyTo | None = None
     forgotten: bool = False
     """Whether the person is to be forgotten: history of the AOR up to here goes, too."""
+    closes: tuple[Place, ...] = ()
+    """First Path values of bindings that were kicked: the edges that they name close these connections."""
 
 
 class Claimed(msgspec.Struct, frozen=True, tag="ramal.Claimed", tag_field="type"):

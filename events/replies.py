@@ -1,8 +1,8 @@
-"""Replies: what an edge is told about a command of its own, on its partition of `edge.replies`."""
+"""Replies: what an edge is told about a command of its own, or about a flow, on its partition of `edge.replies`."""
 
 import msgspec
 
-from events.personal import Person
+from events.personal import Person, Place
 from events.registrations import Binding
 
 
@@ -56,4 +56,16 @@ class Found(msgspec.Struct, frozen=True, omit_defaults=True, tag="ramal.Found", 
     """Canonical AOR; None: nobody."""
 
 
-Reply = Registered | Refused | Authenticated | Found
+class CloseFlow(msgspec.Struct, frozen=True, tag="ramal.CloseFlow", tag_field="type"):
+    """A binding was kicked and is out of the tables: its connection is to be closed. Nobody waits for an answer."""
+
+    id: str
+    """Of the operator's command."""
+    edge: str
+    boot: str
+    """"" where the flow is no connection: any life of the edge."""
+    path: Place
+    """The Path value that names the flow."""
+
+
+Reply = Registered | Refused | Authenticated | Found | CloseFlow

@@ -122,7 +122,7 @@ class Decision(msgspec.Struct):
     ended: dict[int, Ending] = {}
     """By binding id: of the interval that was open before the batch."""
     answered: list[BindingsRecorded] = []
-    """In order; those whose commands want a reply."""
+    """In order; those whose commands want a reply, or by which edges close connections."""
     told: dict[ChangeKey, None] = {}
     """What was applied and changed something, in order."""
     forgotten: dict[str, int] = {}
@@ -215,7 +215,7 @@ class _Batch:
                 decision.rows[change.id] = decision.known[change.id] = None
             else:
                 self._keep(binding, truth.offset, event, change.kind)
-        if event.reply is not None:
+        if event.reply is not None or event.closes:
             decision.answered.append(event)
         if event.forgotten:
             decision.forgotten[event.aor] = truth.offset

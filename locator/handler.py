@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from events.owners import owner_of
 from events.registrations import BindingsRecorded
-from events.replies import Registered
+from events.replies import CloseFlow, Registered
 from events.topics import EDGE_REPLIES, REGISTRATIONS, partition_of
 from events.wire import Poisoned, cloud_event, encode
 from locator.config import Settings
@@ -36,6 +37,8 @@ STANDS_SECONDS = 30.0
 """How long after its last attempt a partition counts as standing still at an AOR: it may have moved away."""
 REPLIES_AGAIN_MS = 5_000
 """On assignment, replies to records that are no older than this beside the last one are sent again."""
+CLOSED_WITHIN_MS = 60_000
+"""A kick that gets into the tables later than this closes no connection."""
 
 _APPLIED = Counter("ramal_locator_records", "Records of registrations read for the tables.")
 _CONFLICTS = Counter("ramal_locator_conflicts", "Positions found moved by another writer.")
@@ -248,9 +251,12 @@ class LocatorHandler:
             self.replies_refused = why
 
     async def _replies(self, events: Iterable[BindingsRecorded], now: int) -> list[Append]:
-        """A reply for each event whose command still waits at this time."""
+        """A reply for each event whose command still waits at this time, and what its edges are to close."""
         appends = []
         for event in events:
+            if event.closes:
+                appends += await self._closings(event, now)
+                continue
             to = event.reply
             if to is None or to.deadline < now:
                 dropped("late-reply")
@@ -262,6 +268,20 @@ class LocatorHandler:
             appends.append(
                 Append(EDGE_REPLIES, edge[0], edge[1], encode(reply), cloud_event("ramal.Registered", GROUP, event.id))
             )
+        return appends
+
+    async def _closings(self, event: BindingsRecorded, now: int) -> list[Append]:
+        """To each edge, which connections a kick closes there; long after it the phone is registered anew."""
+        if event.state.at + CLOSED_WITHIN_MS < now:
+            dropped("late-closing", len(event.closes))
+            return []
+        appends = []
+        for path in event.closes:
+            if owner := owner_of(path):
+                partition, key = await self._edge(owner.edge)
+                closing = CloseFlow(event.id, owner.edge, owner.boot, path)
+                headers = cloud_event("ramal.CloseFlow", GROUP, event.id)
+                appends.append(Append(EDGE_REPLIES, partition, key, encode(closing), headers))
         return appends
 
     async def _edge(self, name: str) -> tuple[int, bytes]:
@@ -296,7 +316,8 @@ class LocatorHandler:
                     truth = truth_of(record)
                     if truth.claim >= claim:
                         claim = truth.claim
-                        if isinstance(truth.event, BindingsRecorded) and truth.event.reply is not None:
-                            events.append(truth.event)
+                        event = truth.event
+                        if isinstance(event, BindingsRecorded) and (event.reply is not None or event.closes):
+                            events.append(event)
         await self._answer(events, last)
         self._answered[partition] = at.next

@@ -1,6 +1,7 @@
 """The commands about registrations: who is registered, who was, and an end to it."""
 
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -63,10 +64,28 @@ def remove_command(
     data_: Data = None,
 ) -> None:
     """Ends a user's registrations, through the log; it is on record who did it."""
+    _remove(user, contact, domain, data_, kick=False)
+
+
+@app.command("kick", epilog=example("ramal kick alice@example.test"))
+def kick_command(
+    user: Aor,
+    contact: Annotated[str | None, typer.Argument(metavar="CONTACT", help="One contact's URI; all without it.")] = None,
+    domain: Domain = None,
+    data_: Data = None,
+) -> None:
+    """Ends a user's registrations and closes their connections: the phones connect and register again.
+
+    A phone on UDP has no connection and does so when it next refreshes. A call that stands goes on.
+    """
+    _remove(user, contact, domain, data_, kick=True)
+
+
+def _remove(user: str, contact: str | None, domain: str | None, data_: Path | None, *, kick: bool) -> None:
     where = data(data_)
     asked = system(where)
     whose = aor(user, asked, domain, served=True)
-    recorded = run(operations.remove(asked, where, whose, contact))
+    recorded = run(operations.remove(asked, where, whose, contact, kick=kick))
     for change in recorded.changes:
         console.print(f"{change.kind} {change.contact}", soft_wrap=True)
     left = len(recorded.state.bindings)

@@ -83,15 +83,19 @@ def operator() -> str:
     return os.environ.get("SUDO_USER") or os.environ.get("USER") or f"uid{os.getuid()}"
 
 
-async def remove(system: System, data: Path | None, aor: str, contact: str | None) -> BindingsRecorded:
+async def remove(
+    system: System, data: Path | None, aor: str, contact: str | None, *, kick: bool = False
+) -> BindingsRecorded:
     """Removes an AOR's bindings (or the one with this contact) through the log; what the registrar recorded.
+
+    `kick`: and has their connections closed.
 
     In an embedded system that is not running, registrar and locator run in this process meanwhile.
     """
     if contact is not None and len(contact) > CONTACT:
         raise ConfigError(f"CONTACT: longer than {CONTACT} characters")
     async with system.log() as log, system.tables() as tables, running(system, data, ("registrar", "locator")):
-        return await removed(log, tables, aor, contact, operator())
+        return await removed(log, tables, aor, contact, operator(), kick=kick)
 
 
 async def leave(system: System, name: str) -> list[str]:

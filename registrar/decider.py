@@ -360,10 +360,14 @@ def _make_room(draft: _Draft, policy: Policy) -> Refusal | None:
 
 
 def _remove(draft: _Draft, command: RemoveContacts) -> BindingsRecorded:
+    closes: dict[str, None] = {}
     for binding in list(draft.bindings.values()):
         if command.forget or command.contact is None or draft.same(command.contact, binding.contact):
-            draft.end(binding, Kind.UNREGISTERED)
+            draft.end(binding, Kind.DEACTIVATED if command.kick else Kind.UNREGISTERED)
+            closes.update(dict.fromkeys(binding.path[:1]))
     recorded = draft.recorded(command.id, command.aor, f"operator:{command.operator}")
+    if command.kick:
+        recorded = msgspec.structs.replace(recorded, closes=tuple(closes))
     if command.forget:
         # Nor what a late copy of a REGISTER would be known by: so the snapshot goes at once.
         return msgspec.structs.replace(recorded, forgotten=True, state=AorState(at=draft.at))

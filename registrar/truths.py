@@ -35,6 +35,7 @@ class _Recorded(msgspec.Struct, frozen=True, omit_defaults=True, tag=RECORDED, t
     state: msgspec.Raw
     reply: ReplyTo | None = None
     forgotten: bool = False
+    closes: tuple[str, ...] = ()
 
 
 class _ReplayedChange(msgspec.Struct, frozen=True):
@@ -56,13 +57,13 @@ decode_replayed: Decoder[_Replayed] = Decoder(_Replayed)
 
 def truth(event: BindingsRecorded, state: bytes, partition: int, command: int, claim: int) -> Append:
     """The record of an event: `state` is its state encoded, `command` the offset that it answers."""
+    raw = msgspec.Raw(state)
+    value = _Recorded(event.id, event.aor, event.by, event.changes, raw, event.reply, event.forgotten, event.closes)
     return Append(
         REGISTRATIONS,
         partition,
         event.aor.encode(),
-        encode(
-            _Recorded(event.id, event.aor, event.by, event.changes, msgspec.Raw(state), event.reply, event.forgotten)
-        ),
+        encode(value),
         (
             _VERSION,
             ("ce_id", event.id.encode()),

@@ -141,6 +141,7 @@ class Actions:
 
     __slots__ = (
         "by_gateway",
+        "closes",
         "drops",
         "events",
         "finals",
@@ -157,6 +158,8 @@ class Actions:
 
     def __init__(self) -> None:
         self.sends: list[Send] = []
+        self.closes: list[Flow] = []
+        """Connections of ours that are to be closed."""
         self.publishes: list[Publish] = []
         self.forwards: list[Forward] = []
         self.seeks: list[Seek] = []

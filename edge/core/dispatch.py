@@ -32,7 +32,7 @@ from edge.core.tokens.branch import Branches
 from edge.core.tokens.path import FlowTokens
 from edge.core.tokens.record_route import DialogTokens
 from edge.core.us import Us
-from events.replies import Authenticated, Found, Refused, Registered, Reply
+from events.replies import Authenticated, CloseFlow, Found, Refused, Registered, Reply
 from sipcore import proxy
 from sipcore.address import Via
 from sipcore.errors import ParseError
@@ -170,6 +170,9 @@ class EdgeCore:
     def replied(self, replies: Iterable[Reply], now: float) -> None:
         """Answers to commands of this boot, in any order; each may come twice or too late."""
         for reply in replies:
+            if isinstance(reply, CloseFlow):
+                self._flows.kicked(reply.path)
+                continue
             registration = self.registers.pending.take(reply.id)
             if registration is not None and isinstance(reply, Registered | Refused):
                 self.registers.replied(registration, reply, now)

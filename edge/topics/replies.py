@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 
-from events.replies import Reply
+from events.replies import CloseFlow, Reply
 from events.topics import EDGE_REPLIES, partition_of
 from events.wire import Decoder, Poisoned
 from runtime.errors import Unavailable
@@ -79,7 +79,7 @@ class Replies:
             except Poisoned:
                 dropped("poisoned-reply")
                 continue
-            if reply.boot == self._boot:
+            if reply.boot == self._boot or (isinstance(reply, CloseFlow) and not reply.boot):
                 replies.append(reply)
             else:
                 dropped("reply-to-another-boot")

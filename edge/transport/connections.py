@@ -170,8 +170,9 @@ class Connection(Reading):
             # A peer that reads nothing more must not keep it.
             self.streams.closing.keep(self)
 
-    def end(self) -> None:
-        """Closes it because we end."""
+    def end(self, reason: str = "the edge ends") -> None:
+        """Closes it because we want to; `reason` is told where this transport can."""
+        del reason
         self.close()
 
     def abort(self) -> None:
@@ -301,6 +302,12 @@ class Streams:
             connection.send(send)
             return None
         return address
+
+    def close(self, flow: Flow) -> None:
+        """Closes a connection, if it is still there, once all is written."""
+        connection = self._connections.get(flow.connection)
+        if connection is not None:
+            connection.end("the registration was ended")
 
     def fail(self, send: Send, name: str) -> None:
         """A message cannot be sent: counted by this name, and told."""

@@ -281,6 +281,8 @@ class Transports:
                 self._send_away(send)
             else:
                 self.deliver(send)
+        for flow in actions.closes:
+            self._streams.close(flow)
         for id_ in actions.gone:
             self.unsent(id_, GONE)
         if actions.publishes:

@@ -203,12 +203,12 @@ class WebSocketConnection(Connection):
             self.streams.slow.end(self)
             self.streams.closing.keep(self)
 
-    def end(self) -> None:
-        """Says that we go away, and does."""
+    def end(self, reason: str = "the edge ends") -> None:
+        """Says that we go away, and why, and does."""
         if self._request is not None:
             self.close()
             return
-        self._say_goodbye(closing(Status.GOING_AWAY, "the edge ends"), at_once=True)
+        self._say_goodbye(closing(Status.GOING_AWAY, reason), at_once=True)
 
     def cut(self, reason: str) -> None:
         """Closes it and, once it is a WebSocket, says why."""

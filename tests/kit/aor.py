@@ -68,6 +68,9 @@ class Aor:
     def remove(self, contact: str | None = None):
         return self.when(RemoveContacts("removal", AOR, "olga", contact))
 
+    def kick(self, contact=None):
+        return self.when(RemoveContacts("kick", AOR, "olga", contact, kick=True))
+
     def lose(self, path: str):
         return self.when(RemoveFlow("loss", AOR, path))
 

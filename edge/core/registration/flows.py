@@ -10,6 +10,8 @@ from edge.core.tokens.path import FlowTokens
 from events.commands import FlowLost
 from events.replies import Registered
 from events.wire import encode
+from sipcore.address import parse_address
+from sipcore.errors import ParseError
 
 REGISTERED = 100_000
 """Connections remembered as a phone's flow, so that their end can be told."""
@@ -58,6 +60,22 @@ class Flows:
             id_ = f"{LOST}{answers.command_id()}"
             lost = FlowLost(id_, answers.reply_to(now), user, aor, self._tokens.names(flow).path)
             answers.actions.publishes.append(Publish(id_, user, encode(lost), patient=True))
+
+    def kicked(self, path: str) -> None:
+        """An operator has ended the bindings of a flow: its connection is closed, or it is pinged no more."""
+        answers = self._answers
+        try:
+            hop = self._tokens.verify(parse_address(path).parsed_uri.user or "")
+        except ParseError:
+            hop = None
+        if hop is None or hop.edge != answers.edge or hop.boot not in ("", answers.boot):
+            answers.drop("closing-of-no-flow")
+            return
+        answers.drop("flow-kicked")
+        if hop.flow.reliable:
+            answers.actions.closes.append(hop.flow)
+        else:
+            self._keepalives.ended(hop.flow)
 
     def next_timer(self) -> float | None:
         """When `on_time` is next of use."""

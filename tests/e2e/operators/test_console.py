@@ -19,6 +19,7 @@ from tests.e2e.conftest import DOMAIN, System, start_up, user
 from tests.e2e.phones.browser import SECONDS, chromium
 from tests.kit.console_rows import MINUTE, fill
 from tests.kit.phone import SDP
+from tests.kit.wire import Closed
 
 pytestmark = pytest.mark.e2e
 
@@ -178,12 +179,27 @@ def test_registrations_come_go_and_are_found_as_of_then(tab: Callable[..., Tab],
     expect(mine.rows().first).to_contain_text("user000010")
 
 
+def test_a_kick_closes_the_phones_connection_in_the_operators_name(tab: Callable[..., Tab], site: System) -> None:
+    mine = tab()
+    mine.log_in()
+    with site.phone(2, transport="ws") as phone:
+        phone.register()
+        mine.open(f"registrations/{user(2)}@{DOMAIN}")
+        mine.page.get_by_role("button", name="Kick").first.click()
+        mine.page.get_by_role("dialog").get_by_role("button", name="Kick").click()
+        expect(mine.page.get_by_text("Not registered now.")).to_be_visible()
+        with pytest.raises(Closed):
+            phone.link.receive(time.monotonic() + 5)
+        expect(mine.page.get_by_role("region", name="History")).to_contain_text("operator:maria")
+
+
 def test_who_only_looks_has_no_button_to_remove(tab: Callable[..., Tab]) -> None:
     mine = tab()
     mine.log_in("rui")
     mine.open("registrations/user000123@example.test")
     expect(mine.page.get_by_role("region", name="History")).to_contain_text("registered")
     expect(mine.page.get_by_role("button", name="Remove")).to_have_count(0)
+    expect(mine.page.get_by_role("button", name="Kick")).to_have_count(0)
 
 
 def test_ten_thousand_calls_open_at_once_and_are_found(tab: Callable[..., Tab]) -> None:

@@ -1,13 +1,14 @@
 """The operators' questions, on both systems while they run."""
 
 import json
+import time
 from datetime import datetime
 
 import pytest
 
 from tests.e2e.conftest import DOMAIN, System, user
 from tests.kit.phone import Phone
-from tests.kit.wire import UdpLink
+from tests.kit.wire import Closed, UdpLink
 
 pytestmark = pytest.mark.e2e
 
@@ -52,6 +53,30 @@ def test_an_operators_removal_goes_through_the_log_and_is_on_record(system: Syst
         while on_record < 3:
             line = json.loads(next(lines))
             on_record += line["type"] == "ramal.ContactsRemoved" and line["value"]["aor"] == aor
+
+
+@pytest.mark.parametrize("transport", ["tcp", "tls", "ws", "wss"])
+def test_a_kicked_phone_loses_its_connection_and_registers_again(system: System, transport: str) -> None:
+    number, edge = FIRST + 2, len(system.at) - 1
+    with system.phone(number, edge=edge, transport=transport) as phone, system.phone(number) as other:
+        phone.register()
+        other.register()
+
+        kicked = system.ramal("kick", phone.aor, phone.contact)
+
+        assert f"deactivated {phone.contact}" in kicked.stdout
+        assert system.located(number) == [other.contact]
+        with pytest.raises(Closed):
+            phone.link.receive(time.monotonic() + 5)
+        with system.phone(number, edge=edge, transport=transport) as again:
+            again.register()
+            assert sorted(system.located(number)) == sorted([again.contact, other.contact])
+            assert "deactivated by operator:" in system.ramal("history", phone.aor).stdout
+            system.ramal("kick", phone.aor)
+            with pytest.raises(Closed):
+                again.link.receive(time.monotonic() + 5)
+            assert other.query().status == 200  # there is no connection to close
+        assert system.located(number) == []
 
 
 def test_tail_shows_records_but_no_credentials(system: System) -> None:

@@ -10,12 +10,15 @@ from hypothesis import strategies as st
 from edge.core.flow import Flow
 from edge.core.pending import Pending
 from edge.core.registration.completed import Completed
+from edge.core.tokens.path import FlowTokens
+from events.replies import CloseFlow
 from sipcore.message import Request, Response, respond
 from sipcore.parser import StreamParser, parse_datagram
 from sipcore.timers import SLACK
 from sipcore.transaction import TIMER_J
 from sipcore.transactions import Transactions
 from tests.kit.edge import (
+    KEYS,
     NOW,
     TCP,
     UDP,
@@ -354,3 +357,16 @@ def test_p02_torture_messages_raise_nothing_here_either(path: Path) -> None:
     edge = core()
     receive(edge, path.read_bytes())
     receive(edge, path.read_bytes(), TCP)
+
+
+def test_a_kicked_flow_is_closed_if_it_is_a_connection_of_this_life_and_else_nothing_is() -> None:
+    edge = core()
+    tokens = FlowTokens(KEYS, "edge-1", "b00t", "sip.example.test")
+    strangers = [FlowTokens(KEYS, "edge-1", "other", "x"), FlowTokens(KEYS, "edge-2", "b00t", "x")]
+    paths = [each.names(flow).path for each in strangers for flow in (TCP,)] + ["", "<sip:token@edges;lr>"]
+    edge.replied([CloseFlow("1", "edge-1", "b00t", path) for path in paths], NOW)
+    actions = edge.take()
+    assert (actions.closes, actions.drops) == ([], {"closing-of-no-flow": 4})
+    edge.replied([CloseFlow("1", "edge-1", "b00t", tokens.names(flow).path) for flow in (TCP, UDP)], NOW)
+    actions = edge.take()
+    assert (actions.closes, actions.drops) == ([TCP], {"flow-kicked": 2})

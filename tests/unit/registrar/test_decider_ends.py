@@ -90,6 +90,16 @@ def test_r43_an_operators_removal_carries_the_name_and_the_next_refresh_creates(
 ONE, OTHER, OUTER = ("<sip:one@edges;lr>", "<sip:other@edges;lr>", "<sip:outer.example.test;lr>")
 
 
+def test_r43_a_kick_names_the_connections_to_close_each_once_and_a_removal_names_none():
+    aor = Aor().given(DESK, path=(ONE, OUTER)).given("sip:second@192.0.2.4", path=(ONE,)).given(MOBILE, path=(OTHER,))
+    decision = aor.kick()
+    assert kinds(decision) == ["deactivated"] * 3
+    assert (decision.by, decision.closes) == ("operator:olga", (ONE, OTHER))
+    assert kinds(aor.register(DESK, path=(ONE,))) == ["created"]
+    assert aor.kick(MOBILE).closes == ()
+    assert aor.remove(DESK).closes == ()
+
+
 def test_n11_a_closed_connection_ends_the_bindings_whose_first_path_is_its_own_and_no_other():
     aor = (
         Aor().given(DESK, path=(ONE, OUTER)).given("sip:second@192.0.2.4", path=(ONE,)).given(MOBILE, path=(OTHER, ONE))

@@ -154,14 +154,19 @@ export function registration({ problem, name }) {
       [say("edge"), each.edge],
       [say("agent"), each.agent],
     ];
-    const remove = us.role === "operator" ? element("button", { type: "button", class: "bad", onclick: () => removed(each.contact) }, say("remove")) : null;
-    return element("article", { class: "card" }, element("h2", {}, each.contact), facts(pairs), remove);
+    return element("article", { class: "card" }, element("h2", {}, each.contact), facts(pairs), us.role === "operator" ? buttons(each.contact) : null);
   }
 
-  async function removed(contact) {
-    if (!(await sure(contact ? say("sureOne", contact) : say("sureAll", aor), say("remove"), say("keep")))) return;
+  /** Of one binding, or of all. */
+  function buttons(contact) {
+    const button = (name, label) => element("button", { type: "button", class: "bad", onclick: () => ended(name, contact) }, say(label));
+    return element("div", { class: "row" }, button("kick", contact ? "kick" : "kickAll"), button("remove", contact ? "remove" : "removeAll"));
+  }
+
+  async function ended(name, contact) {
+    if (!(await sure(say(`sure.${name}${contact ? "One" : "All"}`, contact ?? aor), say(name), say("keep")))) return;
     try {
-      await post("remove", contact ? { aor, contact } : { aor });
+      await post(name, contact ? { aor, contact } : { aor });
       await show();
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
@@ -169,7 +174,7 @@ export function registration({ problem, name }) {
     }
   }
 
-  const all = element("button", { type: "button", class: "bad", hidden: true, onclick: () => removed(null) }, say("removeAll"));
+  const all = element("div", { hidden: true }, buttons(null));
   show();
   return {
     title: name,

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from edge.core.flow import Flow
 from edge.core.tokens.path import FLOWS, FlowTokens
+from events.owners import owner_of
 from tests.kit.edge import KEYS, TCP, UDP
 
 TOKENS = FlowTokens(KEYS, "edge-1", "b00t", "sip.example.test")
@@ -27,6 +28,13 @@ def test_n04_a_token_names_its_flow(transport: str, hosts: tuple[str, str], loca
     assert named is not None
     assert (named.edge, named.flow) == ("edge-1", flow)
     assert named.boot == ("" if transport == "udp" else "b00t")
+
+
+@given(st.sampled_from([UDP, TCP]), st.text(max_size=30))
+def test_who_has_no_key_reads_whose_a_flow_is_and_of_any_other_text_nothing(flow: Flow, text: str) -> None:
+    assert owner_of(TOKENS.names(flow).path) == ("edge-1", "b00t" if flow.connection else "")
+    for other in (text, f"<sip:{text}", f"<sip:{TOKENS.make(flow)[:20]}@sip.example.test;lr>"):
+        assert owner_of(other) is None
 
 
 @given(st.data())
