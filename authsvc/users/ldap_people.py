@@ -64,12 +64,14 @@ class LdapPeople:
 
         Nobody is found by a name that two entries have.
         """
-        return await self._ask(lambda: self._find(sorted(set(names)), attributes))
+        asked = sorted(name for name in set(names) if _is_text(name))
+        return await self._ask(lambda: self._find(asked, attributes))
 
     async def is_right(self, person: Person, password: str) -> bool:
         """Whether a bind proves that this password is the person's; an empty one proves nothing and is not tried
         (CHECKLIST A20). Raises LdapUnavailable."""
-        if not (person.dn and password):
+        # What a server written in C might take for an empty one is no password; nor is what is not UTF-8.
+        if not (person.dn and password and _is_text(password)) or "\0" in password:
             return False
         return await self._ask(lambda: self._bind(person, password))
 
@@ -143,6 +145,15 @@ class LdapPeople:
         if group not in self._told:
             self._told.add(group)
             log.warning("a group is not in the directory", extra={"group": group})
+
+
+def _is_text(text: str) -> bool:
+    """Whether it is characters all through: JSON can say halves of them, and no directory has those."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_member(person: Person) -> str:
