@@ -7,6 +7,7 @@ memory/      PURE; what a partition remembers, each with a bound
   requests     which edge asked first for a call
   audit_rate   how much of an attack is written to `audit`
   parking      commands that wait for a look-up
+  attempts     wrong passwords of people who enrol
 users/       who users are
   directory    all sources as one: remembered, asked in batches
   ha1          a user's HA1s
@@ -16,10 +17,15 @@ users/       who users are
   ldap_people  the same, of people who log in by hand: binds, groups
   ldap_connection, ldap_wire, ldap_socket  LDAP as it is spoken
   accounts     PURE; whether an LDAP account is disabled, and when it changed
+  enrolled     HA1s of who has enrolled, for users of LDAP
+  sealing      the same at rest: AES-256-GCM
+  retiring     PURE; whether a changed password ends an enrolment
   leavers      PURE; who has left, and when that is not believed
 records      decisions as records
 handler      records in, records out; a record that waits for a source is parked
 sweep        ends the bindings of users who are gone
+watch        notices who enrols, and whose password has changed
+enrolment    proves a password, and stores what phones need of it
 restore      what a new owner of a partition must know
 config       settings
 service      wiring

@@ -1,4 +1,4 @@
-"""Settings of authsvc: sections `authsvc` and `ldap`."""
+"""Settings of authsvc: sections `authsvc`, `ldap` and `enrolment`."""
 
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -100,3 +100,22 @@ class LdapSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.bind_dn and not self.bind_password:
             # A bind with a name and no password succeeds and proves nothing (RFC 4513 section 5.1.2).
             raise ConfigError("RAMAL_LDAP_BIND_PASSWORD: is not set, but RAMAL_LDAP_BIND_DN is")
+
+
+class EnrolmentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Section `enrolment`: authsvc and the console read it, and so does `ramal enroll`."""
+
+    keys: Secret = Secret()
+    """Keys that seal what enrolment stores: `ID:HEX[,ID:HEX…]`, 32 bytes each; the first seals, all open; empty: no
+    enrolment. A file is read again when it changes (`ramal keys rotate`)."""
+    phone_passwords: Literal["directory", "generated"] = "directory"
+    """What phones log in with: the directory's own password (or, for who asks for it, one of our making), or always one
+    of our making."""
+    retire: Literal["password-changed", "never"] = "password-changed"
+    """Whether a new password in the directory ends what the old one enrolled."""
+    check_seconds: Annotated[float, msgspec.Meta(ge=0)] = 120.0
+    """How often the directory is asked whose password has changed; 0: never."""
+    failures: Count = 5
+    """Wrong passwords of one user until the next attempt must wait: fewer than lock an account in the directory."""
+    locked_seconds: WholeSeconds = 60
+    """That wait; twice as long after each further one, an hour at the most."""

@@ -149,6 +149,13 @@ class AuthHandler:
         partitions = self._answers.partitions.get(AUTH_COMMANDS)
         return partitions is not None and partition_of("@".join(user), partitions) in self._places
 
+    def enrolled_anew(self, users: Collection[Key]) -> None:
+        """These have other HA1s now: neither what is remembered nor failures with the old ones count any more."""
+        self._users.forget(users)
+        for place in self._places.values():
+            for user in users:
+                place.state.lockouts.forgiven("@".join(user))
+
     async def users_gone(self, aors: Collection[str]) -> None:
         """Has the bindings of these ended, whose users are none any more. Raises LogUnavailable."""
         await self._append([self._answers.user_gone(aor, secrets.token_hex(10)) for aor in aors])

@@ -5,15 +5,18 @@ import contextlib
 from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 
-from authsvc.config import AuthSettings, LdapSettings
+from authsvc.config import AuthSettings, EnrolmentSettings, LdapSettings
 from authsvc.decider import Rules
 from authsvc.handler import AuthHandler
 from authsvc.sweep import Sweep
 from authsvc.users.directory import Source, Users
+from authsvc.users.enrolled import EnrolledUsers
 from authsvc.users.file import UsersFile
 from authsvc.users.ha1 import ALGORITHMS
 from authsvc.users.ldap import LdapUsers
+from authsvc.users.sealing import Keys
 from authsvc.users.table import SubscriberUsers
+from authsvc.watch import Watch
 from events.topics import HOUR
 from runtime.config import Common, Domain, Sources, hmac_keys
 from runtime.database.port import Database
@@ -33,13 +36,20 @@ class AuthService:
     routes: Sequence[Route] = ()
 
     def __init__(
-        self, worker: Worker, handler: AuthHandler, users: Users, ldap: LdapUsers | None, sweep: Sweep | None
+        self,
+        worker: Worker,
+        handler: AuthHandler,
+        users: Users,
+        ldap: LdapUsers | None,
+        sweep: Sweep | None,
+        watch: Watch | None,
     ) -> None:
         self._worker = worker
         self._handler = handler
         self._users = users
         self._ldap = ldap
         self._sweep = sweep
+        self._watch = watch
         self._sweeping: asyncio.Task[None] | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -47,6 +57,8 @@ class AuthService:
         """Begins to work; the log, the database and the directory may still be away."""
         self._handler.start()
         self._task = asyncio.create_task(self._worker.run(), name="authsvc worker")
+        if self._watch:
+            self._watch.start()
         if self._sweep:
             self._sweeping = asyncio.create_task(self._sweep.run(), name="authsvc sweep")
 
@@ -55,6 +67,8 @@ class AuthService:
         if self._sweeping:
             self._sweeping.cancel()
             await asyncio.gather(self._sweeping, return_exceptions=True)
+        if self._watch:
+            await self._watch.stop()
         await self._worker.stop(deadline * 0.8)
         await self._handler.stop()
         await self._users.stop()
@@ -79,6 +93,7 @@ def build(sources: Sources, log: Log, database: Database) -> AuthService:
     common = sources.section(Common)
     settings = sources.section(AuthSettings, "authsvc")
     directory = sources.section(LdapSettings, "ldap")
+    enrolment = sources.section(EnrolmentSettings, "enrolment")
     directory.check()
     if not 0 < common.nonce_seconds <= LONGEST_NONCE:
         raise ConfigError(f"RAMAL_NONCE_SECONDS: must be from 1 to {LONGEST_NONCE}")
@@ -88,7 +103,12 @@ def build(sources: Sources, log: Log, database: Database) -> AuthService:
     ldap = LdapUsers(directory, domains) if directory.url else None
     asked: list[Source] = [source for source in (subscriber, ldap) if source is not None]
     file = UsersFile(Path(settings.users_file)) if settings.users_file else None
-    users = Users(settings, domains, file, asked, subscriber, ldap if directory.number_attribute else None)
+    enrolled = None
+    if enrolment.keys and ldap:
+        keys = Keys(lambda: str(sources.section(EnrolmentSettings, "enrolment").keys))
+        enrolled = EnrolledUsers(database, keys)
+    numbers = ldap if directory.number_attribute else None
+    users = Users(settings, domains, file, asked, subscriber, numbers, enrolled)
 
     def dead_letter(record: Record, cause: str) -> Awaitable[None]:
         return worker.dead_letter(record, cause)
@@ -114,7 +134,11 @@ def build(sources: Sources, log: Log, database: Database) -> AuthService:
             seconds=settings.sweep_seconds,
             percent=settings.sweep_percent,
         )
-    return AuthService(worker, handler, users, ldap, sweep)
+    watch = None
+    if enrolled and ldap:
+        check_seconds = enrolment.check_seconds if enrolment.retire == "password-changed" else 0
+        watch = Watch(database, ldap, handler.owns, handler.enrolled_anew, check_seconds=check_seconds)
+    return AuthService(worker, handler, users, ldap, sweep, watch)
 
 
 def _check_algorithms(domains: Mapping[str, Domain]) -> None:

@@ -25,3 +25,16 @@ class ContactsRemoved(msgspec.Struct, frozen=True, tag="ramal.ContactsRemoved", 
     contact: Place | None
     kicked: bool = False
     """Whether their connections were to be closed, too."""
+
+
+class EnrolmentTried(msgspec.Struct, frozen=True, tag="ramal.EnrolmentTried", tag_field="type"):
+    """Somebody gave a password of the directory, to have a phone log in."""
+
+    user: Person
+    """The name in the directory; empty where it has no such entry, for people type passwords into the wrong field."""
+    source: Place
+    """IP address; empty for the command `ramal enroll`."""
+    operator: Person
+    """Who gave that command; empty on the page."""
+    outcome: str
+    """`enrolled`, `wrong password`, `locked out`."""

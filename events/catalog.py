@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple, get_args
 
-from events.audit import AuthenticationFailed, ContactsRemoved
+from events.audit import AuthenticationFailed, ContactsRemoved, EnrolmentTried
 from events.calls import CallEvent
 from events.cdrs import CallRecord
 from events.commands import AuthCommand, RegistrarCommand
@@ -43,7 +43,11 @@ CHANNELS: dict[str, Channel] = {
     EDGE_LEASES: Channel(("edge",), ("edge",), (EdgeLease,)),
     CALLS: Channel(("edge", "cdr", "ramal"), ("cdr", "analytics"), (*get_args(CallEvent), PersonForgotten)),
     CDRS: Channel(("cdr", "ramal"), ("cdr",), (CallRecord, PersonForgotten)),
-    AUDIT: Channel(("authsvc", "ramal"), ("analytics",), (AuthenticationFailed, ContactsRemoved, PersonForgotten)),
+    AUDIT: Channel(
+        ("authsvc", "console", "ramal"),
+        ("analytics",),
+        (AuthenticationFailed, ContactsRemoved, EnrolmentTried, PersonForgotten),
+    ),
     STATS: Channel(("analytics",), ("analytics", "console", "analysts"), get_args(Statistics)),
     VIEW_PREFIX + CALLS: Channel(("cdr",), ("analysts",), get_args(CallEvent)),
     VIEW_PREFIX + CDRS: Channel(("cdr",), ("analysts",), (CallRecord,)),

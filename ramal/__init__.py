@@ -8,6 +8,7 @@ cli_calls    the same, of calls
 cli_registrations  the same, of registrations
 cli_people   the same, of what is kept of persons
 cli_users    the same, of users and aliases
+cli_enrol    the same, of users of LDAP who enrol, and of the keys that seal that
 cli_import   the same, of what comes from other programs
 cli_trace    the same, of traces
 cli_operators  the same, of who may log in to the console
@@ -30,6 +31,7 @@ operations   topics, the schema, a removal, reading a topic
 forgetting   `forget`: a person taken out, and a search for him
 rebuilding   `rebuild`
 users        `user`, `alias`
+enrolling    `enroll`, `keys`
 questions    who is registered, who was
 calls        which calls are open, what became of one, who missed what
 top          `top`: what the system does now

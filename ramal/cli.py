@@ -14,6 +14,7 @@ from edge.config import EdgeConfig
 from events.topics import TOPICS, VIEW
 from ramal import (
     cli_calls,
+    cli_enrol,
     cli_import,
     cli_operators,
     cli_people,
@@ -64,6 +65,8 @@ app.add_typer(cli_people.app)
 app.add_typer(cli_import.app)
 app.add_typer(cli_trace.app)
 app.add_typer(cli_users.user_app, name="user")
+app.add_typer(cli_enrol.app)
+app.add_typer(cli_enrol.keys_app, name="keys")
 app.add_typer(cli_operators.app, name="operator")
 app.add_typer(cli_users.alias_app, name="alias")
 

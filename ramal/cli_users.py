@@ -65,6 +65,44 @@ def user_list_command(domain: Domain = None, as_json: AsJson = False, data_: Dat
         print(f"{name}@{realm}")
 
 
+@user_app.command("show", epilog=example("ramal user show alice --json"))
+def user_show_command(name: Name, domain: Domain = None, as_json: AsJson = False, data_: Data = None) -> None:
+    """Where a user comes from, and whether phones can log in by an enrolment; LDAP is not asked."""
+    where = data(data_)
+    asked = system(where)
+    name, realm = named(name, domain, asked)
+    found = run(users.known(asked, where, name, realm))
+    row = found.enrolled
+    sources = [text for text, there in (("users file", found.in_file), ("subscriber", found.in_table)) if there]
+    if as_json:
+        told = {
+            "name": name,
+            "domain": realm,
+            "sources": sources,
+            "enrolled": row and wording.local_time(row.enrolled_at),
+            "phone_password": row and row.password,
+            "retired": wording.local_time(row.retired_at) if row and row.retired_at else None,
+            "retired_for": (row and row.retired_for) or None,
+            "key": row and row.key_id,
+        }
+        print(json.dumps(told, indent=2, ensure_ascii=False))
+        return
+    console.print(f"{name}@{realm}: {', '.join(sources) or 'not among our own users (in LDAP, if anywhere)'}")
+    if row is None:
+        console.print("Has not enrolled. A user of LDAP does so on the console's page /enroll, or by `ramal enroll`.")
+        return
+    since = wording.local_time(row.enrolled_at)
+    if row.retired_at:
+        console.print(
+            f"Enrolled {since}, over since {wording.local_time(row.retired_at)}: {row.retired_for}."
+            " Phones cannot log in until the user enrols again, on the console's page /enroll or by `ramal enroll`.",
+            soft_wrap=True,
+        )
+        return
+    logs_in = {"generated": "a password of our making", "directory": "the directory's password"}[row.password]
+    console.print(f"Enrolled {since}: phones log in with {logs_in}. Sealed by {row.key_id}.", soft_wrap=True)
+
+
 @user_app.command("reset", epilog=example("ramal user reset carol@example.test"))
 def user_reset_command(name: Name, domain: Domain = None, data_: Data = None) -> None:
     """A new password of our making for a user of ours (not in LDAP), shown once."""

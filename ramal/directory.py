@@ -16,6 +16,7 @@ DATABASE = "ramal.db"
 USERS = "users.htdigest"
 OPERATORS = "operators"
 KEYS = "keys"
+ENROLMENT_KEYS = "enrolment-keys"
 STARTED = "settings.json"
 PASSWORDS = "first-passwords.json"  # a file's name
 
@@ -56,6 +57,12 @@ def generated_keys(path: Path) -> str:
     if not path.exists():
         _write(path, f"k1:{secrets.token_hex(32)}\n")
     return kept_keys(path)
+
+
+def make_enrolment_keys(path: Path) -> None:
+    """Makes the first key that seals what enrolment stores, where there is none; the file's mode is 0600."""
+    if not path.exists():
+        _write(path, f"e1:{secrets.token_hex(32)}\n")
 
 
 def kept_keys(path: Path) -> str:

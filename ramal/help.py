@@ -7,9 +7,9 @@ from typer.core import TyperGroup
 
 PANELS = {
     "To begin": ("up",),
-    "Phones and users": ("show", "history", "at", "remove", "kick", "user", "alias", "import", "forget"),
+    "Phones and users": ("show", "history", "at", "remove", "kick", "user", "alias", "enroll", "import", "forget"),
     "Calls": ("calls", "call", "explain", "missed", "export", "audit-cdrs"),
-    "The system": ("top", "operator", "trace", "tail", "config", "topics", "migrate", "rebuild", "leave"),
+    "The system": ("top", "operator", "keys", "trace", "tail", "config", "topics", "migrate", "rebuild", "leave"),
     "Services, over Kafka and MySQL": (
         "stack", "run", "edge", "authsvc", "registrar", "locator", "cdr", "analytics", "console",
     ),

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from edge.core.gateways.routes import Gateway, GatewaysConfig
-from ramal.directory import DATABASE, started_with
+from ramal.directory import DATABASE, ENROLMENT_KEYS, started_with
 from runtime.config import PREFIX, Common, Kafka, MySQL, Sources
 from runtime.database.port import Database
 from runtime.errors import ConfigError, Unavailable
@@ -153,13 +153,27 @@ def system_at(data: Path | None, sources: Sources) -> System:
         return distributed(sources)
     if not (data / DATABASE).exists():
         raise ConfigError(f"--data {data}: there is no Ramal there (`ramal up --data {data}` makes one)")
-    return embedded(data, with_settings(sources, remembered(data), {}))
+    return embedded(data, with_enrolment_keys(data, with_settings(sources, remembered(data), {})))
 
 
 def remembered(directory: Path) -> dict[str, Any]:
-    """Of the settings that an embedded system was last started with, those that its records and users hang on."""
-    last = started_with(directory).get("", {})
-    return {key: last[key] for key in ("domain", "domains", "partitions", "topic_prefix") if key in last}
+    """Of the settings that an embedded system was last started with, those that its records and users hang on, and
+    where its directory is; without any secret."""
+    last = started_with(directory)
+    shared = last.get("", {})
+    names = ("domain", "domains", "partitions", "topic_prefix")
+    kept: dict[str, Any] = {name: shared[name] for name in names if name in shared}
+    ldap = {key: value for key, value in last.get("ldap", {}).items() if key != "bind_password"}
+    return {**kept, "ldap": ldap} if ldap.get("url") else kept
+
+
+def with_enrolment_keys(directory: Path, sources: Sources) -> Sources:
+    """Settings with the directory's file of keys where nothing else says which they are."""
+    named = ("RAMAL_ENROLMENT_KEYS", "RAMAL_ENROLMENT_KEYS_FILE")
+    path = directory / ENROLMENT_KEYS
+    if any(name in sources.environ for name in named) or "keys" in sources.file.get("enrolment", {}):
+        return sources
+    return with_settings(sources, {}, {named[1]: str(path)} if path.exists() else {})
 
 
 def with_settings(sources: Sources, defaults: Mapping[str, Any], options: Mapping[str, str | None]) -> Sources:
@@ -209,7 +223,7 @@ class Shared(Common, frozen=True, forbid_unknown_fields=True):
 
 def section_kinds() -> dict[str, type[msgspec.Struct]]:
     """The type of every section of the configuration, by name."""
-    from authsvc.config import AuthSettings, LdapSettings
+    from authsvc.config import AuthSettings, EnrolmentSettings, LdapSettings
     from cdr.config import Analytics
     from cdr.config import Settings as CdrSettings
     from console.config import ConsoleConfig
@@ -224,6 +238,7 @@ def section_kinds() -> dict[str, type[msgspec.Struct]]:
         "edge": EdgeConfig,
         "authsvc": AuthSettings,
         "ldap": LdapSettings,
+        "enrolment": EnrolmentSettings,
         "registrar": Policy,
         "locator": LocatorSettings,
         "cdr": CdrSettings,

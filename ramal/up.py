@@ -20,6 +20,7 @@ from edge.service import EdgeService
 from locator.history import history
 from ramal.directory import (
     DATABASE,
+    ENROLMENT_KEYS,
     KEYS,
     OPERATORS,
     USERS,
@@ -27,11 +28,12 @@ from ramal.directory import (
     generated_keys,
     keep_first_passwords,
     kept_keys,
+    make_enrolment_keys,
     remember_settings,
 )
 from ramal.page import PageOptions, urls
 from ramal.sockets import addresses, listening
-from ramal.system import SERVICES, System, embedded, remembered, sections, with_settings
+from ramal.system import SERVICES, System, embedded, remembered, sections, with_enrolment_keys, with_settings
 from ramal.users import forget_password, readable_password
 from ramal.wording import command
 from runtime.config import Common, Sources, masked
@@ -109,6 +111,9 @@ async def up(directory: Path, sources: Sources, console: Console, page: PageOpti
     if sources.section(EdgeConfig, "edge").workers > 1:
         raise ConfigError("RAMAL_EDGE_WORKERS: `ramal up` is one process; several workers are for `ramal edge`")
     check(directory / DATABASE)
+    if sources.section(LdapSettings, "ldap").url:
+        make_enrolment_keys(directory / ENROLMENT_KEYS)
+        sources = with_enrolment_keys(directory, sources)
     system = embedded(directory, sources)
     page.make_certificate(directory, system.common.domain.lower())
     left_out = set() if system.sources.section(Analytics, "analytics").enabled else {"analytics"}

@@ -10,7 +10,9 @@ import secrets
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import NamedTuple
 
+from authsvc.users import enrolled
 from authsvc.users import file as users_file
 from authsvc.users import table as subscriber
 from ramal.directory import USERS, first_passwords, keep_first_passwords
@@ -67,10 +69,28 @@ async def remove(system: System, data: Path | None, name: str, domain: str) -> b
     """Removes a user; False when there was none. authsvc ends the bindings when it next looks."""
     async with _table(system, data) as table:
         removed = table is not None and await subscriber.remove_user(table, name, domain)
+        removed |= table is not None and await enrolled.remove(table, (name, domain))
     if data is not None:
         forget_password(data, name)
         removed |= users_file.remove_user(data / USERS, name, domain)
     return removed
+
+
+class Known(NamedTuple):
+    """What is kept of a user here; LDAP is not asked."""
+
+    in_file: bool
+    in_table: bool
+    enrolled: enrolled.Enrolled | None
+
+
+async def known(system: System, data: Path | None, name: str, domain: str) -> Known:
+    """Where a user comes from, and whether he has enrolled."""
+    async with _table(system, data) as table:
+        rows = await enrolled.rows_of(table, [(name, domain)]) if table else []
+        in_table = table is not None and (name, domain) in await subscriber.list_users(table)
+    in_file = data is not None and (name, domain) in users_file.list_users(data / USERS)
+    return Known(in_file, in_table, rows[0] if rows else None)
 
 
 async def everyone(system: System, data: Path | None) -> list[tuple[str, str]]:

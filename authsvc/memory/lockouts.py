@@ -48,3 +48,8 @@ class Lockouts:
         """Forgets the failures of this pair."""
         if self._failures:
             self._failures.pop((user, source), None)
+
+    def forgiven(self, user: str) -> None:
+        """Forgets the failures of this user from everywhere."""
+        for pair in [pair for pair in self._failures if pair[0] == user]:
+            del self._failures[pair]

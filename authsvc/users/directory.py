@@ -44,6 +44,14 @@ class Source(Protocol):
         ...
 
 
+class Enrolments(Protocol):
+    """HA1s of users whom a source has without them."""
+
+    async def find(self, keys: Collection[Key]) -> dict[Key, User]:
+        """Those of these users who have enrolled; raises Unavailable."""
+        ...
+
+
 class AliasSource(Protocol):
     """Where aliases come from."""
 
@@ -71,9 +79,11 @@ class Users:
         sources: Sequence[Source],
         aliases: AliasSource | None = None,
         numbers: NumberSource | None = None,
+        enrolled: Enrolments | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`domains` that are served; `sources` in the order in which they are asked."""
+        """`domains` that are served; `sources` in the order in which they are asked; `enrolled` completes what they
+        say of a user, and says nothing of who is none of theirs."""
         self._settings = settings
         self._domains = domains
         self._rules = {name: NumberRule(domain.country, domain.area) for name, domain in domains.items()}
@@ -81,6 +91,7 @@ class Users:
         self._sources = sources
         self._alias_source = aliases
         self._number_source = numbers
+        self._enrolled = enrolled
         self._clock = clock
         self._now = clock()
         times = Times(settings.cache_seconds, settings.unknown_seconds, settings.stale_seconds)
@@ -150,6 +161,11 @@ class Users:
         for key in keys:
             self._users.absent(key, self._clock())
 
+    def forget(self, keys: Collection[Key]) -> None:
+        """What is remembered of these counts no more; the next who asks has them looked up."""
+        for key in keys:
+            self._users.forget(key)
+
     def ask_user(self, key: Key) -> bool:
         """Has a user looked up; False when there is no room."""
         return self._user_lookups.ask(key)
@@ -185,6 +201,8 @@ class Users:
                 found[key] = user = found[key].completed(user) if key in found else user
                 if user.has_all(self._algorithms(key[1])):
                     complete.add(key)
+        if self._enrolled:
+            await self._complete(self._enrolled, keys, found, complete, unsure)
         self._now = now = self._clock()
         for key in keys:
             if key in unsure:
@@ -194,6 +212,24 @@ class Users:
             else:
                 self._users.absent(key, now)
         self.found(keys)
+
+    async def _complete(
+        self, enrolled: Enrolments, keys: Sequence[Key], found: dict[Key, User], complete: set[Key], unsure: set[Key]
+    ) -> None:
+        """Adds the HA1s of enrolments, to who is found, and to those of whom a source that is away cannot tell."""
+        wanted = [key for key in keys if (key in found and key not in complete) or key in unsure]
+        if not wanted:
+            return
+        try:
+            answers = await enrolled.find(wanted)
+        except Unavailable:
+            unsure.update(wanted)
+            for key in wanted:
+                if found.get(key) == User():
+                    del found[key]  # with nothing to check by, every response would be wrong
+            return
+        for key, user in answers.items():
+            found[key] = found.get(key, User()).completed(user)
 
     def _algorithms(self, domain: str) -> Sequence[str]:
         served = self._domains.get(domain)

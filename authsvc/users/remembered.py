@@ -86,6 +86,11 @@ class Remembered(Generic[V]):
         else:
             self._miss(key, _Missing(Unknown.AWAY, now + AWAY_SECONDS))
 
+    def forget(self, key: Key) -> None:
+        """Nothing is known of it any more."""
+        self._found.pop(key, None)
+        self._missing.pop(key, None)
+
     def _keep(self, key: Key, found: _Found[V]) -> None:
         """Entries are in the order in which they were looked up: who is not asked for any more goes first."""
         self._found.pop(key, None)

@@ -1,17 +1,17 @@
 """A real OpenLDAP as campuses have it: passwords are hashes, TLS before any bind, ppolicy notes when one changes."""
 
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from authsvc.config import LdapSettings
-from authsvc.users.ldap_connection import ldap3
 from ramal import backends
 from ramal.backends import LdapServer, start_ldap
 from ramal.processes import free_port, spawn, wait_ready
 from runtime.config import Secret
+from tests.kit.directory import add_entries, change_user, dn_of, remove_users
 from tests.kit.secure import Authority
 
 SCHEMES = ("SSHA", "CRYPT", "ARGON2")
@@ -58,39 +58,25 @@ class HashedDirectory:
 
     def add(self, name: str, password: str, scheme: str = "SSHA") -> None:
         """A person whose password is kept as that hash."""
-        with self._administrator() as connection:
-            attributes = {"cn": name, "sn": name, "userPassword": hashed(scheme, password)}
-            connection.add(self._dn(name), "inetOrgPerson", attributes)
+        person = {"cn": name, "sn": name, "userPassword": hashed(scheme, password)}
+        add_entries(self.server, (dn_of(self.server, name), "inetOrgPerson", person))
 
-    def change(self, name: str, attributes: Mapping[str, str]) -> None:
-        """Replaces attributes of a person."""
-        with self._administrator() as connection:
-            changes = {key: [(ldap3.MODIFY_REPLACE, [value])] for key, value in attributes.items()}
-            connection.modify(self._dn(name), changes)
+    def change_password(self, name: str, password: str, scheme: str = "SSHA") -> None:
+        """As an administrator does it."""
+        change_user(self.server, name, userPassword=hashed(scheme, password))
+
+    def change(self, name: str, **attributes: str) -> None:
+        """The same, of anything else."""
+        change_user(self.server, name, **attributes)
 
     def remove(self, name: str) -> None:
         """Takes a person away."""
-        with self._administrator() as connection:
-            connection.delete(self._dn(name))
+        remove_users(self.server, name)
 
     def make_policy(self) -> None:
-        """With passwords that age, ppolicy notes when a password changes (`pwdChangedTime`)."""
-        with self._administrator() as connection:
-            attributes = {"cn": "policy", "pwdAttribute": "userPassword", "pwdMaxAge": 365 * 86400}
-            connection.add(f"cn=policy,{self.server.base}", ["applicationProcess", "pwdPolicy"], attributes)
-
-    def _dn(self, name: str) -> str:
-        return f"uid={name},ou=Users,{self.server.base}"
-
-    @contextmanager
-    def _administrator(self) -> Iterator[Any]:
-        server = ldap3.Server(self.server.url, get_info=ldap3.NONE)
-        admin = (self.server.bind_dn, self.server.bind_password)
-        connection = ldap3.Connection(server, *admin, auto_bind=True, raise_exceptions=True)
-        try:
-            yield connection
-        finally:
-            connection.unbind()
+        """With passwords that age, ppolicy notes when one changes (`pwdChangedTime`)."""
+        policy = {"cn": "policy", "pwdAttribute": "userPassword", "pwdMaxAge": 365 * 86400}
+        add_entries(self.server, (f"cn=policy,{self.server.base}", ["applicationProcess", "pwdPolicy"], policy))
 
 
 @contextmanager
@@ -112,7 +98,8 @@ def hashed_directory(directory: Path, *, ppolicy: bool = True) -> Iterator[Hashe
     try:
         made = HashedDirectory(server, url, authority.file)
         wait_ready(child, lambda: backends._ldap_answers(int(server.url.rpartition(":")[2])), 30)
-        made.make_policy()
+        if ppolicy:
+            made.make_policy()
         yield made
     finally:
         child.kill()
