@@ -9,9 +9,14 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=igno
 # The base's pip installs from outside: the environment that is copied never had one.
 RUN python3 -m venv --without-pip /opt/ramal && python3 -m venv /opt/inventory \
     && /opt/inventory/bin/pip install --quiet 'cyclonedx-bom>=7'
-# For the core alone (setup.py): in this stage, so the image has none of it. Without it the core is not compiled.
-RUN (apt-get update -q && apt-get install -q -y --no-install-recommends gcc libc6-dev) >/tmp/apt.log 2>&1 \
-    || tail -n 5 /tmp/apt.log
+# The core is compiled (setup.py): what that takes is in this stage, so the image has none of it. Where no compiler can be
+# had: --build-arg COMPILE=0. Debian's own Python, unlike python.org's image, has its headers in a package.
+ARG COMPILE=1
+RUN [ "$COMPILE" = 0 ] || { \
+    headers=$(python3 -c 'import os, sysconfig; \
+print("" if os.path.exists(sysconfig.get_path("include") + "/Python.h") else "python3-dev")') \
+    && (apt-get update -q && apt-get install -q -y --no-install-recommends gcc libc6-dev $headers) >/tmp/apt.log 2>&1; } \
+    || { tail -n 5 /tmp/apt.log; exit 1; }
 WORKDIR /source
 COPY pyproject.toml ./
 # The dependencies first, from pyproject.toml alone: a change of the code does not fetch them again. Wheels only: what
@@ -20,7 +25,7 @@ RUN python3 -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "r
 print(*project["dependencies"], *project["optional-dependencies"]["analytics"], sep="\n")' >/opt/requirements.txt \
     && /opt/inventory/bin/pip --python /opt/ramal/bin/python install --quiet --only-binary :all: -r /opt/requirements.txt
 COPY . ./
-RUN /opt/inventory/bin/pip --python /opt/ramal/bin/python install --quiet --no-deps . \
+RUN RAMAL_COMPILE=$COMPILE /opt/inventory/bin/pip --python /opt/ramal/bin/python install --quiet --no-deps . \
     && /opt/inventory/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
         --output-file /opt/ramal/ramal.cdx.json /opt/ramal/bin/python
 

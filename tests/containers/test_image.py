@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import runpy
 import subprocess
 import sys
 import tarfile
@@ -17,12 +18,14 @@ from tests.containers.conftest import CANARY
 from tests.containers.podman import BASE, ROOT, podman
 
 LOCKED = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--tmpfs", "/tmp")
-MOST = 130_000_000
+MOST = 140_000_000
 """Octets on top of the base."""
 SECRETS = re.compile(
     rb"-----BEGIN (?:RSA |EC |OPENSSH )?PRIVATE KEY-----\n[A-Za-z0-9+/]"
     rb"|AKIA[0-9A-Z]{16}|\bk\d+:[0-9a-f]{32,}|ghp_\w{36}"
 )
+PURE = runpy.run_path(str(ROOT / "setup.py"), run_name="read")["pure"]()
+"""The modules that setup.py compiles."""
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 
@@ -70,6 +73,26 @@ def test_it_is_all_commands(image: str) -> None:
     assert all(
         re.search(rf"\b{command}\b", said) for command in (*SERVICES, "topics", "migrate", "rebuild", "up", "run")
     )
+
+
+def test_its_core_is_compiled(image: str) -> None:
+    script = (
+        "import importlib, pathlib, sys\n"
+        "root = pathlib.Path(importlib.import_module('ramal').__file__).parents[1]\n"
+        "made = [*root.glob('sipcore/**/*.so'), *root.glob('edge/core/**/*.so'), *root.glob('*__mypyc*.so')]\n"
+        "print(sum(path.stat().st_size for path in made))\n"
+        "for name in sys.argv[1:]: print(importlib.import_module(name).__file__)\n"
+        "print(sys.version.split()[0])\n"
+    )
+    modules = [name.removesuffix(".py").replace("/", ".") for name in PURE]
+    said = podman(
+        "run", "--rm", *LOCKED, "--network", "none", "--entrypoint", "python", image, "-c", script, *modules
+    ).splitlines()
+    size, files, python = int(said[0]), said[1:-1], said[-1]
+    assert len(files) == len(modules) > 40
+    assert [file for file in files if not file.endswith(".so")] == []
+    sys.stdout.write(f"\n{len(files)} compiled modules, {size / 1e6:.1f} MB, on Python {python}\n")
+    assert inside(image, "ramal --version").endswith("(core compiled)")
 
 
 def test_any_user_can_run_it(image: str) -> None:
