@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from http.client import HTTPConnection, HTTPMessage
 from pathlib import Path
 from typing import Any
 
@@ -131,17 +132,24 @@ def is_ready(pod: dict[str, Any]) -> bool:
 
 
 def _get(namespace: str, address: tuple[str, int], path: str, seconds: float) -> tuple[int, str]:
+    status, _, body = ask(namespace, address, "GET", path, seconds=seconds)
+    return status, body
+
+
+def ask(
+    namespace: str, address: tuple[str, int], method: str, path: str, body: str | None = None, *, seconds: float = 10.0,
+    **fields: str,
+) -> tuple[int, HTTPMessage, str]:  # fmt: skip
+    """Status, fields and body that are answered to an HTTP request from another network namespace."""
     with inside(namespace):
         asking = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    with asking:
+    with asking, contextlib.closing(HTTPConnection(*address)) as connection:
         asking.settimeout(seconds)
         asking.connect(address)
-        asking.sendall(f"GET {path} HTTP/1.0\r\nHost: x\r\n\r\n".encode())
-        answer = b""
-        while octets := asking.recv(65536):
-            answer += octets
-    head, _, body = answer.decode().partition("\r\n\r\n")
-    return int(head.split(" ", 2)[1]), body
+        connection.sock = asking
+        connection.request(method, path, body, fields)
+        answer = connection.getresponse()
+        return answer.status, answer.headers, answer.read().decode()
 
 
 class Balancer:

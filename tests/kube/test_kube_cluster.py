@@ -6,9 +6,11 @@ Over 400 lines: the rules of docs/kubernetes.md by their numbers, on one cluster
 import contextlib
 import ipaddress
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +22,7 @@ import yaml
 from tests.kit.phone import SDP, Call, Phone
 from tests.kit.wire import Silent
 from tests.kube.conftest import CACHE
-from tests.kube.kube import SERVICE, USERS, WORKERS, Balancer, Kube, is_ready, until
+from tests.kube.kube import SERVICE, USERS, WORKERS, Balancer, Kube, ask, is_ready, until
 from tests.kube.phones import Report, Seen, caller, refreshing
 
 pytestmark = [pytest.mark.kube, pytest.mark.timeout(600)]
@@ -465,6 +467,65 @@ def test_21_the_lag_of_each_group_is_what_kafkas_tools_say_and_0_at_rest(
     none = dict.fromkeys(lags(), 0)
     until(lambda: lags() == none and seen_by_scaler() == none, "no group lags at rest, by either", 60)
     figure(21, f"lag at rest by Kafka's tool and as KEDA reads it: {none}")
+
+
+def test_operators_log_in_by_the_service_and_stand_in_a_secret(site: Kube, tmp_path: Path) -> None:
+    """As docs/kubernetes.md says: a file that `ramal operator add` wrote."""
+    file, secret = tmp_path / "operators", "correct horse"
+    subprocess.run(
+        [sys.executable, "-m", "ramal", "operator", "add", "maria", "--role", "operator", "--password-stdin"],
+        env={**os.environ, "RAMAL_CONSOLE_OPERATORS_FILE": str(file)}, input=secret, text=True, check=True, timeout=30,
+    )  # fmt: skip
+    address = (site.get("service", "console")["spec"]["clusterIP"], 8080)
+
+    def logs_in() -> tuple[int, str]:
+        given = json.dumps({"name": "maria", "password": secret})
+        status, fields, _ = ask(
+            "kube-n1", address, "POST", "/console/api/log-in", given, **{"Content-Type": "application/json"}
+        )
+        return status, (fields["Set-Cookie"] or "").partition(";")[0]
+
+    assert logs_in()[0] == 401
+    site.kubectl("create", "secret", "generic", "console-operators", f"--from-file=operators={file}")
+    try:
+        # The kubelet brings it to a pod that runs within a minute or two, and to a new one at once.
+        site.rolled_out("deployment", "console")
+        (pod,) = [pod["metadata"]["name"] for pod in site.pods("console") if "deletionTimestamp" not in pod["metadata"]]
+        mode = "import os; print(oct(os.stat('/run/console/operators').st_mode & 0o777))"
+        assert site.kubectl("exec", pod, "--", "python3", "-c", mode).strip() == "0o440"
+        status, cookie = logs_in()
+        assert status == 200
+        assert ask("kube-n1", address, "GET", "/console/api/registrations", Cookie=cookie)[0] == 200
+        assert ask("kube-n1", address, "GET", "/console/api/registrations")[0] == 401
+        page = ask("kube-n1", (address[0], 80), "GET", "/")
+        assert page[0] == 200
+        assert "script-src 'self'" in page[1]["Content-Security-Policy"]
+    finally:
+        site.kubectl("delete", "secret", "console-operators")
+
+
+def test_every_process_tells_its_metrics_where_the_pod_monitor_has_prometheus_ask(site: Kube, overlay: Path) -> None:
+    text = (overlay.parents[1] / "components" / "monitoring" / "monitoring.yaml").read_text()
+    spec = next(each["spec"] for each in yaml.safe_load_all(text) if each["kind"] == "PodMonitor")
+    (endpoint,) = spec["podMetricsEndpoints"]
+    (label,) = endpoint["relabelings"]
+    assert label["targetLabel"] == "service"
+    wanted = ",".join("=".join(pair) for pair in spec["selector"]["matchLabels"].items())
+    services = set()
+    for pod in site.get("pods", "-l", wanted)["items"]:
+        if pod["status"]["phase"] != "Running" or "deletionTimestamp" in pod["metadata"]:
+            continue
+        ports = {port["name"]: port["containerPort"] for port in pod["spec"]["containers"][0]["ports"]}
+        assert ports[endpoint["port"]] == 8080
+        status, told = site.http(pod["metadata"]["name"], endpoint["path"])
+        assert status == 200
+        assert "ramal_build_info{" in told
+        labels = {
+            "__meta_kubernetes_pod_label_" + re.sub(r"\W", "_", name): value
+            for name, value in pod["metadata"]["labels"].items()
+        }
+        services.add(labels[label["sourceLabels"][0]])
+    assert services == {"edge", "analytics", "console", *WORKERS}
 
 
 # --- 15: a machine is lost --------------------------------------------------------------------------------------------
