@@ -6,6 +6,7 @@ stand-in and is left out by its profile.
 """
 
 import contextlib
+import http.cookiejar
 import json
 import os
 import shutil
@@ -14,8 +15,11 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +27,7 @@ from ramal.processes import free_port
 from tests.containers.podman import FULL, OWN, ROOT, podman
 from tests.kit.compose_file import ours, program, read
 from tests.kit.phone import Phone
+from tests.kit.waiting import until
 from tests.kit.wire import Silent, UdpLink
 
 pytestmark = [
@@ -32,8 +37,11 @@ pytestmark = [
 ]
 PROJECT = "ramaltest"
 NAMESPACE, OUTSIDE, PHONES = "ramal-phones", "10.231.77.1", "10.231.77.2"
-PORTS = ("SIP_PORT", "SIP_PORT_2", "WS_PORT", "WS_PORT_2", "CONSOLE_PORT", "PROMETHEUS_PORT")
+PORTS = ("SIP_PORT", "SIP_PORT_2", "WS_PORT", "WS_PORT_2", "CONSOLE_PORT", "OPERATORS_PORT", "PROMETHEUS_PORT")
 DOMAIN = "example.test"
+DOCUMENT = read()
+LEFT_OUT = ("topics", "migrate", "grafana")
+"""Of it, in a machine that starts again: what has ended, and what has no image here."""
 CROWD = [f"u{number:02d}" for number in range(20)]
 VARIABLES = {"HOST_ADDRESS", "COMPOSE_PROFILES"}
 """Of .env, that are others here."""
@@ -45,6 +53,8 @@ services:
     healthcheck: {{test: [CMD, bash, -c, "exec 3<>/dev/tcp/127.0.0.1/3306"]}}
 """
 """It has no client in it."""
+SECRET = "correct horse"
+"""The operator's password."""
 AT_ONCE = 300.0
 """Seconds that `up --wait` may take on a machine that does other work, too."""
 
@@ -60,9 +70,11 @@ class Running:
         users = (directory / "secrets" / "ldap.users").read_text().splitlines()
         self.passwords = {line.split()[0]: line.split()[3] for line in users}
 
-    def compose(self, *arguments: str, seconds: float = AT_ONCE) -> str:
+    def compose(self, *arguments: str, given: str = "", seconds: float = AT_ONCE) -> str:
         command = [str(OWN / "compose"), "--project-name", PROJECT, *arguments]
-        done = subprocess.run(command, cwd=self.directory, capture_output=True, text=True, timeout=seconds, check=False)
+        done = subprocess.run(
+            command, input=given, cwd=self.directory, capture_output=True, text=True, timeout=seconds, check=False
+        )
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         return done.stdout
 
@@ -172,6 +184,63 @@ def test_prometheus_hears_from_every_process(running: Running) -> None:
             return
         assert time.monotonic() < until, (up, wanted)
         time.sleep(1)
+
+
+class Operator:
+    """A browser at the operators' published port."""
+
+    def __init__(self, running: Running) -> None:
+        self.base = f"http://127.0.0.1:{running.ports['OPERATORS_PORT']}/console/"
+        self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar()))
+
+    def asks(self, path: str, body: object = None) -> tuple[int, Any]:
+        """Status and JSON of a page; a body is posted."""
+        request = urllib.request.Request(f"{self.base}api/{path}")
+        if body is not None:
+            request.data = json.dumps(body).encode()
+            request.add_header("Content-Type", "application/json")
+        try:
+            with self._opener.open(request, timeout=10) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)
+
+    def logs_in(self) -> int:
+        return self.asks("log-in", {"name": "maria", "password": SECRET})[0]
+
+
+def add_operator(running: Running) -> None:
+    """As docs/containers.md says."""
+    add = ("exec", "-T", "console", "ramal", "operator", "add", "maria", "--role", "operator", "--password-stdin")
+    running.compose(*add, given=SECRET)
+
+
+def test_an_operator_logs_in_by_the_published_port_and_sees_every_process(running: Running) -> None:
+    operator = Operator(running)
+    assert operator.asks("health")[0] == 401
+    assert operator.logs_in() == 401, "nobody is an operator yet"
+    add_operator(running)
+    file = running.directory / "secrets" / "console" / "operators"
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert SECRET not in file.read_text()
+    assert operator.logs_in() == 200
+
+    def all_are_ready() -> bool:
+        processes = operator.asks("health")[1]["processes"]
+        names = {each["name"] for each in processes if each["ready"]}
+        return names == ours(read()).keys() - {"topics", "migrate"}
+
+    until(all_are_ready, "the console sees every process")
+    # What analytics counts, it shows.
+    assert operator.asks("statistics")[0] == 200
+
+
+def test_the_softphones_page_is_at_the_published_port_and_knows_the_way_to_an_edge(running: Running) -> None:
+    base = f"http://127.0.0.1:{running.ports['CONSOLE_PORT']}/"
+    with urllib.request.urlopen(base, timeout=10) as answer:
+        assert answer.status == 200
+        assert "script-src 'self'" in answer.headers["Content-Security-Policy"]
+        assert str(running.ports["WS_PORT"]) in answer.headers["Content-Security-Policy"] + answer.read().decode()
 
 
 def test_its_containers_take_little_memory_at_rest(running: Running) -> None:
@@ -290,4 +359,51 @@ def test_a_container_that_is_killed_comes_back_and_nothing_acknowledged_is_lost(
     assert {status for _, status in crowd.answered} <= {200, 503}
     if service in ("cdr-1", "ldap-1"):
         assert {status for _, status in crowd.answered} == {200}, "no phone waits for it"
+    all_are_registered(running)
+
+
+def registers(running: Running, edge: int, name: str) -> int:
+    """The status that a phone of the crowd hears; 0 for nothing."""
+    host, port = running.edges[edge].split(":")
+    with Phone(UdpLink((host, int(port))), name, f"secret-{name}", DOMAIN) as phone:
+        try:
+            return phone.registers(f"Contact: <{phone.contact}>", "Expires: 300").status
+        except Silent:
+            return 0
+
+
+def test_all_comes_back_in_whatever_order_as_after_a_restart_of_the_machine(running: Running) -> None:
+    """An engine that starts again knows of no order: what needs Kafka and MySQL is there before they are."""
+    containers = [f"{PROJECT}-{name}-1" for name in DOCUMENT["services"] if name not in LEFT_OUT]
+    running.compose("stop", "--timeout", "20")
+    last = [container for container in containers if program_of(container) in ("kafka", "mysql", "ldap")]
+    for container in [*(each for each in containers if each not in last), *last]:
+        podman("start", container)
+    begun = time.monotonic()
+    until(lambda: registers(running, 0, CROWD[0]) == 200 == registers(running, 1, CROWD[1]), "phones register", 120)
+    sys.stdout.write(f"\na phone registers again {time.monotonic() - begun:.1f} s after the machine\n")
+    running.up("--no-recreate")
+    all_are_registered(running)
+
+
+def audited(running: Running) -> int:
+    """How many calls the log and the tables have today; they agree."""
+    found = json.loads(running.ramal("audit-cdrs", "--json"))
+    assert found["differences"] == 0
+    return int(found["calls"])
+
+
+def test_down_and_up_again_keep_users_registrations_calls_and_operators(running: Running) -> None:
+    before = {row["aor"] for row in json.loads(running.ramal("show", "--json"))}
+    calls = audited(running)
+    assert calls
+    add_operator(running)
+    running.compose("config", "--quiet")
+    running.compose("down", "--timeout", "20")
+    assert not podman("ps", "--all", "--quiet", "--filter", f"name={PROJECT}-")
+    running.up()
+    assert {row["aor"] for row in json.loads(running.ramal("show", "--json"))} >= before - set(CROWD)
+    assert audited(running) == calls
+    assert registers(running, 0, CROWD[2]) == 200
+    assert Operator(running).logs_in() == 200
     all_are_registered(running)
