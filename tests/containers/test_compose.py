@@ -3,6 +3,8 @@
 Kafka and Prometheus are stand-ins of the same names (no registry is reached from here), OpenLDAP is built as anybody
 builds it; MySQL is a real one, 9.x of Debian sid, where that can be had, else MariaDB by its name. Grafana has no
 stand-in and is left out by its profile.
+
+Over 400 lines: what must hold of one system that takes a minute to start.
 """
 
 import contextlib
