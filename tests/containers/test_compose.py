@@ -165,10 +165,16 @@ def test_t15_from_nothing_to_a_call_between_two_edges_and_no_containers_address_
         assert f"{phone[0]}:{phone[1]}" in json.dumps(mine), mine
 
 
-def test_who_is_kept_as_ssha_is_challenged_and_refused(running: Running) -> None:
+def test_who_is_kept_as_ssha_registers_once_he_has_enrolled(running: Running) -> None:
     host, port = running.edges[0].split(":")
-    with Phone(UdpLink((host, int(port))), "carol", running.passwords["carol"], DOMAIN) as phone:
-        assert phone.registers(f"Contact: <{phone.contact}>", "Expires: 300").status == 401
+    password = running.passwords["carol"]
+    with Phone(UdpLink((host, int(port))), "carol", password, DOMAIN) as phone:
+        rows = (f"Contact: <{phone.contact}>", "Expires: 300")
+        assert phone.registers(*rows).status == 401
+        # As docs/containers.md says.
+        enroll = ("exec", "-T", "authsvc", "ramal", "enroll", "carol", "--password-file", "-")
+        assert "Phones may log in as carol@example.test" in running.compose(*enroll, given=password)
+        until(lambda: phone.registers(*rows).status == 200, "her phone registers")
 
 
 def test_prometheus_hears_from_every_process(running: Running) -> None:

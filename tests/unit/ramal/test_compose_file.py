@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from authsvc.users.sealing import Keyring
 from edge.core.deny import Denied
 from ramal.system import SERVICES, section_kinds, sections
 from runtime.config import Secret, Sources
@@ -77,7 +78,7 @@ def test_nothing_secret_stands_in_the_file() -> None:
         for variable, value in (service.get("environment") or {}).items():
             assert variable not in secret, (name, variable)
             if re.search("PASSWORD|SECRET|KEYS", variable):
-                assert str(value).startswith("/run/secrets/") or value == "yes", (name, variable)
+                assert str(value).startswith("/run/") or value == "yes", (name, variable)
 
 
 @pytest.mark.parametrize("name", DOCUMENT["services"])
@@ -150,9 +151,10 @@ def make_secrets(directory: Path) -> str:
 
 
 def test_make_secrets_writes_what_compose_reads_for_its_owner_alone(made: Path) -> None:
-    for secret in DOCUMENT["secrets"].values():
-        assert (made / secret["file"]).stat().st_mode & 0o777 == 0o600
-        assert (made / secret["file"]).read_text()
+    for file in (*(secret["file"] for secret in DOCUMENT["secrets"].values()), "secrets/enrolment/keys"):
+        assert (made / file).stat().st_mode & 0o777 == 0o600
+        assert (made / file).read_text()
+    assert {path.stat().st_mode & 0o777 for path in (made / "secrets").rglob("*") if path.is_dir()} == {0o700}
     assert (made / ".env").stat().st_mode & 0o777 == 0o600
     lines = [line for line in (made / ".env").read_text().splitlines() if not line.startswith("#")]
     variables = dict(line.split("=", 1) for line in lines)
@@ -164,6 +166,7 @@ def test_make_secrets_writes_what_compose_reads_for_its_owner_alone(made: Path) 
     assert read(variables)["services"].keys() == DOCUMENT["services"].keys()
     keys = sections(Sources({"RAMAL_KEYS_FILE": str(made / "secrets" / "keys")}, {}))[""]
     assert re.fullmatch(r"k1:[0-9a-f]{64}", getattr(keys, "keys"))  # noqa: B009  # a Secret, not dict.keys
+    assert Keyring.parsed((made / "secrets" / "enrolment" / "keys").read_text()).sealing == "e1"
 
 
 def test_make_secrets_never_changes_what_is_there(made: Path) -> None:
