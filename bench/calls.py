@@ -3,7 +3,7 @@
     .venv/bin/python bench/calls.py --calls 100000
     .venv/bin/python bench/calls.py --calls 1000000 --only-rebuild
 
-Starts a Kafka and a MariaDB of its own below a scratch directory. Events are those of answered and missed calls, seven
+Starts a Kafka and a MariaDB of its own below a scratch directory. Events are those of answered and missed calls, four
 to a call; they are all in the log before cdr starts, so the rate is the greatest that it reaches.
 """
 
@@ -23,9 +23,8 @@ from cdr.config import Settings
 from cdr.rebuild import rebuild
 from cdr.service import Cdr
 from events.calls import (
+    Branch,
     BranchFinal,
-    BranchProvisional,
-    BranchStarted,
     CallAnswered,
     CallAttempted,
     CallCancelled,
@@ -57,24 +56,23 @@ def call(number: int) -> Iterator[CallEvent]:
     n = {"call_id": f"{number:x}-3848276298220188511@192.0.2.4", "from_tag": f"a{number}", "cseq": 1, "edge": "edge-1"}
     at = START + number * 10
     caller, callee, branch, tag = f"u{number % 1000:05}", f"u{number % 997:05}", f"z9hG4bKrmlx{number}", f"b{number}"
+    contact = f"sip:{callee}@192.0.2.9:5060"
     yield CallAttempted(
         **n, at=at, from_uri=f"sip:{caller}@example.test", to_uri=f"sip:{callee}@example.test",
         dialled=f"sip:{callee}@example.test", caller=f"{caller}@example.test", callee=f"{callee}@example.test",
         targets=(f"sip:{callee}@192.0.2.9:5060",), source="192.0.2.4:5060", transport="udp", agent="Desk/1.0",
         codecs=("PCMU", "PCMA", "opus"),
+        first=Branch(at=at + 9, branch=branch, contact=contact, source="192.0.2.9:5060", transport="udp"),
     )  # fmt: skip
-    contact = f"sip:{callee}@192.0.2.9:5060"
-    yield BranchStarted(**n, at=at + 9, branch=branch, contact=contact, source="192.0.2.9:5060", transport="udp")
-    yield BranchProvisional(**n, at=at + 40, branch=branch, code=180, phrase="Ringing", to_tag=tag)
-    yield CallRinging(**n, at=at + 40, to_tag=tag, branch=branch)
+    yield CallRinging(**n, at=at + 40, to_tag=tag, branch=branch, phrase="Ringing")
     if number % 4 == 3:
         yield CallCancelled(**n, at=at + 20_000)
         yield BranchFinal(**n, at=at + 20_001, branch=branch, code=487, phrase="Request Terminated", to_tag=tag)
         return
-    yield BranchFinal(**n, at=at + 5000, branch=branch, code=200, phrase="OK", to_tag=tag)
     yield CallAnswered(
-        **n, at=at + 5000, to_tag=tag, branch=branch, contact=contact, transport="udp", agent="Soft/2", codecs=("PCMA",)
-    )
+        **n, at=at + 5000, to_tag=tag, phrase="OK", branch=branch, contact=contact, transport="udp", agent="Soft/2",
+        codecs=("PCMA",),
+    )  # fmt: skip
     yield CallEnded(**n, at=at + 95_000, to_tag=tag, by="callee", cause=16, reason="Q.850;cause=16", begun=at)
 
 

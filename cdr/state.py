@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from events.calls import Branch as FirstBranch
 from events.calls import (
     BranchFinal,
     BranchProvisional,
@@ -180,7 +181,7 @@ def evolve(state: State, event: CallEvent) -> State:
     if not isinstance(event, CallTimedOut):
         if event.at < state.first:
             changes["first"] = event.at
-        if event.at > state.latest:
+        if event.at > changes.get("latest", state.latest):
             changes["latest"] = event.at
         if event.edge[:EDGE] not in state.edges:
             edges = tuple(sorted({*state.edges, event.edge[:EDGE]})[:EDGES])
@@ -211,7 +212,12 @@ def _begin(state: State, e: CallAttempted) -> Changes:
         e.agent[:USER_AGENT],
         _codecs(e.codecs),
     )
-    return {"begin": new} if state.begin is None or new < state.begin else {}
+    changes: Changes = {"begin": new} if state.begin is None or new < state.begin else {}
+    if (first := e.first) is not None:
+        changes |= _branch(state, first)
+        if first.at > state.latest:
+            changes["latest"] = first.at
+    return changes
 
 
 def _rang(state: State, e: CallRinging) -> Changes:
@@ -238,7 +244,7 @@ def _end(state: State, e: CallEnded) -> Changes:
     return _least(state, "ends", state.ends, fitted(e.to_tag, TAG), new, DIALOGS)
 
 
-def _branch(state: State, e: BranchStarted) -> Changes:
+def _branch(state: State, e: BranchStarted | FirstBranch) -> Changes:
     digest = hashlib.blake2b(e.branch.encode("utf-8", "surrogatepass"), digest_size=5).hexdigest()
     return _least(
         state, "branches", state.branches, digest, Branch(e.at, e.transport[:TRANSPORT], e.gateway[:TAG]), BRANCHES

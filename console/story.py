@@ -25,6 +25,7 @@ from events.calls import (
     CallTimedOut,
     CallTransferred,
     event_id,
+    steps,
 )
 from events.cdrs import CallRecord
 
@@ -46,19 +47,23 @@ class CallStory(NamedTuple):
 
 def stories(events: Sequence[CallEvent]) -> list[CallStory]:
     """The calls that these events are of, the earliest first; what was told twice is there once."""
-    calls: dict[Call, dict[str, CallEvent]] = {}
+    calls: dict[Call, dict[str, tuple[int, str, bool, CallEvent]]] = {}
     for event in events:
         of_call = calls.setdefault(call_of(event), {})
-        known = of_call.get(id_ := event_id(event))
-        if known is None or (event.at, event.edge) < (known.at, known.edge):
-            of_call[id_] = event
+        for step in steps(event):
+            # What was told by an event of its own goes before what another one says of it.
+            told = (step.at, step.edge, type(step) is not type(event), step)
+            known = of_call.get(id_ := event_id(step))
+            if known is None or told[:3] < known[:3]:
+                of_call[id_] = told
     found = []
     for call, once in calls.items():
         state = State()
-        for event in once.values():
-            state = evolve(state, event)
+        for *_, step in once.values():
+            state = evolve(state, step)
         # Events of one millisecond stay as they were written, but nothing precedes the INVITE.
-        ordered = sorted(once.values(), key=lambda each: (each.at, not isinstance(each, CallAttempted)))
+        of_call_ = (step for *_, step in once.values())
+        ordered = sorted(of_call_, key=lambda each: (each.at, not isinstance(each, CallAttempted)))
         found.append(CallStory(call, ordered, state))
     return sorted(found, key=lambda told: told.state.first)
 

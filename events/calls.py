@@ -6,12 +6,13 @@ time, when the edge received the message that the event tells of.
 
 A call has exactly one end: `CallEnded` (by BYE), `CallFailed`, `CallCancelled` or `CallRedirected`; or, where none
 came, `CallTimedOut`. An event's id is made from SIP facts (`event_id`): whoever sees the same message, however
-often, makes the same id. No record has a body, SDP or credentials: of SDP the codecs' names are told.
+often, makes the same id. What a branch has to say and the call says in the same moment is told once (`steps` has it
+apart again). No record has a body, SDP or credentials: of SDP the codecs' names are told.
 """
 
 from collections.abc import Mapping
 from hashlib import blake2b
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
@@ -44,6 +45,19 @@ class Happened(
     """The name of the edge that saw it; `cdr` of a `CallTimedOut`."""
 
 
+class Branch(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """The branch that was begun with an attempt: all that a `BranchStarted` says."""
+
+    at: Millis
+    branch: str
+    contact: Place
+    source: Place = ""
+    transport: str = ""
+    owner: str = ""
+    gateway: str = ""
+    q: float = 1.0
+
+
 class CallAttempted(Happened, frozen=True, kw_only=True):
     """An INVITE was admitted: who calls whom, from where. It comes when it is known where the call goes, or that it
     goes nowhere; its time is that of the INVITE."""
@@ -72,22 +86,28 @@ class CallAttempted(Happened, frozen=True, kw_only=True):
     """Offered."""
     peer: bool = False
     """Whether it came from a listed peer."""
+    first: Branch | None = None
+    """The branch that was begun with it; it has no `BranchStarted`."""
 
 
 class CallRinging(Happened, frozen=True, kw_only=True):
-    """The first 18x went to the caller."""
+    """The first 18x went to the caller. Where it came with this, a branch's has no `BranchProvisional`."""
 
     to_tag: str = ""
     code: Code = 180
     branch: str = ""
+    """Whose it is."""
+    phrase: str = ""
 
 
 class CallAnswered(Happened, frozen=True, kw_only=True):
-    """A 2xx went to the caller: a dialog stands."""
+    """A 2xx went to the caller: a dialog stands. The branch's answer is this, and has no `BranchFinal`."""
 
     to_tag: str
     code: Code = 200
+    phrase: str = ""
     branch: str = ""
+    """Whose answer it is."""
     contact: Place = ""
     """The target that answered."""
     source: Place = ""
@@ -144,13 +164,15 @@ class CallEnded(Happened, frozen=True, kw_only=True):
 
 
 class CallFailed(Happened, frozen=True, kw_only=True):
-    """A final response of 4xx to 6xx went to the caller."""
+    """A final response of 4xx to 6xx went to the caller. A branch's that went up as it came has no `BranchFinal`."""
 
     code: Code
     phrase: str = ""
     to_tag: str = ""
     branch: str = ""
     """Whose answer it is; "" for one of our own making."""
+    agent: str = ""
+    """User-Agent or Server of an answer that has no `BranchFinal`."""
     reason: str = ""
     cause: Cause = 0
 
@@ -183,7 +205,7 @@ class CallTimedOut(Happened, frozen=True, kw_only=True):
 
 
 class BranchStarted(Happened, frozen=True, kw_only=True):
-    """The INVITE went to one target."""
+    """The INVITE went to one target, unless its `CallAttempted` says it."""
 
     branch: str
     contact: Place
@@ -198,7 +220,7 @@ class BranchStarted(Happened, frozen=True, kw_only=True):
 
 
 class BranchProvisional(Happened, frozen=True, kw_only=True):
-    """A branch's first response of this code, from 101 to 199."""
+    """A branch's first response of this code, from 101 to 199, unless a `CallRinging` says it."""
 
     branch: str
     code: Code
@@ -207,7 +229,7 @@ class BranchProvisional(Happened, frozen=True, kw_only=True):
 
 
 class BranchFinal(Happened, frozen=True, kw_only=True):
-    """A branch's final response."""
+    """A branch's final response, unless a `CallAnswered` or `CallFailed` says it."""
 
     branch: str
     code: Code
@@ -286,3 +308,31 @@ def event_id(event: CallEvent) -> str:
     name, facts = _NAMES[type(event)]
     parts = [name, event.call_id, event.from_tag, str(event.cseq), *[str(getattr(event, fact)) for fact in facts]]
     return blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def steps(event: CallEvent) -> tuple[CallEvent, ...]:
+    """The event with what it says of a branch told apart: all that happened, each by an event of its own.
+
+    Events of older edges told both; the branch's has the same id then, so that whoever keeps the first of an id has
+    each step once.
+    """
+    match event:
+        case CallAttempted(first=Branch() as first):
+            fields = msgspec.structs.asdict(first) | _whose(event)
+            return msgspec.structs.replace(event, first=None), BranchStarted(**fields)
+        case CallRinging(branch=branch) if branch:
+            return BranchProvisional(at=event.at, **_response(event)), event
+        case CallAnswered(branch=branch) if branch:
+            return BranchFinal(at=event.at, agent=event.agent, **_response(event)), event
+        case CallFailed(branch=branch) if branch:
+            why: dict[str, Any] = {"agent": event.agent, "reason": event.reason, "cause": event.cause}
+            return BranchFinal(at=event.at, **_response(event), **why), event
+    return (event,)
+
+
+def _whose(event: Happened) -> dict[str, Any]:
+    return {"call_id": event.call_id, "from_tag": event.from_tag, "cseq": event.cseq, "edge": event.edge}
+
+
+def _response(event: CallRinging | CallAnswered | CallFailed) -> dict[str, Any]:
+    return _whose(event) | {name: getattr(event, name) for name in ("branch", "code", "phrase", "to_tag")}

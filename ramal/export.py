@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from cdr.decider import record as record_of
 from cdr.events import decode as decode_call
 from cdr.state import Call, from_text
-from events.calls import CallEvent, event_id
+from events.calls import CallEvent, event_id, steps
 from events.cdrs import CallRecord
 from events.registrations import BindingsRecorded, RegistrationEvent
 from events.topics import CALLS, REGISTRATIONS
@@ -80,7 +80,7 @@ REGISTRATION = tuple(
 )  # fmt: skip
 COLUMNS: dict[str, tuple[Column, ...]] = {
     "cdrs": _columns(CallRecord),
-    "calls": (Column("id", "str"), _TYPE, *_columns(*CallEvent.__args__)),
+    "calls": (Column("id", "str"), _TYPE, *(c for c in _columns(*CallEvent.__args__) if c.name != "first")),
     "registrations": REGISTRATION,
 }
 
@@ -202,11 +202,15 @@ def _fields(struct: msgspec.Struct) -> Row:
 
 
 def _of_call(record: Record) -> Iterable[Row]:
+    """A row for each step: what one record says of a call and of its branch are two."""
     try:
         event = decode_call(record.value)
     except Poisoned:
         return  # in the dead letters
-    yield {"id": event_id(event), "type": f"ramal.{type(event).__name__}", **_fields(event)}
+    for step in steps(event):
+        row = {"id": event_id(step), "type": f"ramal.{type(step).__name__}", **_fields(step)}
+        row.pop("first", None)  # a step of its own
+        yield row
 
 
 def _of_registration(record: Record) -> Iterable[Row]:

@@ -26,6 +26,7 @@ from events.calls import (
     CallTimedOut,
     Happened,
     event_id,
+    steps,
 )
 from events.topics import AUTH_COMMANDS, EDGE_REPLIES, REGISTRAR_COMMANDS, REGISTRATIONS
 from events.wire import header
@@ -195,7 +196,10 @@ def _of_command(id_: str, command: _Command) -> Iterator[Span]:
 
 
 def _of_call(call: _Call) -> Iterator[Span]:
-    events = sorted({event_id(event): event for event in call.events}.values(), key=lambda event: event.at)
+    once: dict[str, CallEvent] = {}
+    for step in (step for event in call.events for step in steps(event)):
+        once.setdefault(event_id(step), step)
+    events = sorted(once.values(), key=lambda event: event.at)
     first, last = events[0], events[-1]
     attempt = next((event for event in events if isinstance(event, CallAttempted)), None)
     answer = next((event for event in events if isinstance(event, CallAnswered)), None)

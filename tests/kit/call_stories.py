@@ -80,6 +80,7 @@ class Story:
         return self._add(CallRinging, to_tag=to_tag, branch=branch)
 
     def branch_ends(self, code: int, branch: str = "b1", phrase: str = "", **more: Any) -> "Story":
+        more.setdefault("to_tag", "tt" if code < 300 else "")
         return self._add(BranchFinal, branch=branch, code=code, phrase=phrase, **more)
 
     def answered(self, to_tag: str = "tt", branch: str = "b1", **more: Any) -> "Story":

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from events.calls import (
+    Branch,
     BranchFinal,
     BranchProvisional,
     BranchStarted,
@@ -77,6 +78,15 @@ class Whereto(NamedTuple):
 NOWHERE = Whereto("", "", "")
 
 
+class Heard(NamedTuple):
+    """A branch's response."""
+
+    at: int
+    branch: str
+    response: Response
+    ours: bool
+
+
 Tell = Callable[[CallEvent], None]
 
 
@@ -101,8 +111,8 @@ class Telling(_Teller):
     """Tells of one INVITE or MESSAGE outside a dialog."""
 
     __slots__ = (
-        "_answered", "_at", "_begun", "_branches", "_cancel", "_codes", "_ended", "_heard", "_is_call", "_peer",
-        "_rang", "_source", "_transport", "callee", "caller", "targets",
+        "_answered", "_at", "_begun", "_branches", "_cancel", "_codes", "_ended", "_heard", "_held", "_is_call",
+        "_peer", "_rang", "_source", "_transport", "callee", "caller", "targets",
     )  # fmt: skip
 
     def __init__(
@@ -118,6 +128,8 @@ class Telling(_Teller):
         self._codes: dict[str, list[int]] = {}
         self._heard: list[tuple[Response, str]] = []
         """Final responses, and the latest provisional one, each with its branch."""
+        self._held: Heard | None = None
+        """Not told of yet: if it goes up as it is, what goes up tells it."""
         self._answered: set[str] = set()
         """Tags of the dialogs that are told of."""
         self._cancel: Cause | None = None
@@ -130,34 +142,67 @@ class Telling(_Teller):
 
     def started(self, at: int, branch: str, whereto: Whereto) -> None:
         """The request was sent to one target."""
-        self._begin()
-        if self._is_call:
-            self._branches[branch] = whereto
-            contact, source, transport, owner, gateway, q = whereto
+        self.settled()
+        if not self._is_call:
+            self._begin()
+            return
+        self._branches[branch] = whereto
+        contact, source, transport, owner, gateway, q = whereto
+        contact = clean(contact, URI)
+        if self._begun:
             self._tell(
-                BranchStarted, at, branch=branch, contact=clean(contact, URI), source=source, transport=transport,
-                owner=owner, gateway=gateway, q=q,
+                BranchStarted, at, branch=branch, contact=contact, source=source, transport=transport, owner=owner,
+                gateway=gateway, q=q,
+            )  # fmt: skip
+        else:
+            self._begin(
+                Branch(
+                    at=at, branch=branch, contact=contact, source=source, transport=transport, owner=owner,
+                    gateway=gateway, q=q,
+                )
             )  # fmt: skip
 
     def heard(self, at: int, branch: str, response: Response, *, ours: bool = False) -> None:
-        """A branch's response; `ours`: we made it, for nothing came, or nothing could be sent."""
+        """A branch's response; `ours`: we made it, for nothing came, or nothing could be sent.
+
+        Until `settled` it is not known whether it goes up as it is, which tells of it.
+        """
         status = response.status
         if not self._is_call or status == 100:
             return
+        self.settled()
         if self._heard and self._heard[-1][0].status < 200:
             self._heard.pop()
         self._heard.append((response, branch))
-        phrase, to_tag = clean(response.reason, PHRASE), _to_tag(response)
+        if status < 200:
+            codes = self._codes.setdefault(branch, [])
+            if status in codes or len(codes) >= CODES:
+                return
+            codes.append(status)
+        self._held = Heard(at, branch, response, ours)
+
+    def settled(self) -> None:
+        """It is decided what goes up: a response that was heard and does not go up is told by itself."""
+        if self._held is None:
+            return
+        (at, branch, response, ours), self._held = self._held, None
+        status, phrase, to_tag = response.status, clean(response.reason, PHRASE), _to_tag(response)
         if status >= 200:
             self._tell(
                 BranchFinal, at, branch=branch, code=status, phrase=phrase, to_tag=to_tag, agent=_agent(response),
                 ours=ours, **_why(response),
             )  # fmt: skip
-            return
-        codes = self._codes.setdefault(branch, [])
-        if status not in codes and len(codes) < CODES:
-            codes.append(status)
+        else:
             self._tell(BranchProvisional, at, branch=branch, code=status, phrase=phrase, to_tag=to_tag)
+
+    def _goes_up(self, response: Response) -> bool:
+        """Whether this was heard just now, so that nothing but what goes up need tell of it; else what was is told."""
+        held = self._held
+        if held is not None and held.response is response and not held.ours:
+            self._held = None
+            return True
+        self.settled()
+        return False
 
     def cancelled(self, cancel: Request) -> None:
         """The caller's CANCEL came: the call is cancelled if a 487 goes up."""
@@ -175,12 +220,14 @@ class Telling(_Teller):
         elif self._is_call and not self._rang and status != EARLY_DIALOG_TERMINATED:
             self._begin()
             self._rang = True
-            self._tell(CallRinging, at, to_tag=_to_tag(response), code=status, branch=self._branch_of(response))
+            self._goes_up(response)
+            to_tag, phrase = _to_tag(response), clean(response.reason, PHRASE)
+            self._tell(CallRinging, at, to_tag=to_tag, code=status, phrase=phrase, branch=self._branch_of(response))
 
     def _branch_of(self, response: Response) -> str:
         return next((branch for heard, branch in reversed(self._heard) if heard is response), "")
 
-    def _begin(self) -> None:
+    def _begin(self, first: Branch | None = None) -> None:
         if self._begun:
             return
         self._begun = True
@@ -208,6 +255,7 @@ class Telling(_Teller):
             targets=tuple(clean(each, URI) for each in self.targets[:TARGETS]),
             codecs=_codecs(request),
             peer=self._peer,
+            first=first,
         )
 
     def _final(self, at: int, response: Response, branch: str) -> None:
@@ -221,12 +269,14 @@ class Telling(_Teller):
             if to_tag in self._answered:
                 return  # a retransmission
             self._answered.add(to_tag)
+            self._goes_up(response)
             there = self._branches.get(branch, NOWHERE)
             self._tell(
                 CallAnswered,
                 at,
                 to_tag=to_tag,
                 code=status,
+                phrase=phrase,
                 branch=branch,
                 contact=clean(there.contact, URI),
                 source=there.source,
@@ -242,7 +292,10 @@ class Telling(_Teller):
             text, cause = self._cancel
             self._tell(CallCancelled, at, to_tag=to_tag, reason=clean(text, URI), cause=cause)
         else:
-            self._tell(CallFailed, at, code=status, phrase=phrase, to_tag=to_tag, branch=branch, **_why(response))
+            agent = _agent(response) if self._goes_up(response) else ""
+            self._tell(
+                CallFailed, at, code=status, phrase=phrase, to_tag=to_tag, branch=branch, agent=agent, **_why(response)
+            )
 
 
 class InDialog(_Teller):
@@ -282,6 +335,9 @@ class InDialog(_Teller):
 
     def heard(self, at: int, branch: str, response: Response, *, ours: bool = False) -> None:
         """Nor what they answer."""
+
+    def settled(self) -> None:
+        """Nothing is held back."""
 
     def cancelled(self, cancel: Request) -> None:
         """Nor that one is given up."""

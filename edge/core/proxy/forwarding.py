@@ -245,9 +245,16 @@ class Proxy:
             self.relaying.offer(response, leg, by_caller=by_caller, then=rewritten)
 
     def _responded(self, attempt: Attempt, upward: Response, now: float) -> None:
+        telling = attempt.context.telling
+        if telling is None:
+            self._decided(attempt, upward, now)
+            return
+        telling.heard(self._answers.clock.at(now), attempt.branch, upward)
+        self._decided(attempt, upward, now)
+        telling.settled()
+
+    def _decided(self, attempt: Attempt, upward: Response, now: float) -> None:
         context, status = attempt.context, upward.status
-        if context.telling is not None:
-            context.telling.heard(self._answers.clock.at(now), attempt.branch, upward)
         if status < 200:
             if status != 100 or not attempt.provisional:
                 self._rings(attempt, now)
@@ -389,6 +396,7 @@ class Proxy:
             made = self._made(context, 487 if context.cancelled else status)
             if context.telling is not None:
                 context.telling.heard(self._answers.clock.at(now), attempt.branch, made, ours=True)
+                context.telling.settled()
             self._failed(attempt, made, now)
 
     def again(self, attempt: Attempt, now: float) -> bool:

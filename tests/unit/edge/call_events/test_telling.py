@@ -26,6 +26,7 @@ from events.calls import (
     MessageDelivered,
     MessageFailed,
     event_id,
+    steps,
 )
 from events.wire import Decoder, encode
 from sipcore.causes import cause_of
@@ -93,11 +94,12 @@ def test_c04_an_answered_call_is_told_in_its_steps_and_folds_to_its_record() -> 
         900, 60, "tcp"
     )
 
-    assert kinds(events) == [
+    assert kinds(events) == ["CallAttempted", "CallRinging", "CallAnswered", "CallEnded"]
+    assert [type(step).__name__ for event in events for step in steps(event)] == [
         "CallAttempted", "BranchStarted", "BranchProvisional", "CallRinging", "BranchFinal", "CallAnswered",
         "CallEnded",
     ]  # fmt: skip
-    attempted, started = events[:2]
+    attempted, started = steps(events[0])
     assert attempted == CallAttempted(
         call_id="c1", from_tag="ft", cseq=7, at=100, edge="edge-1", from_uri="sip:alice@example.test",
         to_uri="sip:bob@example.test", dialled="sip:bob@example.test", caller="alice@example.test",
@@ -106,12 +108,17 @@ def test_c04_an_answered_call_is_told_in_its_steps_and_folds_to_its_record() -> 
     )  # fmt: skip
     assert isinstance(started, BranchStarted)
     assert (started.contact, started.source, started.at) == (BOB.contact, BOB.source, 110)
-    answered = events[5]
+    answered = events[2]
     assert isinstance(answered, CallAnswered)
     assert (answered.contact, answered.agent, answered.session_expires) == (BOB.contact, "Soft/2", 1800)
     state = State()
     for event in events:
         state = evolve(state, decode(encode(event)))
+    apart = State()
+    for event in events:
+        for step in steps(event):
+            apart = evolve(apart, step)
+    assert state == apart
     made = record(call_of(attempted), state)
     assert (made.outcome, made.rang, made.answered, made.ended, made.cause) == ("answered", 130, 140, 900, 16)
     assert (made.edges, made.hung_up, made.incomplete) == (("edge-1", "edge-2"), "caller", False)
@@ -221,10 +228,63 @@ def test_rfc6228_199_is_no_ringing() -> None:
 def test_a_branch_that_we_end_is_told_as_ours() -> None:
     events, told = telling()
     told.started(110, "b1", BOB)
-    told.heard(990, "b1", answer(408), ours=True)
-    final = events[-1]
+    late = answer(408)
+    told.heard(990, "b1", late, ours=True)
+    told.up(990, late)
+    final, failed = events[1:]
     assert isinstance(final, BranchFinal)
     assert (final.code, final.ours) == (408, True)
+    assert isinstance(failed, CallFailed)
+
+
+def test_what_a_branch_says_and_the_call_says_with_it_is_told_once() -> None:
+    """What does not go up, or goes up later, is told by itself."""
+    events, told = telling()
+    for branch in ("b1", "b2"):
+        told.started(110, branch, BOB)
+    ringing, away, busy = answer(180), answer(480, ("Server", "Soft/2")), answer(486, ("Server", "Soft/2"))
+    told.heard(120, "b1", ringing)
+    told.up(120, ringing)
+    told.settled()
+    for branch in ("b1", "b2"):
+        again = answer(183)
+        told.heard(125, branch, again)
+        told.up(125, again)
+        told.settled()
+    told.heard(130, "b1", away)
+    told.settled()
+    told.heard(140, "b2", busy)
+    told.up(140, busy)
+    told.settled()
+    assert kinds(events) == [
+        "CallAttempted", "BranchStarted", "CallRinging", "BranchProvisional", "BranchProvisional", "BranchFinal",
+        "CallFailed",
+    ]  # fmt: skip
+    found = {event_id(step): step for event in events for step in steps(event)}
+    finals = [step for step in found.values() if isinstance(step, BranchFinal)]
+    assert [(each.branch, each.code, each.agent, each.at) for each in finals] == [
+        ("b1", 480, "Soft/2", 130),
+        ("b2", 486, "Soft/2", 140),
+    ]
+    first, *others = [step.branch for step in found.values() if isinstance(step, BranchStarted)]
+    assert (first, others) == ("b1", ["b2"])
+
+
+def test_the_best_answer_that_came_earlier_is_told_when_it_came() -> None:
+    events, told = telling()
+    busy, away = answer(486), answer(480)
+    for branch, at, response in (("b1", 120, busy), ("b2", 130, away)):
+        told.started(110, branch, BOB)
+        told.heard(at, branch, response)
+    told.up(130, busy)
+    told.settled()
+    finals = [(event.branch, event.at) for event in events if isinstance(event, BranchFinal)]
+    assert finals == [("b1", 120), ("b2", 130)]
+    failed = events[-1]
+    assert isinstance(failed, CallFailed)
+    assert (failed.branch, failed.at) == ("b1", 130)
+    implied, _ = steps(failed)
+    assert event_id(implied) == event_id(next(event for event in events if isinstance(event, BranchFinal)))
 
 
 def test_the_identity_that_a_peer_asserts_is_told_and_a_phones_is_not() -> None:
