@@ -100,7 +100,7 @@ def life(state: State) -> int:
 def lasting(state: State) -> list[str]:
     """The tags of the dialogs that no BYE has ended, the earliest first."""
     tags = [tag for tag in state.answers if tag not in state.ends]
-    return sorted(tags, key=lambda tag: (state.answers[tag], tag))
+    return tags if len(tags) < 2 else sorted(tags, key=lambda tag: (state.answers[tag], tag))
 
 
 def is_silent(state: State) -> bool:

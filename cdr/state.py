@@ -55,6 +55,10 @@ class Call(NamedTuple):
     cseq: int
 
 
+_new = tuple.__new__
+"""Twice as fast as a named tuple's own."""
+
+
 class Begin(msgspec.Struct, frozen=True, order=True, array_like=True):
     """The earliest `CallAttempted`."""
 
@@ -161,7 +165,7 @@ def call_of(event: CallEvent) -> Call:
     call_id, tag = event.call_id, event.from_tag
     if len(call_id) > CALL_ID or len(tag) > TAG:
         call_id, tag = fitted(call_id, CALL_ID), fitted(tag, TAG)
-    return Call(call_id, tag, event.cseq)
+    return _new(Call, (call_id, tag, event.cseq))
 
 
 def fitted(text: str, width: int) -> str:
@@ -194,6 +198,8 @@ Changes = dict[str, Any]
 
 
 def _codecs(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(names) <= CODECS and max(map(len, names), default=0) <= CODEC:
+        return names  # as nearly all are
     return tuple(name[:CODEC] for name in names[:CODECS])
 
 

@@ -90,7 +90,8 @@ def _opening(told: CallStory, when: Callable[[int], str], say: Phrases) -> Itera
         yield say["beginning_unknown"].format(at=when(told.state.first))
         return
     as_said = begin.caller and begin.from_uri == f"sip:{begin.caller}"
-    how = say["how"].format(source=begin.source, transport=begin.transport) if begin.source else say["how_unknown"]
+    way = "how" if begin.transport else "how_imported"
+    how = say[way].format(source=begin.source, transport=begin.transport) if begin.source else say["how_unknown"]
     yield say["opening"].format(
         at=when(begin.at),
         who=begin.caller or begin.asserted or say["somebody"],
@@ -102,12 +103,20 @@ def _opening(told: CallStory, when: Callable[[int], str], say: Phrases) -> Itera
     )
     if begin.peer:
         yield say["peer"]
+    if _is_imported(begin):
+        yield say["imported"].format(proxy=begin.edge)
+        return
     targets, count = ", ".join(begin.targets), len(begin.targets)
     if not begin.callee:
         yield say["not_ours"].format(tried=say["tried"].format(targets=targets) if targets else "")
     else:
         seen = "seen_none" if not count else "seen_one" if count == 1 else "seen_many"
         yield say[seen].format(callee=begin.callee, count=count, targets=targets)
+
+
+def _is_imported(begin: CallAttempted) -> bool:
+    """Whether another proxy's records tell of it (`ramal import`): an edge always says by which transport it came."""
+    return not begin.transport
 
 
 def _branches(told: CallStory, say: Phrases) -> Iterator[str]:
@@ -166,7 +175,8 @@ def _ending(told: CallStory, say: Phrases) -> str:
 def _cause(told: CallStory, say: Phrases) -> str:
     final = next((event for event in told.events if isinstance(event, CallFailed)), None)
     started = [event.branch for event in told.events if isinstance(event, BranchStarted)]
-    if final is None:
+    imported = any(isinstance(event, CallAttempted) and _is_imported(event) for event in told.events)
+    if final is None or imported:
         return say["cause_unknown"]
     if final.branch in started:
         best = say["best"].format(count=len(started)) if len(started) > 1 else ""

@@ -1,5 +1,6 @@
 """The topics: what they are keyed by, who reads them and how long they are kept (DESIGN section 6)."""
 
+import struct
 from functools import lru_cache
 
 import msgspec
@@ -67,8 +68,8 @@ def murmur2(key: bytes) -> int:
     length = len(key)
     h = 0x9747B28C ^ length
     whole = length & ~3
-    for i in range(0, whole, 4):
-        k = int.from_bytes(key[i : i + 4], "little") * m & 0xFFFFFFFF
+    for word in struct.unpack(f"<{whole // 4}I", key[:whole]):
+        k = word * m & 0xFFFFFFFF
         k = (k ^ (k >> 24)) * m & 0xFFFFFFFF
         h = (h * m & 0xFFFFFFFF) ^ k
     if tail := key[whole:]:

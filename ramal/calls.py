@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cdr.audit import Audit, audit
 from cdr.config import Settings
@@ -89,7 +90,7 @@ async def show_call(system: System, console: Console, call_id: str, *, as_json: 
 async def explain(system: System, console: Console, call_id: str, *, as_json: bool = False) -> None:
     """A call from its events alone, in words and as a ladder. Raises ConfigError when there are none."""
     async with system.log() as log:
-        told = stories(await _events(log, call_id))
+        told = stories(await _events(log, call_id, console))
     if not told:
         raise ConfigError(f"CALL-ID: no event of {call_id} is in the log")
     if as_json:
@@ -103,18 +104,22 @@ async def explain(system: System, console: Console, call_id: str, *, as_json: bo
             console.print(line, soft_wrap=True, markup=False)
 
 
-async def _events(log: Log, call_id: str) -> list[CallEvent]:
-    """All events of a Call-ID that the log has."""
+async def _events(log: Log, call_id: str, console: Console) -> list[CallEvent]:
+    """All events of a Call-ID that the log has; a bar on a terminal, for that is a whole partition."""
     key, found = call_id.encode("utf-8", "surrogateescape"), []
     number = partition_of(call_id, await log.partitions(CALLS))
     bounds = await log.bounds(CALLS, number)
     if bounds.begin == bounds.end:
         return []
-    async for records in log.read(CALLS, number, bounds.begin, bounds.end):
-        for record in records:
-            if record.key == key:
-                with contextlib.suppress(Poisoned):  # in the dead letters
-                    found.append(decode(record.value))
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("Events looked through", total=bounds.end - bounds.begin)
+        async for records in log.read(CALLS, number, bounds.begin, bounds.end):
+            for record in records:
+                if record.key == key:
+                    with contextlib.suppress(Poisoned):  # in the dead letters
+                        found.append(decode(record.value))
+            bar.update(task, completed=records[-1].offset + 1 - bounds.begin)
     return found
 
 

@@ -50,6 +50,10 @@ class Fetched(NamedTuple):
     headers: Headers
 
 
+_new = tuple.__new__
+"""Twice as fast as a named tuple's own."""
+
+
 class NoSuchOffset(Exception):
     """The log has no such offset in this partition; the caller decides where to go on."""
 
@@ -332,7 +336,7 @@ def _records(partition: int, position: int, octets: bytes) -> tuple[list[Fetched
                 raise errors.CorruptRecordException("its checksum is wrong")
             if not batch.is_control_batch:
                 records += [
-                    Fetched(partition, r.offset, r.timestamp, r.key, r.value, r.headers)
+                    _new(Fetched, (partition, r.offset, r.timestamp, r.key, r.value, r.headers))
                     for r in batch
                     if r.offset >= position
                 ]

@@ -185,3 +185,23 @@ def test_e21_a_branch_whose_beginning_is_lost_is_drawn_at_its_edge(story: Story)
 def test_times_are_coarse() -> None:
     assert [duration(seconds) for seconds in (7.9, 250, 7500)] == ["7 s", "4 min 10 s", "2 h 5 min"]
     assert [after(milliseconds) for milliseconds in (0, 999, 1000, 12_345)] == ["0 ms", "999 ms", "1.0 s", "12.3 s"]
+
+
+@pytest.mark.parametrize(
+    ("language", "opening", "ending"),
+    [
+        ("en", "called sip:bob@example.test from 192.0.2.4, at kamailio.", "It failed with 480 : why is unknown."),
+        ("pt", "ligou para sip:bob@example.test de 192.0.2.4, em kamailio.", "Falhou com 480 : não se sabe por quê."),
+    ],
+)
+def test_e21_an_imported_call_tells_what_the_other_proxys_records_say_and_no_more(
+    language: str, opening: str, ending: str
+) -> None:
+    """Of bindings, branches and reasons they say nothing, and of where it came from the address alone."""
+    story = Story(edge="kamailio").attempted(targets=(), source="192.0.2.4", transport="", agent="", codecs=())
+    (told,) = stories(story.failed(480).events)
+    first, second, last = words(told, local_time, LANGUAGES[language])
+    assert first.endswith(opening)
+    assert "kamailio" in second
+    assert "binding" not in second
+    assert last == ending
