@@ -7,7 +7,7 @@ import pytest_asyncio
 
 from tests.chaos.load import PATIENCE
 from tests.chaos.rig import Stack
-from tests.chaos.system import FULL, MIN_EXPIRES, SESSION, USERS, System, Told
+from tests.chaos.system import CALLERS, FULL, MIN_EXPIRES, SESSION, USERS, System, Told
 
 EDGES = 3
 
@@ -45,7 +45,7 @@ async def whole_system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
         "RAMAL_KAFKA_SESSION_TIMEOUT": str(SESSION),
         "RAMAL_REGISTRAR_MIN_EXPIRES": str(MIN_EXPIRES),
     }
-    stack = Stack(tmp_path_factory.mktemp("stack"), EDGES, USERS, settings)
+    stack = Stack(tmp_path_factory.mktemp("stack"), EDGES, USERS + CALLERS, settings)
     try:
         await stack.started(90)
         system = System(stack)

@@ -32,6 +32,8 @@ SESSION = 6.0
 """The consumers' session time-out, seconds."""
 PHONES, NEWCOMERS = 300, 100
 USERS = PHONES + NEWCOMERS
+CALLERS = 2
+"""Users behind those, of calls."""
 STILL = 15
 """So often the log is read again until nothing was written meanwhile."""
 NOTED = 0.25
