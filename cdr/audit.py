@@ -13,7 +13,7 @@ from cdr.events import read
 from cdr.handler import limits
 from cdr.rows import Rows, rows
 from cdr.state import NO_CALLS, Call
-from cdr.tables import COLUMNS, LIVE
+from cdr.tables import COLUMNS, LIVE, stored_calls
 from events.calls import CallEvent
 from events.people import PersonForgotten
 from events.pseudonyms import person_of
@@ -21,6 +21,7 @@ from events.topics import CALLS
 from events.wire import Poisoned
 from runtime.database.port import Database, Row
 from runtime.database.positions import position
+from runtime.database.rebuild import chunks
 from runtime.log.port import Log, Record
 
 SOME = 20
@@ -59,14 +60,26 @@ async def audit(log: Log, database: Database, settings: Settings, begin: int, en
         if start < upto:
             async for records in _reading(log, number, start, upto):
                 _fold(records, known, found)
+        earlier = await _earlier(database, known, start)
         wanted = {
             call: shown
             for call, each in known.items()
-            if (shown := rows(number, call, each, limits(settings))).record is not None
+            if call not in earlier
+            and (shown := rows(number, call, each, limits(settings))).record is not None
             and begin <= shown.record.attempted < end
         }
         found.calls += len(wanted)
         await _compare(database, number, wanted, begin, end, found)
+    return found
+
+
+async def _earlier(database: Database, known: dict[Call, StoredCall], start: int) -> set[Call]:
+    """Calls of which only the end was read: they were under way when the day began, and are another day's."""
+    parts = [call for call, each in known.items() if each.state.begin is None]
+    found: set[Call] = set()
+    for some in chunks(parts):
+        there = await stored_calls(database, LIVE, some)
+        found.update(call for call, stored in there.items() if stored.began < start)
     return found
 
 

@@ -3,8 +3,7 @@
 import contextlib
 import json
 import time
-from datetime import date, datetime, timedelta
-from datetime import time as clock
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -166,9 +165,9 @@ async def _known_since(log: Log) -> int:
     return since
 
 
-async def audit_day(system: System, console: Console, day: date, *, as_json: bool = False) -> bool:
+async def audit_day(system: System, console: Console, begin: datetime, end: datetime, *, as_json: bool = False) -> bool:
     """Compares a day's events with the tables; whether they agree."""
-    begin, end = (datetime.combine(each, clock()).astimezone() for each in (day, day + timedelta(days=1)))
+    day = f"{begin.date()} {begin.strftime('%Z')}".strip()
     settings = system.sources.section(Settings, "cdr")
     async with system.log() as log, system.tables() as tables:
         if (since := await _known_since(log)) > begin.timestamp() * 1000:
@@ -177,7 +176,7 @@ async def audit_day(system: System, console: Console, day: date, *, as_json: boo
             )
         found: Audit = await audit(log, tables, settings, *(int(at.timestamp() * 1000) for at in (begin, end)))
     if as_json:
-        print(json.dumps({"day": str(day), **msgspec.to_builtins(found)}, indent=2, ensure_ascii=False))
+        print(json.dumps({"day": str(begin.date()), **msgspec.to_builtins(found)}, indent=2, ensure_ascii=False))
         return not found.differences
     for line in found.told:
         console.print(line, soft_wrap=True, markup=False)

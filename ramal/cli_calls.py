@@ -1,6 +1,6 @@
 """The commands about calls, for operators and analysts."""
 
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -9,9 +9,11 @@ import typer
 from ramal import calls
 from ramal.asking import Aor, AsJson, Data, Domain, aor, console, data, example, moment, run, system
 from ramal.export import Format, What, export
+from ramal.wording import one_day
 from runtime.errors import ConfigError
 
 app = typer.Typer()
+TIMES = "yesterday 14:05, 2026-03-01 14:05: local time; with UTC behind it, that"
 END = 253_402_300_799_999
 """Milliseconds until the year 9999."""
 
@@ -45,18 +47,21 @@ def missed_command(user: Aor, domain: Domain = None, as_json: AsJson = False, da
 
 @app.command("audit-cdrs", epilog=example("ramal audit-cdrs --day 2026-03-01"))
 def audit_cdrs_command(
-    day: Annotated[str | None, typer.Option(metavar="DATE", help="2026-03-01; today without it.")] = None,
+    day: Annotated[
+        str | None,
+        typer.Option(metavar="DATE", help="2026-03-01 in local time, '2026-03-01 UTC'; today without it."),
+    ] = None,
     as_json: AsJson = False,
     data_: Data = None,
 ) -> None:
     """Compares what edges told of a day's calls with the tables; 0 differences are expected."""
     try:
-        wanted = datetime.now().astimezone().date() if day is None else date.fromisoformat(day)
+        if day is not None and not day.strip():
+            raise ValueError("it has no date")
+        begin, end = one_day(day or "", datetime.now().astimezone())
     except ValueError as error:
-        raise ConfigError(f"--day: {day!r} is not a date like 2026-03-01") from error
-    if not date(1970, 1, 2) <= wanted <= datetime.now().astimezone().date():
-        raise ConfigError(f"--day: {wanted} is not a day on which there were calls")
-    if not run(calls.audit_day(system(data(data_)), console, wanted, as_json=as_json)):
+        raise ConfigError(f"--day: {error}") from error
+    if not run(calls.audit_day(system(data(data_)), console, begin, end, as_json=as_json)):
         raise typer.Exit(1)
 
 
@@ -66,7 +71,7 @@ def export_command(
     output: Annotated[
         Path | None, typer.Option("--output", metavar="FILE", help="WHAT.FORMAT here without it.")
     ] = None,
-    since: Annotated[str, typer.Option(metavar="TIME", help="Everything that is kept without it.")] = "",
+    since: Annotated[str, typer.Option(metavar="TIME", help=f"{TIMES}; all that is kept without it.")] = "",
     until: Annotated[str, typer.Option(metavar="TIME", help="Until now without it.")] = "",
     format_: Annotated[Format, typer.Option("--format", help="parquet needs pyarrow.")] = "jsonl",
     data_: Data = None,

@@ -5,7 +5,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from pathlib import Path
 
 from rich.console import Console
@@ -99,25 +99,54 @@ def listing(console: Console, columns: Sequence[str], rows: Sequence[Sequence[st
                 console.print(f"  {column:<{label}}  {escape(cell)}", soft_wrap=True)
 
 
-def point_in_time(text: str, now: datetime) -> datetime:
-    """`14:05`, `yesterday 14:05`, `2026-03-01 14:05` or ISO 8601 with a zone; local time where no zone is said.
+def zoned(text: str) -> tuple[str, tzinfo | None]:
+    """A time or a day without the `UTC` or `Z` at its end, and that zone; None where none is said."""
+    bare = re.sub(r"\s*(?:utc|(?<=\d)z)$", "", text.strip(), flags=re.IGNORECASE)
+    return (bare, UTC) if bare != text.strip() else (bare, None)
 
-    `now` is aware and local. ValueError for anything else.
+
+def point_in_time(text: str, now: datetime) -> datetime:
+    """`14:05`, `yesterday 14:05`, `2026-03-01 14:05`, each with `UTC` behind it or not, or ISO 8601 with a zone.
+
+    Local time where no zone is said. `now` is aware and local. ValueError for anything else.
     """
-    text = text.strip()
-    if clock := _CLOCK.fullmatch(text.lower()):
-        day, hour, minute, second = clock.groups()
-        if int(hour) > 23 or int(minute) > 59 or int(second or 0) > 59:
-            raise ValueError(f"{text!r} is no time of day")
-        date = now.date() - timedelta(days=day == "yesterday")
-        naive = datetime.combine(date, time(int(hour), int(minute), int(second or 0)))
-        return naive.astimezone()  # the zone's offset of that day, not of today
+    bare, zone = zoned(text)
     try:
-        return datetime.fromisoformat(text).astimezone()
-    except ValueError as error:
+        if clock := _CLOCK.fullmatch(bare.lower()):
+            day, hour, minute, second = clock.groups()
+            today = (now if zone is None else now.astimezone(zone)).date() - timedelta(days=day == "yesterday")
+            moment = datetime.combine(today, time(int(hour), int(minute), int(second or 0)))
+        else:
+            moment = datetime.fromisoformat(bare)
+        if zone is not None:
+            moment = moment.replace(tzinfo=moment.tzinfo or zone)
+        return moment.astimezone()  # the zone's offset of that day, not of today
+    except (ValueError, OverflowError) as error:
         raise ValueError(
-            f"{text!r} is not a time: write 14:05, yesterday 14:05, 2026-03-01 14:05 or 2026-03-01T14:05:00+01:00"
+            f"{text!r} is not a time: write 14:05, yesterday 14:05 or 2026-03-01 14:05 in local time, the same with UTC"
+            " behind it, or 2026-03-01T14:05:00+01:00"
         ) from error
+
+
+def one_day(text: str, now: datetime) -> tuple[datetime, datetime]:
+    """`2026-03-01`, of local time, or of UTC with that behind it; today for an empty text: its begin and its end.
+
+    `now` is aware and local. ValueError for anything else, and for a day that is not yet.
+    """
+    bare, zone = zoned(text)
+    if zone is not None:
+        now = now.astimezone(zone)
+    try:
+        day = date.fromisoformat(bare) if bare else now.date()
+        if not date(1970, 1, 2) <= day <= now.date():
+            raise ValueError(f"{text!r} is not a day on which there were calls")
+    except ValueError as error:
+        if "calls" in str(error):
+            raise
+        raise ValueError(f"{text!r} is not a date like 2026-03-01, or 2026-03-01 UTC") from error
+    ends = (datetime.combine(each, time(), zone) for each in (day, day + timedelta(days=1)))
+    begin, end = (each.astimezone() if zone is None else each for each in ends)
+    return begin, end
 
 
 def local_time(milliseconds: int) -> str:

@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from typer.testing import CliRunner, Result
 
+from cdr.audit import SKEW, audit
 from cdr.config import Settings
 from cdr.handler import CdrHandler
 from events.calls import CallEvent
@@ -143,6 +145,30 @@ def test_an_audit_finds_each_row_that_is_wrong(tmp_path: Path, calls: list[Story
     assert done.exit_code == 1
     assert "1 differences" in done.stdout
     assert said in done.stdout
+
+
+async def test_a_call_that_rang_over_midnight_is_of_the_day_on_which_it_began(tmp_path: Path) -> None:
+    """Of a day the events from a little before its beginning are read: of that call the end alone."""
+    story = missed("alice", "bob", call_id="over midnight")
+    *before, end = story.events
+    await filled(tmp_path, before)
+    await asyncio.sleep(0.05)
+    midnight = int(time.time() * 1000) + SKEW
+    await asyncio.sleep(0.05)
+    await filled(tmp_path, [msgspec.structs.replace(end, at=midnight + 1000)])
+    store = EmbeddedStore(tmp_path / "ramal.db")
+    log, database = EmbeddedLog(store, PARTITIONS), SQLiteDatabase(store)
+    try:
+        await log.start()
+        await database.start()
+        found = await audit(log, database, Settings(), midnight, midnight + 86_400_000)
+        assert (found.events, found.calls, found.told) == (1, 0, [])
+        found = await audit(log, database, Settings(), story.events[0].at, midnight)
+        assert (found.calls, found.told) == (1, [])
+    finally:
+        await log.stop()
+        await database.stop()
+        await store.stop()
 
 
 @pytest.mark.parametrize("day", ["yesterday", "2026-02-30", "0001-01-01", "1969-12-31", "9999-12-31", ""])

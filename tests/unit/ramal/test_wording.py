@@ -2,8 +2,10 @@
 
 import io
 import subprocess
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from rich.console import Console
@@ -11,7 +13,7 @@ from rich.console import Console
 from ramal.directory import generated_keys
 from ramal.system import exported, with_settings
 from ramal.users import readable_password
-from ramal.wording import aor, listing, name_and_domain, new_name, point_in_time
+from ramal.wording import aor, listing, name_and_domain, new_name, one_day, point_in_time
 from runtime.config import Common, Sources, hmac_keys
 
 
@@ -39,6 +41,10 @@ NOW = datetime(2026, 3, 10, 15, 0, tzinfo=HERE)
         ("Yesterday 14:05:59", datetime(2026, 3, 9, 14, 5, 59, tzinfo=HERE)),
         ("2026-03-01 14:05", datetime(2026, 3, 1, 14, 5, tzinfo=HERE)),
         ("2026-03-01T14:05:00Z", datetime(2026, 3, 1, 14, 5, tzinfo=UTC)),
+        ("2026-03-01 14:05 UTC", datetime(2026, 3, 1, 14, 5, tzinfo=UTC)),
+        ("2026-03-01 utc", datetime(2026, 3, 1, tzinfo=UTC)),
+        ("14:05Z", NOW.astimezone(UTC).replace(hour=14, minute=5)),
+        ("yesterday 14:05 UTC", NOW.astimezone(UTC).replace(hour=14, minute=5) - timedelta(days=1)),
         ("2026-03-01T14:05:00+02:00", datetime(2026, 3, 1, 12, 5, tzinfo=UTC)),
     ],
 )
@@ -47,7 +53,7 @@ def test_a_time_is_typed_as_people_say_it(text: str, moment: datetime) -> None:
     assert point_in_time(text, NOW).utcoffset() is not None
 
 
-@pytest.mark.parametrize("text", ["", "25:00", "12:60", "tomorrow 14:05", "noon"])
+@pytest.mark.parametrize("text", ["", "UTC", "25:00", "12:60", "tomorrow 14:05", "noon", "0001-01-01T00:00+14:00"])
 def test_what_is_no_time_is_said(text: str) -> None:
     with pytest.raises(ValueError, match="time"):
         point_in_time(text, NOW)
@@ -98,6 +104,29 @@ def test_passwords_can_be_read_out_and_differ() -> None:
 
     assert len(passwords) == 100
     assert all(password.replace("-", "").isalpha() and len(password) == 19 for password in passwords)
+
+
+def test_a_day_is_the_local_one_or_with_its_name_that_of_utc() -> None:
+    for text, zone in (("2026-03-01", HERE), ("2026-03-01 UTC", UTC), ("2026-03-01Z", UTC)):
+        begin, end = one_day(text, NOW)
+        assert begin == datetime(2026, 3, 1, tzinfo=zone)
+        assert end == datetime(2026, 3, 2, tzinfo=zone)
+    assert one_day("", NOW)[0] == datetime(2026, 3, 10, tzinfo=HERE)
+
+
+@pytest.mark.parametrize("zone", ["America/Sao_Paulo", "Pacific/Kiritimati"])
+def test_a_day_begins_at_the_operators_midnight(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        here = datetime(2026, 3, 10, 15, tzinfo=ZoneInfo(zone))
+        begin, end = one_day("2026-03-01", here.astimezone())
+        assert begin == datetime(2026, 3, 1, tzinfo=ZoneInfo(zone))
+        assert end - begin == timedelta(days=1)
+        assert one_day("2026-03-01 UTC", here.astimezone())[0] == datetime(2026, 3, 1, tzinfo=UTC)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_a_day_ends_where_the_clock_says_so() -> None:
