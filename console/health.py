@@ -5,6 +5,7 @@
 
 import asyncio
 import json
+import logging
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -19,8 +20,10 @@ from events.topics import CALLS, REGISTRATIONS
 from locator.tables import LIVE
 from runtime.config import without_userinfo
 from runtime.database.port import Database
-from runtime.errors import ConfigError
+from runtime.errors import ConfigError, DatabaseRefused, LogRefused, Unavailable
 from runtime.log.port import Log
+
+log = logging.getLogger("ramal.console")
 
 MINUTE = 60_000
 TIMEOUT = aiohttp.ClientTimeout(total=2.0)
@@ -120,18 +123,28 @@ class Health:
         self._turn = asyncio.Lock()
 
     async def now(self, here: str) -> dict[str, Any]:
-        """All of it; `here`: the base URL of this process, for where no others are named. Raises Unavailable."""
+        """All of it; `here`: the base URL of this process, for where no others are named.
+
+        How the processes are is told also while the tables or the log are away: who asks then wants to know why.
+        """
         async with self._turn:
             if time.monotonic() - self._shown_at >= KEPT_SECONDS:
                 async with aiohttp.ClientSession(timeout=TIMEOUT) as session:
                     looks = await look(session, self._urls or {"here": here})
                 found = contents(self._before, looks, None, int(time.time() * 1000))
                 found["gateways"] = gateways(looks.values())
-                found["projections"] = await self._behind()
+                found |= await self._behind()
                 self._before, self._shown, self._shown_at = looks, found, time.monotonic()
             return self._shown
 
-    async def _behind(self) -> list[dict[str, Any]]:
+    async def _behind(self) -> dict[str, Any]:
+        try:
+            return {"projections": await self._projections(), "away": ""}
+        except (Unavailable, DatabaseRefused, LogRefused, KeyError) as error:  # KeyError: a topic that is not there
+            log.warning("how far tables are behind cannot be told", extra={"cause": str(error)})
+            return {"projections": [], "away": str(error)}
+
+    async def _projections(self) -> list[dict[str, Any]]:
         """Of each projection, how many records its tables are behind its topic."""
         rows = await self._tables.query("SELECT projection, partition_no, next_offset FROM projection_offset")
         positions = {(str(name), int(number)): int(at) for name, number, at in rows}

@@ -6,6 +6,7 @@ One look at the projections' positions every two seconds for all who listen, and
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 from aiohttp import web
@@ -19,8 +20,8 @@ log = logging.getLogger("ramal.console")
 LOOK_SECONDS = 2.0
 ALIVE_SECONDS = 15.0
 """After so long without news a comment says that we live."""
-LISTENERS = 200
-"""Streams at the same time; more are refused."""
+LISTENERS, OF_ONE = 200, 20
+"""Streams at the same time, in all and of one operator; more are refused."""
 AFTER = {"registrations": "location", "calls": "calls"}
 """What has changed when a projection has moved."""
 
@@ -35,7 +36,7 @@ class Live:
         self._turn = asyncio.Condition()
         self._news: dict[str, int] = dict.fromkeys(AFTER, 0)
         """How often each has changed."""
-        self._listeners = 0
+        self._listeners: Counter[str] = Counter()
         self._looking: asyncio.Task[None] | None = None
         self._ended = False
 
@@ -50,20 +51,21 @@ class Live:
 
     async def events(self, request: web.Request, guest: Guest) -> web.StreamResponse:
         """GET: a stream that ends with the session."""
-        del guest
-        if self._listeners >= LISTENERS or self._ended:
+        who = guest.name
+        if self._ended or self._listeners.total() >= LISTENERS or self._listeners[who] >= OF_ONE:
             return refused(503, "busy", 10)
         answer = web.StreamResponse(headers={**NOT_KEPT, "Content-Type": "text/event-stream"})
-        await answer.prepare(request)
-        self._listeners += 1
+        self._listeners[who] += 1
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._look(), name="console live")
         try:
+            await answer.prepare(request)
             await self._tell(answer, lambda: self._gate.guest(request) is not None)
         except ConnectionError:
             pass  # it has gone
         finally:
-            self._listeners -= 1
+            self._listeners[who] -= 1
+            self._listeners += Counter()  # forgets who has none
         return answer
 
     async def _tell(self, answer: web.StreamResponse, may: Callable[[], bool]) -> None:

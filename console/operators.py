@@ -112,10 +112,7 @@ class Operators:
     async def _health_now(self, request: web.Request, guest: Guest) -> web.StreamResponse:
         del guest
         host, port = request.get_extra_info("sockname")[:2]
-        try:
-            found = await self._health.now(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
-        except Unavailable as error:
-            return refused(503, "away", 2, str(error))
+        found = await self._health.now(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
         return web.Response(body=msgspec.json.encode(found), content_type="application/json", headers=NOT_KEPT)
 
     async def _statistics(self, request: web.Request, guest: Guest) -> web.StreamResponse:

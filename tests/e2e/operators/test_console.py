@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import time
@@ -33,7 +34,7 @@ WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """A system with more registrations and calls than a campus has, maria who may, and rui who only looks."""
     directory = tmp_path_factory.mktemp("console") / "data"
-    for number in range(1, 4):
+    for number in range(1, 6):
         add_user(directory / "users.htdigest", user(number), DOMAIN, f"secret-{user(number)}")
     add(directory / "operators", "maria", "operator", PASSWORD)
     add(directory / "operators", "rui", "read-only", PASSWORD)
@@ -261,39 +262,182 @@ def test_statistics_are_drawn_and_health_is_told(tab: Callable[..., Tab]) -> Non
     expect(mine.page.get_by_role("region", name="Tables behind the log")).to_contain_text("registrations")
 
 
+# --- when something goes wrong ---------------------------------------------------------------------------------------
+
+
+def refuse(route: Any, *, error: str = "away", status: int = 503) -> None:
+    route.fulfill(status=status, json={"error": error, "seconds": 2, "detail": "tables"})
+
+
+@pytest.fixture
+def refused(tab: Callable[..., Tab]) -> Iterator[Callable[..., Tab]]:
+    """Tabs that are refused things, of which the browser tells at its console."""
+    opened: list[Tab] = []
+
+    def open_(*size: dict[str, int], **options: Any) -> Tab:
+        opened.append(tab(*size, **options))
+        return opened[-1]
+
+    yield open_
+    for each in opened:
+        each.faults[:] = [fault for fault in each.faults if "Failed to load resource" not in fault]
+
+
+def test_a_list_that_was_refused_shows_nothing_old_and_goes_on_when_it_may(refused: Callable[..., Tab]) -> None:
+    mine = refused()
+    mine.log_in()
+    expect(mine.rows().first).to_be_visible()
+    mine.page.route("**/api/registrations?*after=*", lambda route: None)  # the next rows never come
+    body = mine.page.locator(".body")
+    body.evaluate("(body) => body.scrollTop = body.scrollHeight")
+    mine.page.route("**/api/registrations?*search=user0000*", refuse)
+    search = mine.page.get_by_label("User begins with")
+    search.fill("user0000")
+    expect(mine.page.get_by_role("alert")).to_contain_text("tables")
+    expect(mine.rows()).to_have_count(0)
+    expect(mine.page.get_by_text("Nobody is registered.")).to_be_hidden()
+    mine.page.unroute_all()
+    search.fill("user000")
+    expect(mine.page.get_by_text("1,000 in all")).to_be_visible()
+    expect(mine.page.get_by_role("alert")).to_be_hidden()
+    for _ in range(4):
+        body.evaluate("(body) => body.scrollTop = body.scrollHeight")
+        mine.page.wait_for_timeout(200)
+    assert body.evaluate("(body) => body.scrollTop") > 300 * 44
+
+
+def test_what_a_newer_server_names_is_said_in_words_that_there_are(refused: Callable[..., Tab]) -> None:
+    mine = refused()
+    mine.log_in()
+    mine.page.route("**/api/health", lambda route: refuse(route, error="something_new", status=418))
+    mine.open("health")
+    expect(mine.page.get_by_role("alert")).to_have_text("That went wrong.")
+    mine.open("constructor")
+    expect(mine.page.get_by_role("heading", name="Registrations")).to_be_visible()
+
+
+def test_what_a_page_was_refused_is_not_said_on_the_next(refused: Callable[..., Tab]) -> None:
+    mine = refused()
+    mine.log_in()
+    held: list[Any] = []
+    mine.page.route("**/api/statistics*", lambda route: held.append(route))
+    mine.open("statistics")
+    expect(mine.page.get_by_role("heading", name="Statistics")).to_be_visible()
+    mine.page.wait_for_timeout(200)
+    mine.open("calls")
+    expect(mine.rows().first).to_be_visible()
+    for route in held:
+        refuse(route)
+    mine.page.wait_for_timeout(300)
+    expect(mine.page.get_by_role("alert")).to_be_hidden()
+
+
+def test_a_tab_that_nobody_sees_has_no_stream_and_one_of_another_session_begins_anew(tab: Callable[..., Tab]) -> None:
+    mine = tab()
+    mine.log_in()
+    expect(mine.page.locator("#live")).to_have_attribute("data-live", "live")
+    other = mine.context.new_page()
+    other.goto(mine.base)
+    expect(other.get_by_role("heading", name="Registrations")).to_be_visible()
+
+    def be_seen(seen: bool) -> None:
+        mine.page.evaluate(
+            "(hidden) => { Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });"
+            " document.dispatchEvent(new Event('visibilitychange')); }",
+            not seen,
+        )
+
+    streams: list[str] = []
+    mine.page.on("request", lambda request: streams.append(request.url) if "api/events" in request.url else None)
+    be_seen(False)
+    other.get_by_role("button", name="Log out").click()
+    other.locator("#name").fill("rui")
+    other.locator("#password").fill(PASSWORD)
+    other.locator("#log-in button").click()
+    expect(other.locator("#who")).to_contain_text("rui")
+    assert streams == []
+    be_seen(True)
+    expect(mine.page.locator("#who")).to_contain_text("rui")
+
+
+# --- how it looks ----------------------------------------------------------------------------------------------------
+
 FILLED = 1_000_000 << 10
 """The call that is shown at its full length; the log has nothing of it."""
-PAGES = (
-    "",
-    "registrations",
-    "registrations/user000123@example.test",
-    "calls",
-    f"calls/{FILLED}",
-    "statistics",
-    "health",
-)
+TALKED = "the last call"
+PAGES = {
+    "log-in": "",
+    "registrations": "registrations",
+    "as-of": "registrations?search=user0001&at={then}",
+    "nobody": "registrations?search=nobody-is-called-so",
+    "user": "registrations/user000123@example.test",
+    "calls": "calls",
+    "call": f"calls/{FILLED}",
+    "ladder": TALKED,
+    "statistics": "statistics",
+    "health": "health",
+}
+ALL = os.environ.get("RAMAL_SCREENSHOTS") == "all"
+SCREENSHOTS = Path(os.environ.get("RAMAL_RUN", Path(__file__).parents[3] / ".run")) / "screenshots"
+"""Where the pages are kept as they looked: `PAGE-LANGUAGE-WIDTH-SCHEME.png`."""
+LOOKS = [
+    (language, size, scheme) for language in ("en", "pt") for size in (WIDE, NARROW) for scheme in ("light", "dark")
+]
+
+
+@pytest.fixture(scope="module")
+def talked(site: System) -> str:
+    """The caller of three calls of this minute: busy, declined, answered."""
+    with site.phone(4) as alice, site.phone(5) as bob:
+        alice.register()
+        bob.register()
+        for status in (486, 603, 200):
+            call = alice.invite(bob.aor)
+            incoming = bob.incoming()
+            incoming.respond(180)
+            call.hears(180)
+            if status == 200:
+                incoming.respond(200, body=SDP)
+                call.hears(200)
+                call.ack()
+                incoming.gets("ACK")
+                incoming.request("BYE")
+                call.respond(200, to=call.gets("BYE"))
+                incoming.hears(200)
+            else:
+                incoming.respond(status)
+                call.hears(status)
+                call.ack()
+    return user(4)
 
 
 @pytest.mark.parametrize(
-    ("size", "options"),
-    [(WIDE, {"color_scheme": "light"}), (NARROW, {"color_scheme": "dark", "locale": "pt-BR"})],
-    ids=["wide light", "narrow dark"],
+    ("language", "size", "scheme"),
+    LOOKS if ALL else [LOOKS[0], LOOKS[-1]],
+    ids=lambda value: str(value["width"]) if isinstance(value, dict) else value,
 )
 def test_every_page_fits_has_no_serious_fault_of_accessibility_and_its_language(
-    tab: Callable[..., Tab], axe: str, tmp_path: Path, size: dict[str, int], options: dict[str, Any]
+    tab: Callable[..., Tab], axe: str, talked: str, language: str, size: dict[str, int], scheme: str
 ) -> None:
-    mine = tab(size, **options)
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    mine = tab(size, color_scheme=scheme, locale={"en": "en-GB", "pt": "pt-BR"}[language])
     found = {}
-    for number, where in enumerate(PAGES):
+    for name, where in PAGES.items():
+        if where == TALKED:
+            mine.open(f"calls?user={talked}")
+            mine.rows().first.get_by_role("link").click()
+            expect(mine.page.locator(".ladder svg")).to_be_visible()
+        elif where:
+            mine.open(where.format(then=int(time.time() * 1000) - 30 * MINUTE))
         if where:
-            mine.open(where)
             expect(mine.page.locator("#view h1")).to_be_visible()
             mine.page.wait_for_timeout(300)
-        found[where] = mine.serious(axe)
+        found[name] = mine.serious(axe)
         mine.fits()
-        mine.page.screenshot(path=tmp_path / f"{number}.png")
+        shot = SCREENSHOTS / f"{name}-{language}-{size['width']}-{scheme}.png"
+        mine.page.screenshot(path=shot, full_page=name in ("ladder", "statistics", "health"))
         if not where:
             mine.log_in()
             expect(mine.page.locator("#view h1")).to_be_visible()
     assert {where: faults for where, faults in found.items() if faults} == {}
-    assert mine.page.locator("html").get_attribute("lang") == ("pt-BR" if "locale" in options else "en")
+    assert mine.page.locator("html").get_attribute("lang") == {"en": "en", "pt": "pt-BR"}[language]

@@ -49,9 +49,10 @@ async function asked(path, options = {}) {
     if (error.name === "AbortError") throw error;
     throw new Refused(0, "notReachable");
   }
-  const said = await response.json().catch(() => ({}));
-  if (response.ok) return said;
-  const refused = new Refused(response.status, said.error ?? "failed", said.seconds, said.detail);
+  const said = await response.json().catch(() => null);
+  options.signal?.throwIfAborted();
+  if (response.ok && said) return said;
+  const refused = new Refused(response.status, said?.error ?? "unknown", said?.seconds, said?.detail);
   if (refused.error === "logged_out") onLoggedOut();
   throw refused;
 }

@@ -1,7 +1,7 @@
 // Calls that last, calls that were, and one of them: in words, and as a ladder.
-import { Refused, get } from "./asking.js";
+import { get } from "./asking.js";
 import { List } from "./list.js";
-import { drawn, element, facts } from "./page.js";
+import { drawn, element, facts, repeated } from "./page.js";
 import { field, link } from "./registrations.js";
 import { language, moment, say, span } from "./words.js";
 
@@ -52,12 +52,12 @@ export function calls({ problem, parameters, remember }) {
   const form = element(
     "form",
     { class: "filters", role: "search", onsubmit: (event) => event.preventDefault(), oninput: () => begin() },
-    field("user", say("user"), user),
-    field("number", say("number"), number),
-    field("code", say("code"), code),
+    field("user", say("user"), user, "short"),
+    field("number", say("number"), number, "short"),
+    field("code", say("code"), code, "short"),
     field("since", say("sinceTime"), since),
     field("until", say("untilTime"), until),
-    element("label", { class: "check" }, live, say("onlyLive")),
+    element("label", { class: "check short" }, live, say("onlyLive")),
   );
   const ticking = setInterval(() => live.checked && list.changed(), 5 * SECOND);
   list.start();
@@ -88,20 +88,13 @@ export function call({ problem, name }) {
   const node = element("div", {});
   let known = "";
 
-  async function show() {
-    try {
-      // Of its day: a clock is put forward and back.
-      const offset = -new Date().getTimezoneOffset();
-      const found = await get("call", { id: name, language, offset });
-      const text = JSON.stringify(found);
-      if (text !== known) node.replaceChildren(...shown(found));
-      known = text;
-      problem(null);
-    } catch (error) {
-      if (!(error instanceof Refused)) throw error;
-      problem(error);
-    }
-  }
+  // Of its day: a clock is put forward and back.
+  const ask = (signal) => get("call", { id: name, language, offset: -new Date().getTimezoneOffset() }, signal);
+  const asking = repeated(problem, ask, (found) => {
+    const text = JSON.stringify(found);
+    if (text !== known) node.replaceChildren(...shown(found));
+    known = text;
+  }, 5 * SECOND);
 
   function shown({ call: of, words, ladder, events }) {
     const at = (user) => (user?.includes("@") ? link(user) : user);
@@ -128,26 +121,31 @@ export function call({ problem, name }) {
     return [element("div", { class: "card" }, facts(pairs)), ...told, ...drawing];
   }
 
-  show();
-  const ticking = setInterval(show, 5 * SECOND);
-  return { title: say("call"), back: "#/calls", nodes: [node], close: () => clearInterval(ticking), changed: (what) => what.calls && show() };
+  asking.again();
+  return { title: say("call"), back: "#/calls", nodes: [node], close: asking.close, changed: (what) => what.calls && asking.again() };
 }
 
 // --- the ladder, as SVG -------------------------------------------------------------------
 
-const LANE = 190;
-const TIMES = 80;
+/** How wide a lane is: as narrow as a telephone needs, as wide as a text is long. */
+const NARROWEST = 90;
+const WIDEST = 190;
+const TIMES = 64;
+/** What is beside the drawing. */
+const BESIDE = 60;
 const RUNG = 34;
 const TOP = 44;
 
 /** Lanes as lines, messages as arrows between them, their times beside. */
 function rungs({ lanes, arrows }) {
-  const width = TIMES + LANE * lanes.length;
+  const lane = Math.min(WIDEST, Math.max(NARROWEST, (innerWidth - BESIDE - TIMES) / lanes.length));
+  const letters = (count) => Math.floor((count * lane) / 7.5);
+  const width = TIMES + lane * lanes.length;
   const height = TOP + RUNG * arrows.length + 16;
-  const x = (lane) => TIMES + LANE * lane + LANE / 2;
-  const parts = lanes.flatMap((title, lane) => [
-    drawn("line", { class: "lane", x1: x(lane), x2: x(lane), y1: TOP - 12, y2: height }),
-    drawn("text", { class: "title", x: x(lane), y: 20, "text-anchor": "middle" }, cut(title, 26)),
+  const x = (index) => TIMES + lane * index + lane / 2;
+  const parts = lanes.flatMap((title, index) => [
+    drawn("line", { class: "lane", x1: x(index), x2: x(index), y1: TOP - 12, y2: height }),
+    drawn("text", { class: "title", x: x(index), y: 20, "text-anchor": "middle" }, cut(title, letters(1))),
   ]);
   arrows.forEach(([at, start, end, text], index) => {
     const y = TOP + RUNG * index + 22;
@@ -163,7 +161,7 @@ function rungs({ lanes, arrows }) {
     parts.push(
       drawn("line", { class: kind, x1: from, x2: to - way * 7, y1: y, y2: y }),
       drawn("path", { class: `${kind} head`, d: `M${to} ${y}l${-way * 9} -5v10z` }),
-      drawn("text", { class: "said", x: (from + to) / 2, y: y - 5, "text-anchor": "middle" }, cut(text, 24 * Math.abs(end - start))),
+      drawn("text", { class: "said", x: (from + to) / 2, y: y - 5, "text-anchor": "middle" }, cut(text, letters(Math.abs(end - start)))),
     );
   });
   const told = arrows.map(([at, start, end, text]) => `${at} ms: ${lanes[start]} → ${lanes[end]}: ${text}`).join("; ");

@@ -11,6 +11,10 @@ const $ = (id) => document.getElementById(id);
 const PAGES = { registrations: [registrations, registration], calls: [calls, call], statistics: [statistics], health: [health] };
 let open = null;
 let news = null;
+let later;
+/** Which page counts: what one that was left still hears is nobody's problem. */
+let turn = 0;
+const AGAIN = 5000;
 
 translate(document);
 whenLoggedOut(loggedOut);
@@ -31,7 +35,8 @@ $("log-in").addEventListener("submit", async (event) => {
   }
 });
 
-$("log-out").addEventListener("click", () => logOut().catch(() => {}).then(loggedOut));
+// A session that the server still has is not over because the page says so.
+$("log-out").addEventListener("click", () => logOut().then(() => loggedOut(), (error) => (error.error === "logged_out" ? loggedOut() : problem(error))));
 
 whoWeAre().then(() => (us.name ? loggedIn() : loggedOut()), loggedOut);
 
@@ -46,6 +51,7 @@ function loggedIn() {
 
 function loggedOut(error = null) {
   close();
+  clearTimeout(later);
   news?.close();
   news = null;
   Object.assign(us, { name: "", role: "", csrf: "" });
@@ -59,15 +65,39 @@ function loggedOut(error = null) {
 
 // --- what is new: the server says what has changed, and the page asks for it --------
 
+/** A tab that nobody sees frees its stream: a browser has six connections for all tabs of one server. */
 function listen() {
   news?.close();
+  clearTimeout(later);
+  news = null;
+  if (document.hidden || !us.csrf) return;
   news = new EventSource("api/events");
   news.addEventListener("open", () => live("live"));
-  news.addEventListener("error", () => live("notLive"));
+  news.addEventListener("error", ({ target }) => {
+    live("notLive");
+    // What was answered by a refusal is not tried again by itself.
+    if (target === news && target.readyState === EventSource.CLOSED) later = setTimeout(listen, AGAIN);
+  });
   news.addEventListener("changed", (event) => open?.changed(JSON.parse(event.data)));
   // An EventSource cannot tell that the session is over from that the server is away.
-  news.addEventListener("error", () => setTimeout(() => us.csrf && get("me").then((said) => said.name || loggedOut(), () => {}), 1000));
+  news.addEventListener("error", () => setTimeout(checkWhoWeAre, 1000));
 }
+
+/** Another tab may have logged out, or somebody else in. */
+async function checkWhoWeAre() {
+  if (!us.csrf) return;
+  const said = await get("me").catch(() => null);
+  if (said && !said.name) loggedOut();
+  else if (said && us.csrf && said.csrf !== us.csrf) location.reload();
+}
+
+document.addEventListener("visibilitychange", () => {
+  if (!us.csrf) return;
+  listen();
+  if (document.hidden) return;
+  checkWhoWeAre();
+  open?.changed({ registrations: true, calls: true });
+});
 
 function live(key) {
   $("live").dataset.live = key;
@@ -80,7 +110,7 @@ function live(key) {
 function where() {
   const [path, query = ""] = location.hash.slice(1).split("?");
   const [, page = "", name = ""] = path.split("/");
-  return { page: page in PAGES ? page : "registrations", name: decoded(name), parameters: new URLSearchParams(query) };
+  return { page: Object.hasOwn(PAGES, page) ? page : "registrations", name: decoded(name), parameters: new URLSearchParams(query) };
 }
 
 function decoded(text) {
@@ -97,7 +127,8 @@ function show() {
   problem(null);
   const { page, name, parameters } = where();
   const [list, one] = PAGES[page];
-  open = (name && one ? one : list)({ problem, name, parameters, remember });
+  const mine = turn;
+  open = (name && one ? one : list)({ problem: (refused) => mine === turn && problem(refused), name, parameters, remember });
   const back = open.back ? element("a", { class: "back", href: open.back }, `← ${say(page)}`) : null;
   $("view").replaceChildren(...[back, element("h1", { tabindex: "-1" }, open.title), ...open.nodes].filter(Boolean));
   document.title = `${open.title} – Ramal`;
@@ -110,6 +141,7 @@ function show() {
   /** Keeps in the address what was asked for, so that it can be sent to somebody. */
   function remember(asked) {
     const given = new URLSearchParams(Object.entries(asked).filter(([, value]) => value !== ""));
+    if (mine !== turn) return;
     const query = given.toString();
     history.replaceState(null, "", `#/${page}${query ? `?${query}` : ""}`);
   }
@@ -118,9 +150,10 @@ function show() {
 function close() {
   open?.close();
   open = null;
+  turn += 1;
 }
 
 function problem(refused) {
   $("problem").hidden = !refused;
-  $("problem").textContent = refused ? say(`refused.${refused.error}`, refused.seconds || refused.detail || "") : "";
+  $("problem").textContent = refused ? say(`refused.${refused.error}`, refused.detail || refused.seconds || "") : "";
 }

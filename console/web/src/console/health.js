@@ -1,43 +1,23 @@
 // How the processes are, how far tables are behind the log, and whether gateways answer.
-import { Refused, get } from "./asking.js";
-import { element, facts, table } from "./page.js";
+import { get } from "./asking.js";
+import { element, facts, repeated, table } from "./page.js";
 import { number, percent, say } from "./words.js";
 
 const EVERY = 3000;
 
 export function health({ problem }) {
   const node = element("div", {});
-  let ticking;
-
-  async function show() {
-    try {
-      const found = await get("health");
-      node.replaceChildren(...shown(found));
-      problem(null);
-    } catch (error) {
-      if (!(error instanceof Refused)) throw error;
-      problem(error);
-    }
-    if (ticking !== null) ticking = setTimeout(show, EVERY);
-  }
-
-  show();
-  return {
-    title: say("health"),
-    nodes: [node],
-    close: () => {
-      clearTimeout(ticking);
-      ticking = null;
-    },
-    changed: () => {},
-  };
+  const asking = repeated(problem, (signal) => get("health", {}, signal), (found) => node.replaceChildren(...shown(found)), EVERY);
+  asking.again();
+  return { title: say("health"), nodes: [node], close: asking.close, changed: () => {} };
 }
 
-function shown({ processes, overall, projections, gateways }) {
+function shown({ processes, overall, projections, away, gateways }) {
   const ages = Object.entries(overall.age_seconds).map(([name, age]) => `${name} ${number(age)} s`);
   const responses = Object.entries(overall.responses_per_second).map(([kind, rate]) => `${kind} ${number(rate)}/s`);
   const wrong = processes.filter((each) => !each.ready);
   const alarms = [
+    away ? say("tablesAway", away) : null,
     overall.stopped_partitions ? say("stopped", number(overall.stopped_partitions)) : null,
     overall.dead_letters ? say("deadLetters", number(overall.dead_letters)) : null,
     wrong.length ? say("notReady", wrong.map((each) => each.name).join(", ")) : null,

@@ -50,6 +50,7 @@ export class List {
     this.asking?.abort();
     this.asking = new AbortController();
     const { signal } = this.asking;
+    this.busy = true; // what follows is of rows that will not be there
     this.table.setAttribute("aria-busy", String(!quietly));
     this.last = performance.now();
     try {
@@ -57,19 +58,34 @@ export class List {
       if (signal.aborted) return;
       this.rows = found.rows;
       this.after = found.after;
-      if (!quietly) this.total = null;
       this.busy = false;
-      if (!quietly) this.body.scrollTop = 0;
+      if (!quietly) {
+        this.total = null;
+        this.body.scrollTop = 0;
+      }
       this.problem(null);
       this.show(true);
       this.total = this.after ? await this.counted(signal) : this.rows.length;
       if (!signal.aborted) this.show();
     } catch (error) {
-      if (error instanceof Refused) this.problem(error);
-      else if (error.name !== "AbortError") throw error;
+      if (signal.aborted) return;
+      if (!(error instanceof Refused)) throw error;
+      if (!quietly) this.clear();
+      this.problem(error);
     } finally {
+      if (!signal.aborted) this.busy = false;
+
       if (!signal.aborted) this.table.setAttribute("aria-busy", "false");
     }
+  }
+
+  /** What is there is no answer to what was asked now. */
+  clear() {
+    this.rows = [];
+    this.after = this.total = null;
+    this.show(true);
+    this.none.hidden = true;
+    this.count.textContent = "";
   }
 
   /** There may be news: looks, at most every two seconds, unless somebody reads further down. */
@@ -131,9 +147,12 @@ export class List {
       this.busy = false;
       this.show();
     } catch (error) {
-      if (error.name === "AbortError") return;
+      if (signal.aborted) return;
+      if (!(error instanceof Refused)) throw error;
       this.problem(error);
-      setTimeout(() => (this.busy = false), AGAIN);
+      setTimeout(() => {
+        if (!signal.aborted) this.busy = false;
+      }, AGAIN);
     }
   }
 }

@@ -1,4 +1,5 @@
-// Elements, without any markup: nothing that anybody sent is ever read as HTML.
+// Elements, without any markup: nothing that anybody sent is ever read as HTML. And what is asked while a page is open.
+import { Refused } from "./asking.js";
 
 /** An element with attributes (`on…`: a listener; true, false, null: there or not) and children. */
 export function element(name, attributes = {}, ...children) {
@@ -61,4 +62,45 @@ export function sure(question, yes, no) {
       resolve(dialog.returnValue === "yes");
     });
   });
+}
+
+/**
+ * What a page shows, asked for anew by `again()` until `close()`: one question at a time, and nothing is shown of one
+ * whose page was left. `every`: in milliseconds, by itself.
+ */
+export function repeated(problem, ask, show, every = 0) {
+  const left = new AbortController();
+  let running = false;
+  let more = false;
+  let wrong = false;
+  let ticking;
+
+  async function again() {
+    more = running;
+    if (running || left.signal.aborted) return;
+    running = true;
+    clearTimeout(ticking);
+    try {
+      const found = await ask(left.signal);
+      if (left.signal.aborted) return;
+      show(found);
+      if (wrong) problem(null); // only what this has said: not why something that was done was refused
+      wrong = false;
+    } catch (error) {
+      if (left.signal.aborted) return;
+      if (!(error instanceof Refused)) throw error;
+      wrong = true;
+      problem(error);
+    } finally {
+      running = false;
+      if (!left.signal.aborted && more) again();
+      else if (!left.signal.aborted && every) ticking = setTimeout(again, every);
+    }
+  }
+
+  function close() {
+    left.abort();
+    clearTimeout(ticking);
+  }
+  return { again, close };
 }

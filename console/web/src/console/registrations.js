@@ -1,7 +1,7 @@
 // Who is registered, who was at a moment, and one of them.
 import { Refused, get, post, us } from "./asking.js";
 import { List } from "./list.js";
-import { element, facts, sure, table } from "./page.js";
+import { element, facts, repeated, sure, table } from "./page.js";
 import { moment, say, span } from "./words.js";
 
 const DAY = 86_400_000;
@@ -100,8 +100,8 @@ export function registrations({ problem, parameters, remember }) {
   };
 }
 
-export function field(id, name, control) {
-  return element("div", { class: "field" }, element("label", { for: id }, name), control);
+export function field(id, name, control, kind = "") {
+  return element("div", { class: `field ${kind}` }, element("label", { for: id }, name), control);
 }
 
 /** `2026-11-28T10:05:00` of a moment, as the input for dates wants it. */
@@ -116,33 +116,26 @@ export function registration({ problem, name }) {
   const past = element("div", {});
   let aor = name;
 
-  async function show() {
-    try {
-      const found = await get("registration", { aor: name });
-      aor = found.aor;
-      bindings.replaceChildren(...(found.bindings.length ? found.bindings.map((each) => card(each, found.at)) : [element("p", {}, say("notRegistered"))]));
-      all.hidden = us.role !== "operator" || found.bindings.length < 2;
-      past.replaceChildren(
-        table(
-          say("history"),
-          [say("since"), say("until"), say("contact"), say("from"), say("edge"), say("began"), say("ended")],
-          found.history.map((each) => [
-            moment(each.since),
-            each.until ? moment(each.until) : say("now"),
-            each.contact,
-            each.from,
-            each.edge,
-            `${say(`change.${each.began}`)}${by(each.began_by)}`,
-            each.ended ? `${say(`change.${each.ended}`)}${by(each.ended_by)}` : "",
-          ]),
-        ),
-        ...(found.more ? [element("p", { class: "hint" }, say("newestOnly"))] : []),
-      );
-      problem(null);
-    } catch (error) {
-      if (!(error instanceof Refused)) throw error;
-      problem(error);
-    }
+  function shown(found) {
+    aor = found.aor;
+    bindings.replaceChildren(...(found.bindings.length ? found.bindings.map((each) => card(each, found.at)) : [element("p", {}, say("notRegistered"))]));
+    all.hidden = us.role !== "operator" || found.bindings.length < 2;
+    past.replaceChildren(
+      table(
+        say("history"),
+        [say("since"), say("until"), say("contact"), say("from"), say("edge"), say("began"), say("ended")],
+        found.history.map((each) => [
+          moment(each.since),
+          each.until ? moment(each.until) : say("now"),
+          each.contact,
+          each.from,
+          each.edge,
+          `${say(`change.${each.began}`)}${by(each.began_by)}`,
+          each.ended ? `${say(`change.${each.ended}`)}${by(each.ended_by)}` : "",
+        ]),
+      ),
+      ...(found.more ? [element("p", { class: "hint" }, say("newestOnly"))] : []),
+    );
   }
 
   function card(each, at) {
@@ -167,7 +160,8 @@ export function registration({ problem, name }) {
     if (!(await sure(say(`sure.${name}${contact ? "One" : "All"}`, contact ?? aor), say(name), say("keep")))) return;
     try {
       await post(name, contact ? { aor, contact } : { aor });
-      await show();
+      problem(null);
+      asking.again();
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
       problem(error);
@@ -175,13 +169,14 @@ export function registration({ problem, name }) {
   }
 
   const all = element("div", { hidden: true }, buttons(null));
-  show();
+  const asking = repeated(problem, (signal) => get("registration", { aor: name }, signal), shown);
+  asking.again();
   return {
     title: name,
     back: "#/registrations",
     nodes: [element("h2", {}, say("bindings")), bindings, all, element("h2", {}, say("history")), past],
-    close: () => {},
-    changed: (what) => what.registrations && show(),
+    close: asking.close,
+    changed: (what) => what.registrations && asking.again(),
   };
 }
 

@@ -1,7 +1,7 @@
 // Figures by minute or hour, as charts and as tables.
 import uPlot from "uplot";
-import { Refused, get } from "./asking.js";
-import { element, table } from "./page.js";
+import { get } from "./asking.js";
+import { element, repeated, table } from "./page.js";
 import { field } from "./registrations.js";
 import { clock, moment, number, percent, say } from "./words.js";
 
@@ -17,25 +17,16 @@ export function statistics({ problem, parameters, remember }) {
   size.value = parameters.get("window") === "hour" ? "hour" : "minute";
   const node = element("div", {});
   let charts = [];
-  let ticking;
 
-  async function show() {
-    clearTimeout(ticking);
+  async function ask(signal) {
     const step = WINDOWS[size.value];
     const until = Math.floor(Date.now() / step) * step + step;
     const asked = { window: size.value, since: until - step * SHOWN[size.value], until };
-    try {
-      const [found, by] = await Promise.all([get("statistics", asked), get("statistics", { ...asked, by: "gateway" })]);
-      draw(asked, step, found, by);
-      problem(null);
-    } catch (error) {
-      if (!(error instanceof Refused)) throw error;
-      problem(error);
-    }
-    if (ticking !== null) ticking = setTimeout(show, EVERY);
+    const [found, by] = await Promise.all([get("statistics", asked, signal), get("statistics", { ...asked, by: "gateway" }, signal)]);
+    return { asked, step, found, by };
   }
 
-  function draw({ since, until }, step, found, by) {
+  function draw({ asked: { since, until }, step, found, by }) {
     const open = [...node.querySelectorAll("details")].map((each) => each.open);
     charts.forEach((each) => each.destroy());
     charts = [];
@@ -77,6 +68,8 @@ export function statistics({ problem, parameters, remember }) {
     charts.forEach((each) => fit(each));
   }
 
+  const asking = repeated(problem, ask, draw, EVERY);
+  const show = asking.again;
   const fit = (chart) => chart.setSize({ width: chart.root.parentElement.clientWidth, height: 220 });
   const resized = () => charts.forEach(fit);
   addEventListener("resize", resized);
@@ -90,8 +83,7 @@ export function statistics({ problem, parameters, remember }) {
     title: say("statistics"),
     nodes: [element("form", { class: "filters" }, field("window", say("windowSize"), size)), node],
     close: () => {
-      clearTimeout(ticking);
-      ticking = null;
+      asking.close();
       removeEventListener("resize", resized);
       DARK.removeEventListener("change", show);
       charts.forEach((each) => each.destroy());
@@ -116,7 +108,7 @@ function drawn(title, unit, starts, lines) {
       axes: [{ ...axis, values: (_, values) => values.map((at) => clock(at * 1000)) }, { ...axis, size: 60, incrs: STEPS, values: (_, values) => values.map((value) => `${number(value)}${unit}`) }],
       series: [
         { label: say("time"), value: (_, at) => (at ? moment(at * 1000) : "–") },
-        ...lines.map(([name], index) => ({ label: say(`figure.${name}`), stroke: colors[index], width: 2, points: { size: 5 }, value: (_, value) => (value === null ? "–" : `${number(value)}${unit}`) })),
+        ...lines.map(([name], index) => ({ label: say(`figure.${name}`), stroke: colors[index], width: 2, points: { size: 5, show: true, filter: alone }, value: (_, value) => (value === null ? "–" : `${number(value)}${unit}`) })),
       ],
     },
     [starts.map((start) => start / 1000), ...lines.map(([, values]) => values)],
@@ -125,6 +117,12 @@ function drawn(title, unit, starts, lines) {
   const rows = starts.map((start, index) => [moment(start), ...lines.map(([, values]) => (values[index] === null ? "–" : `${number(values[index])}${unit}`))]).reverse();
   const details = element("details", {}, element("summary", {}, say("asTable")), table(title, [say("time"), ...lines.map(([name]) => say(`figure.${name}`))], rows));
   return { chart, root: element("section", { class: "card" }, element("h2", {}, title), place, details) };
+}
+
+/** The points that no line leads to: a value between two minutes that have none. */
+function alone(plot, series, show) {
+  const values = plot.data[series];
+  return show ? [...values.keys()].filter((at) => values[at] !== null && (values[at - 1] ?? null) === null && (values[at + 1] ?? null) === null) : null;
 }
 
 function gateways(rows) {
