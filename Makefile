@@ -47,6 +47,10 @@ test: packages check ## every check and test, on real Kafka, MariaDB and OpenLDA
 	$(BIN)/python -m pytest --numprocesses $(JOBS) || { echo "Those that failed once more, one after the other:"; \
 		$(BIN)/python -m pytest --last-failed --last-failed-no-failures none; }
 
+screenshots: $(VENV)/.dev ## every page of the console as it looks, in both languages, wide and narrow, light and dark: .run/screenshots
+	RAMAL_SCREENSHOTS=all $(BIN)/python -m pytest -q tests/e2e/operators/test_console.py -k test_every_page
+	@echo "$(CURDIR)/.run/screenshots"
+
 test-compiled: $(VENV)/.dev .run/compiled/.built ## the unit tests and the fuzz tests of the core with the core compiled (needs gcc)
 	@# Not those that look at the lines which run, or hold their time against the interpreter's.
 	PYTHONPATH=$(CURDIR)/.run/compiled $(BIN)/python -P -c 'import sipcore.message as core; assert core.__file__.endswith(".so"), core'

@@ -18,10 +18,12 @@ from rich.console import Console
 from rich.table import Table
 
 from cdr.config import Analytics
+from console.accounts import listed
+from console.config import ConsoleConfig
 from ramal import backends, operations
 from ramal.backends import Server
 from ramal.certificate import self_signed
-from ramal.directory import generated_keys, only_one
+from ramal.directory import OPERATORS, generated_keys, only_one
 from ramal.processes import StartFailed, free_port, port_is_free, spawn
 from ramal.supervisor import Part, Supervisor
 from ramal.system import distributed, exported, with_settings
@@ -117,9 +119,9 @@ class Stack:
         websocket = f"ws://{self._edges['edge-1']['ws']}/sip"
         page_port = self._page.rpartition(":")[2]
         self._configure({"RAMAL_CONSOLE_WEBSOCKET": websocket, "RAMAL_CONSOLE_PORT": page_port})
-        self._start_service("console", "console")
         self.supervisor.wait_ready()
         self._start_analytics()
+        self._start_console()
         self._write()
         self._write_environment()
         self._tell()
@@ -195,8 +197,10 @@ class Stack:
         path.write_text(text)
         return str(path)
 
-    def _start_service(self, service: str, name: str, settings: Mapping[str, str] | None = None) -> None:
-        http = f"127.0.0.1:{free_port()}"
+    def _start_service(
+        self, service: str, name: str, settings: Mapping[str, str] | None = None, http: str = ""
+    ) -> None:
+        http = http or f"127.0.0.1:{free_port()}"
         environ = {**self._sources.environ, "RAMAL_NAME": name, "RAMAL_HTTP_PORT": http.rpartition(":")[2]}
         environ |= settings or {}
         command = [sys.executable, "-m", "ramal", service]
@@ -216,6 +220,18 @@ class Stack:
         for number in range(1, count + 1):
             name = f"analytics-{number}"
             self._start_service("analytics", name, {"RAMAL_ANALYTICS_DIRECTORY": str(self._directory / name)})
+
+    def _start_console(self) -> None:
+        """When it is known where all others tell how they are."""
+        http = f"127.0.0.1:{free_port()}"
+        beside = {name: part.http for name, part in self.supervisor.parts.items() if part.http} | {"console": http}
+        defaults = {
+            "RAMAL_CONSOLE_PROCESSES": ",".join(f"{name}=http://{address}" for name, address in beside.items()),
+            "RAMAL_CONSOLE_OPERATORS_FILE": str(self._directory / OPERATORS),
+        }
+        self._configure({name: text for name, text in defaults.items() if name not in self._sources.environ})
+        self._start_service("console", "console", http=http)
+        self.supervisor.wait_ready("console")
 
     def _warm_up(self) -> None:
         self._say("Starting the services, and warming the JVM up …")
@@ -244,6 +260,7 @@ class Stack:
         return {
             "domain": self.domain,
             "page": f"http://{self._page}/",
+            "console": f"http://{parts['console'].http}/console/",
             "edges": [
                 {"name": name, "pid": parts[name].child.pid, "http": parts[name].http}
                 | {transport: address for transport, address in addresses.items() if transport != "edges"}
@@ -303,8 +320,17 @@ class Stack:
             last = backends.user_name(self._options.users - 1)
             self._say(f"\nUsers {backends.user_name(0)} to {last} of {self.domain}, password secret-u00000, …")
         self._say(f"A phone in the browser: {described['page']}")
-        self._say(f"Ask it: . {os.path.relpath(self._directory / 'env')}; ramal show")
+        environment = os.path.relpath(self._directory / "env")
+        self._say(f"For operators: {described['console']}{self._first_operator(environment)}")
+        self._say(f"Ask it: . {environment}; ramal show")
         self._say(f"All is ready; {os.path.relpath(self._path)} describes it. Ctrl-C ends it.")
+
+    def _first_operator(self, environment: str) -> str:
+        """How to make one where there is none."""
+        config = self._sources.section(ConsoleConfig, "console")
+        if config.groups or listed(Path(config.operators_file)):
+            return ""
+        return f" (who may log in: . {environment}; ramal operator add NAME)"
 
 
 def _listening(addresses: Mapping[str, str]) -> dict[str, str]:

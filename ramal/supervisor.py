@@ -65,10 +65,13 @@ class Supervisor:
         part = self.parts.pop(name)
         part.child.stop(part.stop_seconds)
 
-    def wait_ready(self) -> None:
-        """Waits until every health page says ready; raises StartFailed where one does not, or its process ends."""
+    def wait_ready(self, *names: str) -> None:
+        """Waits until the health pages of these parts, or of all, say ready.
+
+        Raises StartFailed where one does not, or its process ends.
+        """
         deadline = time.monotonic() + READY_SECONDS
-        for part in self.parts.values():
+        for part in [self.parts[name] for name in names or self.parts]:
             while part.http and (reasons := _not_ready(part.http)):
                 if not part.child.alive():
                     said = f"see {part.child.log}\n{tail(part.child.log)}"

@@ -222,7 +222,8 @@ def _welcome(console: Console, directory: Path, system: System, http: HttpServer
 
 def _first_operator(system: System, directory: Path) -> str:
     """How to make one where there is none."""
-    if listed(Path(system.sources.section(ConsoleConfig, "console").operators_file)):
+    config = system.sources.section(ConsoleConfig, "console")
+    if config.groups or listed(Path(config.operators_file)):
         return ""
     return f" (who may log in: {command()} operator add NAME --data {directory})"
 

@@ -3,7 +3,10 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +48,24 @@ def running(tmp_path: Path) -> "Any":
         stack.end()
 
 
+def shows_all_to_an_operator(running: Running, directory: Path, stack: dict[str, Any]) -> None:
+    """The command that it prints makes an operator, to whom the console shows every process."""
+    told = next(line for line in running.output().splitlines() if line.startswith("For operators: "))
+    assert stack["console"] in told
+    command = told.partition("who may log in: ")[2].rstrip(")").replace("NAME", "maria --password-stdin")
+    ramal = f"export PATH={Path(sys.executable).parent}:$PATH; {command}"
+    add = subprocess.run(["sh", "-c", ramal], input="correct horse\n", text=True, capture_output=True, check=False)
+    assert add.returncode == 0, add.stderr
+    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    body = json.dumps({"name": "maria", "password": "correct horse"}).encode()
+    fields = {"Content-Type": "application/json"}
+    browser.open(urllib.request.Request(f"{stack['console']}api/log-in", body, fields), timeout=10)
+    with browser.open(f"{stack['console']}api/health", timeout=10) as answer:
+        shown = json.load(answer)["processes"]
+    assert {each["name"] for each in shown} == {name for name, each in stack["processes"].items() if each["http"]}
+    assert [each["reasons"] for each in shown if each["name"] != "analytics-1" and not each["ready"]] == []
+
+
 def test_stack_json_says_where_all_is_and_stays_current(running: Running, tmp_path: Path) -> None:
     before = described(tmp_path)
     services = {"edge-1", "edge-2", "authsvc-1", "registrar-1", "locator-1", "cdr-1", "analytics-1", "console"}
@@ -56,6 +77,7 @@ def test_stack_json_says_where_all_is_and_stays_current(running: Running, tmp_pa
     waited = {name: process["http"] for name, process in before["processes"].items() if name != "analytics-1"}
     assert all(is_ready(f"http://{http}") for http in waited.values() if http)
     pymysql.connect(**before["mysql"]).close()
+    shows_all_to_an_operator(running, tmp_path, before)
 
     for name in ("registrar-1", "kafka"):
         os.kill(before["processes"][name]["pid"], signal.SIGKILL)
