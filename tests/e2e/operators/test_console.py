@@ -1,4 +1,7 @@
-"""The console in a real Chromium over a real `ramal up`, at the sizes that operators have, as they use it."""
+"""The console in a real Chromium over a real `ramal up`, at the sizes that operators have, as they use it.
+
+Over 400 lines: filling the site that all of them look at takes longer than most of them.
+"""
 
 import contextlib
 import json
