@@ -85,6 +85,9 @@ bench-curves: install packages bench-packages ## CPU per operation at each load 
 bench-restore: install packages ## the registrar's memory per binding, and its restart with 100,000 AORs
 	$(BIN)/python bench/restore.py
 
+bench-growth: install packages ## CPU of a registration among 10^4, 10^5 and 10^6 others, restore, look-ups: 8 min, 6 GB of disk
+	$(BIN)/python bench/growth.py $(GROWTH)
+
 bench-storm: install packages ## 100,000 phones come back at once after an outage of the edges: STORM='--phones 10000'
 	$(BIN)/python bench/storm.py $(STORM)
 
@@ -155,7 +158,7 @@ $(VENV)/.dev: $(VENV)/.editable
 	$(BIN)/python -m pip install --quiet --group dev
 	@touch $@
 
-.PHONY: help install up stack check events settings test test-compiled chaos fuzz bench bench-curves bench-restore bench-storm bench-floods bench-core page packages mysql9 bench-packages clean
+.PHONY: help install up stack check events settings test test-compiled chaos fuzz bench bench-curves bench-restore bench-storm bench-growth bench-floods bench-core page packages mysql9 bench-packages clean
 
 kube: packages $(VENV)/.dev ## a real Kubernetes of two nodes on this machine, and what must hold there (root, Go 1.26; first run: 20 min)
 	tests/kube/run
