@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from aiokafka import errors
 from aiokafka.structs import TopicPartition
 
+from events.topics import DAY, TOPICS, VIEW
 from runtime.errors import LogRefused, LogUnavailable
 from runtime.log.kafka.codes import PRODUCE, Then, Written, meaning
 from runtime.log.kafka.lane import Key, Lane, Part, Producer, Whole, split
@@ -29,6 +30,8 @@ RETRY_SECONDS = 0.05
 BROKER_SHARE = 0.75
 """Of our time-out, how long a leader waits for its followers: so it tells us that they are late, and which."""
 REQUEST_TIMED_OUT = 7
+KEPT_LONG = frozenset(topic.name for topic in (*TOPICS, *VIEW) if topic.retention_ms > DAY)
+"""Topics whose disk is worth what compressing costs; others are gone within a day."""
 
 Way = tuple[int, bool]
 """A broker, and whether it is the way for partitions that time out: a request is answered when all in it are."""
@@ -107,7 +110,7 @@ class Appender:
         while True:
             partitions = self._client.cluster.partitions_for_topic(there.topic) or ()
             if there.partition in partitions:
-                return Lane(there)
+                return Lane(there, dense=key[0] in KEPT_LONG)
             if partitions and asked:
                 raise LogRefused(f"there is no partition {there.partition} of topic {key[0]}")
             # Metadata of all topics: to ask for one that is missing may make it, with the broker's defaults.

@@ -4,11 +4,13 @@ import struct
 from typing import Any
 
 import pytest
+from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
 from events.limits import RECORD_BYTES
-from events.topics import AUDIT
+from events.topics import AUDIT, TOPICS, VIEW
 from runtime.errors import LogRefused, LogUnavailable
+from runtime.log.kafka.append import KEPT_LONG
 from runtime.log.kafka.lane import BATCH_BYTES, LAST_EPOCH, LAST_SEQUENCE, Batch, Lane, Producer, Whole, split
 from runtime.log.port import Append
 
@@ -271,3 +273,39 @@ def test_nothing_is_left_of_a_lane_that_is_dropped() -> None:
     here.drop(LogUnavailable("closed"))
     assert said(first) is said(second) is LogUnavailable
     assert here.to_send(US) is None
+
+
+def codec(batch: Batch) -> int:
+    """As the octets have it."""
+    return int(HEADER.unpack_from(batch.octets)[5]) & 7
+
+
+@pytest.mark.parametrize(("count", "named"), [(3, 0), (4, 2), (40, 2)])
+def test_batches_of_what_is_kept_for_long_are_compressed_where_records_repeat_each_other(
+    count: int, named: int
+) -> None:
+    dense, plain = Lane(TopicPartition("x.registrations", 0), dense=True), lane()
+    for each in (dense, plain):
+        put(each, count, 800)
+    batch = sent(dense)
+
+    assert codec(batch) == named
+    assert codec(sent(plain)) == 0
+    assert (len(batch.octets) < 800 * count / 2) is bool(named)
+
+
+def test_a_compressed_batch_is_read_as_it_was_written() -> None:
+    here = Lane(TopicPartition("x.registrations", 0), dense=True)
+    put(here, 30, 500)
+    batches = MemoryRecords(sent(here).octets)
+
+    read = list(batches.next_batch())
+
+    assert [(record.offset, record.key, record.value) for record in read] == [(n, b"k", b"x" * 500) for n in range(30)]
+    assert not batches.has_next()
+
+
+def test_what_is_gone_within_a_day_is_not_worth_compressing() -> None:
+    kept = {topic.name for topic in (*TOPICS, *VIEW)} & KEPT_LONG
+
+    assert kept == {"registrations", "calls", "cdrs", "audit", "stats", "dead", *(topic.name for topic in VIEW)}
