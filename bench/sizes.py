@@ -1,7 +1,7 @@
 """How many octets a record of each type is in the log: `.venv/bin/python bench/sizes.py ramal-data`.
 
 Of an embedded system's file, running or not: key, value and headers. Over Kafka they are the same, and some 20 octets
-more each; Ramal does not compress them.
+more each, before many together are compressed.
 """
 # ruff: noqa: T201
 

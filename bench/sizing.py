@@ -6,11 +6,14 @@ Prints the table of that page without arguments.
 # ruff: noqa: T201
 
 import argparse
+import itertools
 import math
 from collections.abc import Sequence
 
 REFRESH = {"edge": 0.20, "authsvc": 0.06, "registrar": 0.06, "locator": 0.07, "brokers": 0.12, "MySQL": 0.05}
 """CPU-seconds of 1,000 refreshes at saturation (docs/benchmark.md, "Where the time goes")."""
+PACE = ((100, 3.8), (500, 1.15), (1500, 0.56))
+"""CPU-seconds of 1,000 registrations, everything included, by how many come in a second (`make bench-curves`)."""
 CALL = {"edge": 0.91 + 0.55, "cdr": 0.17, "brokers": 0.07, "MySQL": 0.12}
 """CPU-seconds of 1,000 calls with their records ("What a call costs"), with what a challenge adds (1.48 - 0.93)."""
 SERVICES = ("edge", "authsvc", "registrar", "locator", "cdr")
@@ -28,10 +31,18 @@ KEPT = {
     "cdrs": ((0, 0), (1, 892), 37.5),
 }
 """By topic: records and octets of a refresh, of a call (bench/sizes.py), and days until they are gone for certain."""
-BINDING = 1536
-"""Octets of a registrar's memory for one binding: the bound that `make bench-restore` checks."""
+LEFT = ((4, 1.0), (8, 0.30), (30, 0.23), (math.inf, 0.20))
+"""What compressing leaves of records of `registrations`, by how many are together at most in a batch."""
+GATHERED = 0.03
+"""Seconds in which an edge gathers registrations (`RAMAL_EDGE_GATHER_SECONDS`)."""
+COPIES = 3
+SIP = {"refresh": 1840, "call": 10_000}
+"""Octets between phone and edge with the headers of UDP and IP: of a refresh with its challenge, measured; of a call,
+an estimate."""
+BINDING = 900
+"""Octets of a registrar's memory for one binding, measured by bench/growth.py."""
 ROW = {"location": 1000, "cdrs": 1500}
-"""Octets of a row with its indices: estimates, not measured."""
+"""Octets of a row with its indices: estimates."""
 PHONES = (10_000, 100_000, 1_000_000, 10_000_000)
 
 
@@ -43,26 +54,50 @@ def needs(phones: int, refresh: float, calls: float) -> dict[str, str]:
         for name in (*SERVICES, "brokers", "MySQL")
     }
     processes = {name: max(2, math.ceil(cores[name] / BUSY)) for name in SERVICES}
-    written = sum(r * o * rates["refresh"] + r2 * o2 * rates["call"] for (r, o), (r2, o2), _ in KEPT.values())
+    partitions = max(4, 2 * max(processes[name] for name in ("authsvc", "registrar", "locator")))
+    share = {"registrations": left(rates["refresh"] * GATHERED / partitions)}
+    written = sum(
+        r * o * rates["refresh"] * share.get(topic, 1) + r2 * o2 * rates["call"]
+        for topic, ((r, o), (r2, o2), _) in KEPT.items()
+    )
     log = {
-        topic: (r * o * rates["refresh"] + r2 * o2 * rates["call"] * share_of_day(calls)) * days * DAY
+        topic: (r * o * rates["refresh"] * share.get(topic, 1) + r2 * o2 * rates["call"] * share_of_day(calls))
+        * (days * DAY)
         for topic, ((r, o), (r2, o2), days) in KEPT.items()
     }
-    partitions = max(4, 2 * max(processes[name] for name in ("authsvc", "registrar", "locator")))
+    phones_and_edges = sum(SIP[name] * rates[name] for name in SIP)
     return {
         "REGISTERs a second": figure(rates["refresh"]),
         "calls a second, busy hour": figure(rates["call"]),
         **{f"{name}: cores busy, processes": f"{figure(cores[name])}, {processes[name]}" for name in SERVICES},
         "brokers: cores busy, all copies' leaders": figure(cores["brokers"]),
         "MySQL: cores busy": figure(cores["MySQL"]),
+        "all of it for REGISTER alone, at this pace": figure(rates["refresh"] * at_pace(rates["refresh"]) / 1000),
         "partitions": str(partitions),
+        "network: phones and edges, both ways": f"{octets(phones_and_edges)}/s",
         "written to the log, one copy": f"{octets(written)}/s",
+        f"network: into all brokers, and out of them, {COPIES} copies": f"{octets(COPIES * written)}/s each",
         "the log, one copy": octets(sum(log.values())),
         "of that `registrations`": octets(log["registrations"]),
         "memory of all registrars": octets(phones * BINDING),
         "`location`": octets(phones * ROW["location"]),
         "`cdrs` in a year": octets(phones * calls * 8 * 365 * ROW["cdrs"]),
     }
+
+
+def at_pace(rate: float) -> float:
+    """CPU-seconds of 1,000 registrations at so many a second: between two points of PACE on a line of logarithms."""
+    if rate <= PACE[0][0]:
+        return PACE[0][1]
+    for (low, dear), (high, cheap) in itertools.pairwise(PACE):
+        if rate <= high:
+            return dear * (cheap / dear) ** (math.log(rate / low) / math.log(high / low))
+    return PACE[-1][1]
+
+
+def left(together: float) -> float:
+    """The share of their octets that compressing leaves of records, so many of which are in one batch."""
+    return next(share for most, share in LEFT if together < most)
 
 
 def share_of_day(calls: float) -> float:
