@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection
 import msgspec
 
 from authsvc.config import EnrolmentSettings, LdapSettings
+from authsvc.decider import own_aor
 from authsvc.memory.attempts import Attempts
 from authsvc.memory.audit_rate import AuditRate
 from authsvc.users.accounts import MODIFIED, PASSWORD_CHANGED, Account, account_of
@@ -174,6 +175,12 @@ class Enroller:
 
     def _now(self) -> int:
         return int(self._clock() * 1000)
+
+
+def phone_uri(name: str, domain: str, password: str = "") -> str:
+    """A user's SIP URI; with the password in it, what a QR code has (RFC 3261 section 19.1.1)."""
+    user = own_aor(name, domain).rpartition("@")[0]
+    return f"sip:{user}:{password}@{domain}" if password else f"sip:{user}@{domain}"
 
 
 def phone_password(choice: Callable[[str], str] = secrets.choice) -> str:

@@ -14,6 +14,7 @@ removal        an operator's removal, through the log
 health         what all processes do now, and how far tables are behind
 sampled        PURE; what two looks at metrics say
 live           server-sent events: what has changed
+enrolment      the page of users: who proves the directory's password gets a phone that logs in
 operators      the operators' routes
 config         settings
 service        wiring

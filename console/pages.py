@@ -12,8 +12,8 @@ from runtime.pages import Page, Pages
 STATIC = Path(__file__).parent / "static"
 """Built from `web` by `npm run build`."""
 SOFTPHONE = "/softphone/"
-OPERATORS = "console"
-"""Files of this stem are the operators', and not served to the public."""
+OPERATORS, ENROLMENT = "console", "enroll"
+"""Files of these stems are of other pages than the softphone's."""
 TYPES = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -34,7 +34,7 @@ def pages(config: ConsoleConfig, domain: str) -> Pages:
     files = {
         SOFTPHONE + ("" if p.name == "index.html" else p.name): _File(p, fields)
         for p in STATIC.iterdir()
-        if p.stem != OPERATORS
+        if p.stem not in (OPERATORS, ENROLMENT)
     }
 
     def page(path: str, asked: Mapping[str, str]) -> Page | None:
@@ -46,6 +46,15 @@ def pages(config: ConsoleConfig, domain: str) -> Pages:
 
 def operators_files(config: ConsoleConfig) -> Pages:
     """The files of the operators' pages by name, the page itself as ""; whoever has them has seen nothing yet."""
+    return _files_of(OPERATORS, config)
+
+
+def enrolment_files(config: ConsoleConfig) -> Pages:
+    """The same of the page on which users enrol."""
+    return _files_of(ENROLMENT, config)
+
+
+def _files_of(stem: str, config: ConsoleConfig) -> Pages:
     fields = _fields("'self'")
     if config.origin.startswith("https:"):
         fields = {**fields, "Strict-Transport-Security": "max-age=31536000"}
@@ -53,7 +62,7 @@ def operators_files(config: ConsoleConfig) -> Pages:
     files = {
         "" if p.suffix == ".html" else p.name: _File(p, fields)
         for p in STATIC.iterdir()
-        if p.stem == OPERATORS or p.name in shared
+        if p.stem == stem or p.name in shared
     }
 
     def page(name: str, asked: Mapping[str, str]) -> Page | None:

@@ -3,11 +3,14 @@
 import logging
 from collections.abc import Sequence
 
-from authsvc.config import LdapSettings
+from authsvc.config import EnrolmentSettings, LdapSettings
+from authsvc.enrolment import Enroller
 from authsvc.users.ldap_people import LdapPeople
+from authsvc.users.sealing import Keys
 from console.accounts import Accounts
 from console.config import ConsoleConfig
 from console.directory import LdapOperators
+from console.enrolment import EnrolmentPage
 from console.gate import Gate
 from console.operators import Operators
 from console.pages import pages
@@ -33,14 +36,17 @@ class ConsoleService:
         log_: Log,
         database: Database,
         directory: LdapOperators | None = None,
+        enroller: Enroller | None = None,
     ) -> None:
         domain = common.domain.lower()
-        self.server: PageServer | None = PageServer(config.host, config.port, pages(config, domain))
+        self._enroller = enroller
+        for_users: Sequence[Route] = EnrolmentPage(enroller, config).routes if enroller else ()
+        self.server: PageServer | None = PageServer(config.host, config.port, pages(config, domain), for_users)
         """Of the softphone; None where an edge serves it."""
         self._directory = directory
         gate = Gate(Accounts(config.operators_file), config, directory)
         self._operators = Operators(gate, config, domain, log_, database)
-        self.routes: Sequence[Route] = self._operators.routes
+        self.routes: Sequence[Route] = (*self._operators.routes, *for_users)
 
     async def start(self) -> None:
         """Listens; raises OSError when the address is taken."""
@@ -56,6 +62,8 @@ class ConsoleService:
         await self._operators.stop()
         if self._directory:
             await self._directory.stop()
+        if self._enroller:
+            self._enroller.stop()
         if self.server:
             await self.server.stop()
 
@@ -69,7 +77,17 @@ class ConsoleService:
 def build(sources: Sources, log: Log, database: Database) -> ConsoleService:
     """The service of these settings; raises ConfigError."""
     config = sources.section(ConsoleConfig, "console").checked()
-    return ConsoleService(config, sources.section(Common), log, database, _directory(config, sources))
+    common = sources.section(Common)
+    enroller = _enroller(common, sources, log, database)
+    return ConsoleService(config, common, log, database, _directory(config, sources), enroller)
+
+
+def _enroller(common: Common, sources: Sources, log: Log, database: Database) -> Enroller | None:
+    settings, directory = sources.section(EnrolmentSettings, "enrolment"), sources.section(LdapSettings, "ldap")
+    if not (settings.keys and directory.url):
+        return None
+    keys = Keys(lambda: str(sources.section(EnrolmentSettings, "enrolment").keys))
+    return Enroller(settings, directory, common.served(), keys, database, log)
 
 
 def _directory(config: ConsoleConfig, sources: Sources) -> LdapOperators | None:

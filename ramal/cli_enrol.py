@@ -7,12 +7,10 @@ import time
 from pathlib import Path
 from typing import Annotated
 
-import segno
 import typer
 from rich.progress import Progress
 
-from authsvc.decider import own_aor
-from authsvc.enrolment import Enrolment, LockedOut, Who, WrongPassword
+from authsvc.enrolment import Enrolment, LockedOut, Who, WrongPassword, phone_uri
 from authsvc.users.enrolled import used_keys
 from authsvc.users.sealing import Keyring
 from ramal import enrolling
@@ -69,13 +67,10 @@ def enroll_command(
     console.print(f"Phones may log in as {aors}, with this password, which is not shown again:\n", soft_wrap=True)
     console.print(f"    {made.phone_password}\n", markup=False)
     if sys.stdout.isatty():
-        segno.make(sip_uri(name, made.domains[0], made.phone_password), error="m").terminal(compact=True)
+        import segno  # not while the module is loaded, which every command does
+
+        segno.make(phone_uri(name, made.domains[0], made.phone_password), error="m").terminal(compact=True)
         console.print("The picture is a SIP URI with the password in it; a phone's camera reads it for you to paste.")
-
-
-def sip_uri(name: str, domain: str, password: str) -> str:
-    """User, password and domain in one text (RFC 3261 section 19.1.1)."""
-    return f"sip:{own_aor(name, domain).rpartition('@')[0]}:{password}@{domain}"
 
 
 async def _enroll(asked: System, name: str, password_file: str, phone_password: bool) -> Enrolment:

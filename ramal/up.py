@@ -215,9 +215,16 @@ def _welcome(console: Console, directory: Path, system: System, http: HttpServer
         f"Who is registered: {ramal} show{where}\n"
         f"For operators: http://{http.host}:{http.port}/console/{_first_operator(system, directory)}\n"
         f"Health and metrics: http://{http.host}:{http.port}/readyz, /metrics\n"
-        "Ctrl-C ends it; registrations stay.\n",
+        f"{_for_users_of_ldap(system, http)}Ctrl-C ends it; registrations stay.\n",
         soft_wrap=True,
     )
+
+
+def _for_users_of_ldap(system: System, http: HttpServer) -> str:
+    """Where they enrol."""
+    if not system.sources.section(LdapSettings, "ldap").url:
+        return ""
+    return f"Users of LDAP whose passwords are hashes there enrol: http://{http.host}:{http.port}/enroll\n"
 
 
 def _first_operator(system: System, directory: Path) -> str:

@@ -13,7 +13,7 @@ await mkdir(there, { recursive: true });
 
 const { metafile } = await build({
   absWorkingDir: here,
-  entryPoints: ["src/softphone.js", "src/softphone.css", "src/console/console.js", "src/console/console.css"],
+  entryPoints: ["src/softphone.js", "src/softphone.css", "src/console/console.js", "src/console/console.css", "src/enroll/enroll.js", "src/enroll/enroll.css"],
   entryNames: "[name]",
   outdir: there,
   bundle: true,
@@ -23,7 +23,7 @@ const { metafile } = await build({
   legalComments: "none", // the licences are in a file of their own
   metafile: true,
 });
-for (const name of ["index.html", "icon.svg", "console/console.html"]) await copyFile(join(here, "src", name), join(there, basename(name)));
+for (const name of ["index.html", "icon.svg", "console/console.html", "enroll/enroll.html"]) await copyFile(join(here, "src", name), join(there, basename(name)));
 
 // What is in the bundle must come with its licence.
 const packages = new Set(Object.keys(metafile.inputs).flatMap((path) => path.match(/^(node_modules\/[^/]+)\//)?.[1] ?? []));

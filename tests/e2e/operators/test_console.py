@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,16 +17,15 @@ from playwright.sync_api import Browser, Page, expect
 
 from authsvc.users.file import add_user
 from console.accounts import add
-from ramal.processes import PackageMissing, find
+from ramal.processes import PackageMissing
 from tests.e2e.conftest import DOMAIN, System, start_up, user
-from tests.e2e.phones.browser import SECONDS, chromium
+from tests.e2e.phones.browser import SECONDS, axe_source, chromium, serious_faults
 from tests.kit.console_rows import MINUTE, fill
 from tests.kit.phone import SDP
 from tests.kit.wire import Closed
 
 pytestmark = pytest.mark.e2e
 
-WEB = Path(__file__).parents[3] / "console" / "web"
 PASSWORD = "correct horse"
 REGISTRATIONS, CALLS = 100_000, 10_000
 WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
@@ -60,12 +58,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The accessibility checker, of the version in the lock file."""
-    directory = tmp_path_factory.mktemp("axe")
-    lock = json.loads((WEB / "package-lock.json").read_text())["packages"]["node_modules/axe-core"]
-    (directory / "package.json").write_text(json.dumps({"dependencies": {"axe-core": lock["version"]}}))
-    words = [find("npm", "npm"), "install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock"]
-    subprocess.run(words, cwd=directory, check=True, capture_output=True, timeout=120)
-    return (directory / "node_modules" / "axe-core" / "axe.min.js").read_text()
+    return axe_source(tmp_path_factory.mktemp("axe"))
 
 
 class Tab:
@@ -99,14 +92,7 @@ class Tab:
 
     def serious(self, axe: str) -> list[str]:
         """What an accessibility checker finds that is serious or worse."""
-        self.page.evaluate(axe)
-        found = self.page.evaluate("axe.run().then((found) => found.violations)")
-        return [
-            f"{each['id']}: {node['html'][:200]}"
-            for each in found
-            if each["impact"] in ("serious", "critical")
-            for node in each["nodes"]
-        ]
+        return serious_faults(self.page, axe)
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """The softphone page in a real Chromium, used as a person does: by what its fields and buttons are called."""
 
 import contextlib
+import json
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,8 @@ NO_CAMERA = "--use-fake-device-for-media-stream=device-count=0"
 SECONDS = 20_000
 """Of any wait, in milliseconds: more than a slow machine needs."""
 
+WEB = Path(__file__).parents[3] / "console" / "web"
+
 _CONNECTIONS = """
 window.connections = [];
 window.RTCPeerConnection = class extends RTCPeerConnection {
@@ -43,6 +47,27 @@ async () => {
   return received;
 }
 """
+
+
+def axe_source(directory: Path) -> str:
+    """The accessibility checker, of the version in the lock file, fetched into this directory."""
+    lock = json.loads((WEB / "package-lock.json").read_text())["packages"]["node_modules/axe-core"]
+    (directory / "package.json").write_text(json.dumps({"dependencies": {"axe-core": lock["version"]}}))
+    words = [find("npm", "npm"), "install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock"]
+    subprocess.run(words, cwd=directory, check=True, capture_output=True, timeout=120)
+    return (directory / "node_modules" / "axe-core" / "axe.min.js").read_text()
+
+
+def serious_faults(page: Page, axe: str) -> list[str]:
+    """What an accessibility checker finds that is serious or worse."""
+    page.evaluate(axe)
+    found = page.evaluate("axe.run().then((found) => found.violations)")
+    return [
+        f"{each['id']}: {node['html'][:200]}"
+        for each in found
+        if each["impact"] in ("serious", "critical")
+        for node in each["nodes"]
+    ]
 
 
 @contextlib.contextmanager
