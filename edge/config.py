@@ -11,6 +11,8 @@ from edge.core.gateways.numbers import aors, rules_of
 from edge.core.settings import CoreSettings
 from runtime.config import Common
 from runtime.errors import ConfigError
+from sipcore.errors import ParseError
+from sipcore.uri import parse_uri
 
 LONGEST_REPLY = 2.0
 """authsvc lets copies of a REGISTER pass for 30 s, each on its way for this long at most: the registrar, which
@@ -73,6 +75,12 @@ class EdgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Server transactions that are not answered yet; above that new calls get 503."""
     keepalive_seconds: float = 20.0
     """How often the owner pings a phone on UDP; 0: never."""
+    flow_timer: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Within how many seconds a phone that registers flows (RFC 5626) is asked to say something on each: Flow-Timer;
+    0: it is not told, and chooses for itself."""
+    service_route: tuple[str, ...] = ()
+    """URIs that phones are told to send their calls by (Service-Route, RFC 3608): `sip:sip.example.test;lr`. Ours, or
+    of a proxy before us; empty: none are told."""
     advertised: dict[str, str] = {}
     """By transport, the `host` or `host:port` that phones know us by; the bound address by default."""
     service_name: str = ""
@@ -136,6 +144,8 @@ def core_settings(
         raise ConfigError(f"RAMAL_EDGE_REPLY_SECONDS: must be above 0 and at most {LONGEST_REPLY}")
     if config.timer_c <= 180:
         raise ConfigError("RAMAL_EDGE_TIMER_C: must be above 180 (RFC 3261 section 16.6)")
+    for uri in config.service_route:
+        _check_route(uri)
     domains = common.served()
     modes = {name: domain.media for name, domain in domains.items()}
     if not config.rtpengine and set(modes.values()) != {"direct"}:
@@ -157,6 +167,8 @@ def core_settings(
         foreign_callers=config.foreign_callers,
         relay=config.relay,
         keepalive_seconds=config.keepalive_seconds,
+        flow_timer=config.flow_timer,
+        service_route=config.service_route,
         timer_c=config.timer_c,
         max_calls=config.max_calls,
         is_peer=SipPeers(config.peers, own_addresses, config.deny).is_peer,
@@ -166,6 +178,17 @@ def core_settings(
         srtp=config.srtp,
         number=aors(rules_of(domains), domains.keys()),
     )
+
+
+def _check_route(text: str) -> None:
+    """Raises ConfigError for what no phone can take for a loose route."""
+    try:
+        uri = parse_uri(text)
+        good = uri.is_sip and uri.param("lr") is not None and text.isascii() and not set(text) & set(' <>",\r\n')
+    except ParseError:
+        good = False
+    if not good:
+        raise ConfigError(f"RAMAL_EDGE_SERVICE_ROUTE: {text!r} is not like sip:sip.example.test;lr")
 
 
 def endpoint(text: str, key: str) -> tuple[str, int]:

@@ -31,7 +31,7 @@ TIMED = ("REGISTER", "INVITE")
 METHODS = "REGISTER, INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, MESSAGE, REFER, NOTIFY"
 """What is taken or routed; SUBSCRIBE and PUBLISH to our users are 489."""
 ALLOW: Header = ("Allow", METHODS)
-SUPPORTED: Header = ("Supported", "path")
+SUPPORTED: Header = ("Supported", "path, outbound")
 CAPABILITIES: tuple[Header, ...] = (
     ALLOW,
     SUPPORTED,
@@ -39,8 +39,8 @@ CAPABILITIES: tuple[Header, ...] = (
     ("Accept-Encoding", "identity"),
     ("Accept-Language", "en"),
 )
-EXTENSIONS = frozenset({"path"})
-"""Option tags that we support; v1 does neither outbound nor gruu."""
+EXTENSIONS = frozenset({"path", "outbound"})
+"""Option tags that we support; gruu is none of them."""
 
 
 class Answers:

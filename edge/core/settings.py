@@ -31,6 +31,10 @@ class CoreSettings(msgspec.Struct, frozen=True):
     foreign_callers: bool = False
     relay: bool = True
     keepalive_seconds: float = 20.0
+    flow_timer: int = 0
+    """Seconds of Flow-Timer; 0: none is told."""
+    service_route: tuple[str, ...] = ()
+    """URIs of Service-Route."""
     timer_c: float = 185.0
     max_calls: int = 5_000
     is_peer: Callable[[str], bool] = lambda host: False

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import msgspec
 
@@ -210,21 +211,22 @@ class Cluster:
         return f"{self.network}.{self.names.index(edge) + 1}"
 
     def phone(
-        self, name: str, edge: str = "edge-1", transport: str = "udp", *, register: bool = True, q: float = -1
+        self, name: str, edge: str = "edge-1", transport: str = "udp", *, register: bool = True, **binding: Any
     ) -> Phone:
         """A phone of a user, registered."""
         phone = Phone(self, name, edge, transport)
         aor = f"{name}@{DOMAIN}"
         self.users.add(aor)
         if register:
-            self.register(phone, q=q)
+            self.register(phone, **binding)
         return phone
 
-    def register(self, phone: Phone, aor: str | None = None, *, q: float = -1) -> None:
+    def register(self, phone: Phone, aor: str | None = None, *, q: float = -1, instance: str = "") -> None:
         """Makes a binding of a phone."""
         names = FlowTokens(self.keys, phone.edge, "b00t", "sip.example.test").names(phone.flow)
         rows = self.bindings.setdefault(aor or f"{phone.name}@{DOMAIN}", [])
-        rows.append(Binding(phone.contact, names.received, names.path, names.socket, q, "", int(WALL) + 300, len(rows)))
+        made = (phone.contact, names.received, names.path, names.socket, q, instance, int(WALL) + 300, len(rows))
+        rows.append(Binding(*made))
 
     def authsvc(self, edge: str, command: AuthCommand) -> Reply | None:
         """What authsvc answers."""

@@ -101,17 +101,17 @@ class Failures:
 
     def _look_for_closed(self, now: float) -> None:
         """Whose connections have closed, of all that rings."""
-        for context in self._proxy.ringing:
+        for context in tuple(self._proxy.ringing):
             caller = context.caller
             if not context.caller_gone and caller.flow in self._closed and caller.edge in ("", self._edge):
                 context.caller_gone = True
                 self._ask(context)
-            for attempt in context.live.values():
+            for attempt in tuple(context.live.values()):
                 if attempt.hop.flow in self._closed and attempt.hop.edge in ("", self._edge):
                     self._lost(attempt, now)
 
     def _lost(self, attempt: Attempt, now: float) -> None:
-        if not attempt.gone:
+        if not attempt.gone and not self._proxy.leave_flow(attempt, now):
             attempt.gone = True
             attempt.gives_up = now + GONE_SECONDS
 

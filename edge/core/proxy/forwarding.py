@@ -21,7 +21,7 @@ from edge.core.tokens.branch import Branches
 from sipcore import proxy
 from sipcore.message import Header, Request, Response, Row, respond
 from sipcore.transactions import Client, Transactions
-from sipcore.uri import equal, parse_uri
+from sipcore.uri import Uri, equal, parse_uri
 
 CONGESTED = 1300
 """Octets above which a request does not go by UDP to a next hop found by URI (RFC 3261 section 18.1.1)."""
@@ -68,13 +68,13 @@ class Proxy:
         if context.no_more or context.final:
             return
         for target in targets:
-            uri = parse_uri(target.uri)
-            lost = (each for each in context.live.values() if each.gone and equal(uri, parse_uri(each.target.uri)))
+            uris = [parse_uri(uri) for uri in target.uris()]
+            lost = (each for each in context.live.values() if each.gone and _among(parse_uri(each.target.uri), uris))
             if (attempt := next(lost, None)) is not None:
                 self._resume(attempt, target, now)
                 continue
             waiting = (parse_uri(each.uri) for group in context.waiting for each in group)
-            if any(equal(uri, known) for known in (*(seen for seen, _ in context.seen), *waiting)):
+            if any(_among(known, uris) for known in (*(seen for seen, _ in context.seen), *waiting)):
                 continue
             if target.q >= context.q:
                 self._attempt(context, target, now)
@@ -124,13 +124,40 @@ class Proxy:
         attempt.gone = attempt.provisional = False
         self._launch(attempt, now)
 
+    def leave_flow(self, attempt: Attempt, now: float) -> bool:
+        """Its flow is gone: goes on by the phone's next one, in the same branch; False if there is none.
+
+        As with `_resume`, a phone that rings already takes it for a retransmission (RFC 5626 section 7).
+        """
+        if not self._has_next_flow(attempt):
+            return False
+        if attempt.client is not None:
+            self._layer.forget_client(attempt.client)
+        attempt.gone = attempt.provisional = False
+        self._next_flow(attempt, now)
+        self._settle(attempt.context, now)
+        return True
+
+    def _next_flow(self, attempt: Attempt, now: float) -> None:
+        self._answers.drop("flow-replaced")
+        attempt.index += 1
+        self._launch(attempt, now)
+
+    def _has_next_flow(self, attempt: Attempt) -> bool:
+        target = attempt.target
+        return target.flows and attempt.index + 1 < len(target.ways) and not attempt.context.no_more
+
     def _launch(self, attempt: Attempt, now: float) -> None:
         context, target, index, branch = attempt.context, attempt.target, attempt.index, attempt.branch
         way = target.ways[index]
         hop, gives_up = self.reach.reachable(way.hop, context.caller.flow, now)
         if hop is None:
             self._answers.drop("flow-gone")
-            context.finals.append(self._made(context, 430))
+            context.live.pop(branch, None)
+            if self._has_next_flow(attempt):
+                self._next_flow(attempt, now)
+            else:
+                context.finals.append(self._made(context, 430))
             return
         uri = proxy.by_scheme(way.uri or target.uri, secure=context.secure)
         if uri is None or (context.secure and hop.flow.transport not in SECURE):
@@ -288,12 +315,21 @@ class Proxy:
                 context.answered = True
                 self._answers.took(context.request.method, response.status, now - context.began)
 
-    def _failed(self, attempt: Attempt, response: Response, now: float) -> None:
-        """A final response other than 2xx of one attempt: the target's next way, or kept (section 16.7, step 5)."""
+    def _failed(self, attempt: Attempt, response: Response, now: float, *, ours: bool = False) -> None:
+        """A final response other than 2xx of one attempt: the target's next way, or kept (section 16.7, step 5).
+
+        `ours`: the attempt ended without one. A phone that answers is asked no more by its other flows.
+        """
         context = attempt.context
+        unheard = response.status == 430 or (ours and (response.status != 408 or context.is_invite))
+        if unheard and self._has_next_flow(attempt):
+            self._answers.drop("flow-replaced")
+            self._attempt(context, attempt.target, now, attempt.index + 1)
+            if context.live:
+                return
         if attempt.offered and attempt.leg is not None:
             self.relaying.end_branch(attempt.leg)
-        more = attempt.index + 1 < len(attempt.target.ways)
+        more = attempt.index + 1 < len(attempt.target.ways) and not attempt.target.flows
         waited = response.status == 408 and context.is_invite  # the client of another request has given up
         if (waited or response.status == 503) and more and not context.no_more:
             self._attempt(context, attempt.target, now, attempt.index + 1)
@@ -397,7 +433,7 @@ class Proxy:
             if context.telling is not None:
                 context.telling.heard(self._answers.clock.at(now), attempt.branch, made, ours=True)
                 context.telling.settled()
-            self._failed(attempt, made, now)
+            self._failed(attempt, made, now, ours=True)
 
     def again(self, attempt: Attempt, now: float) -> bool:
         """Tries an attempt's way once more, in a new branch; False if it has ended."""
@@ -407,6 +443,10 @@ class Proxy:
             self._layer.forget_client(attempt.client)
         self._attempt(attempt.context, attempt.target, now, attempt.index, again=True)
         return True
+
+
+def _among(uri: Uri, uris: Iterable[Uri]) -> bool:
+    return any(equal(uri, each) for each in uris)
 
 
 def _small(ways: Sequence[Way]) -> list[Way]:

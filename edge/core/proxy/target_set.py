@@ -15,9 +15,11 @@ from sipcore.uri import Uri, equal, parse_uri
 class Target:
     """One member of a target set."""
 
-    __slots__ = ("q", "routes", "uri", "ways")
+    __slots__ = ("flows", "q", "routes", "uri", "ways")
 
-    def __init__(self, uri: str, ways: Iterable[Way], q: float = 1.0, routes: Iterable[str] = ()) -> None:
+    def __init__(
+        self, uri: str, ways: Iterable[Way], q: float = 1.0, routes: Iterable[str] = (), *, flows: bool = False
+    ) -> None:
         self.uri = uri
         """The Request-URI that it gets."""
         self.ways = tuple(ways)
@@ -25,25 +27,54 @@ class Target:
         self.q = q
         self.routes = tuple(routes)
         """The Route values that it gets."""
+        self.flows = flows
+        """Whether the ways are flows of one phone: where one is gone the next is tried, and after an answer none."""
+
+    def uris(self) -> list[str]:
+        """The Request-URIs of its ways."""
+        return [way.uri or self.uri for way in self.ways]
 
 
 def of_bindings(bindings: Iterable[Binding], tokens: FlowTokens) -> list[Target]:
-    """The targets of an AOR's bindings; one whose Path is not ours, or not to be read, is left out."""
-    targets = []
+    """The targets of bindings, each for itself; one whose Path is not ours, or not to be read, is left out."""
+    return [target for binding in bindings if (target := _of_binding(binding, tokens)) is not None]
+
+
+def of_phones(bindings: Iterable[Binding], tokens: FlowTokens) -> list[Target]:
+    """The targets of an AOR's bindings, the older first: a phone with several flows is one (RFC 5626 section 7).
+
+    A phone is told by its `+sip.instance`; its newest flow is tried first.
+    """
+    targets: list[Target] = []
+    phones: dict[tuple[str, tuple[str, ...]], int] = {}
     for binding in bindings:
-        try:
-            paths = [parse_address(value) for value in split_list(binding.path) if value]
-            uri = proxy.request_uri(parse_uri(binding.contact))
-        except ParseError:
+        target = _of_binding(binding, tokens)
+        if target is None:
             continue
-        hop = tokens.verify(paths[0].parsed_uri.user or "") if paths else None
-        if hop is None:
+        phone = binding.instance, target.routes
+        if not binding.instance or (index := phones.setdefault(phone, len(targets))) == len(targets):
+            targets.append(target)
             continue
-        routes = [f"<{path.uri}>" for path in paths[1:]]
-        port = 0 if hop.flow.reliable else hop.flow.remote_port
-        q = binding.q if binding.q >= 0 else 1.0  # none was given
-        targets.append(Target(uri, (Way(hop, port),), q, routes))
+        older = targets[index]
+        ways = [way._replace(uri=uri) for way, uri in zip(older.ways, older.uris(), strict=True)]
+        q = max(target.q, older.q)
+        targets[index] = Target(target.uri, (*target.ways, *ways), q, target.routes, flows=True)
     return targets
+
+
+def _of_binding(binding: Binding, tokens: FlowTokens) -> Target | None:
+    try:
+        paths = [parse_address(value) for value in split_list(binding.path) if value]
+        uri = proxy.request_uri(parse_uri(binding.contact))
+    except ParseError:
+        return None
+    hop = tokens.verify(paths[0].parsed_uri.user or "") if paths else None
+    if hop is None:
+        return None
+    routes = [f"<{path.uri}>" for path in paths[1:]]
+    port = 0 if hop.flow.reliable else hop.flow.remote_port
+    q = binding.q if binding.q >= 0 else 1.0  # none was given
+    return Target(uri, (Way(hop, port),), q, routes)
 
 
 def same_contact(contact: str, text: str) -> bool:

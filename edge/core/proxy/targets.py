@@ -23,7 +23,7 @@ from edge.core.proxy.context import Context
 from edge.core.proxy.elsewhere import ByContact, Elsewhere, Fork
 from edge.core.proxy.forwarding import Proxy
 from edge.core.proxy.identity import rows_that_go_on
-from edge.core.proxy.target_set import Target, of_bindings, same_contact
+from edge.core.proxy.target_set import Target, of_bindings, of_phones, same_contact
 from edge.core.proxy.waiting import Call
 from edge.core.senders import reached_by
 from edge.core.tokens.path import FlowTokens
@@ -173,7 +173,7 @@ class Destinations:
         asking = self._looking.take(number)
         if isinstance(asking, Context):
             asking.look_up = 0
-            self._proxy.join(asking, of_bindings(found.targets, self._tokens), now)
+            self._proxy.join(asking, of_phones(found.targets, self._tokens), now)
         elif isinstance(asking, Seeking):
             asking.then(found, now)
         elif isinstance(asking, OwnBindings):
@@ -214,7 +214,7 @@ class Destinations:
         if is_contact(name):
             self._by_contact(call, name, found, now)
             return
-        targets = of_bindings(found.targets, self._tokens)
+        targets = of_phones(found.targets, self._tokens)
         elsewhere = [binding for binding in found.targets if not binding.path]
         if (targets or elsewhere) and self._settings.redirects(name.rpartition("@")[2]):
             self._redirect(context, found, now)
@@ -251,7 +251,7 @@ class Destinations:
             if same_contact(binding.contact, contact)
         ]
         aor = min(mine, key=lambda each: each[0])[1] if mine else ""
-        targets = of_bindings((binding for _, owner, binding in mine if owner == aor), self._tokens)
+        targets = of_phones((binding for _, owner, binding in mine if owner == aor), self._tokens)
         if targets:
             self._begin(call, targets, now, aor)
         elif found.away and spelled(call.target.host).endswith(".invalid"):

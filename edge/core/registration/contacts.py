@@ -6,6 +6,8 @@ RFC 3261 section 10.3, RFC 3327, RFC 5626 section 4, RFC 5627 section 4.
 from collections.abc import Callable
 from functools import lru_cache
 
+import msgspec
+
 from edge.core.response import printable
 from edge.core.tokens.flow_names import FlowNames
 from events.commands import Contact, Registration
@@ -43,14 +45,34 @@ METHODS = {
 """OpenSIPS' bits of the column `methods`."""
 
 
+def is_first_hop(request: Request) -> bool:
+    """Whether nobody stands between its sender and us, as its Via tells (RFC 5626 section 6)."""
+    return len(request.values("via")) == 1
+
+
+def asks_for_outbound(request: Request) -> bool:
+    """Whether the phone does RFC 5626 and registers one of its flows: a Contact with `+sip.instance` and `reg-id`."""
+    if not any(tag.lower() == "outbound" for tag in request.values("supported")):
+        return False
+    expires = expires_of(request)
+    return any(
+        contact.get("reg-id") is not None and contact.get("+sip.instance") and not is_removed(contact, expires)
+        for contact in request.contacts
+    )
+
+
 def registration(request: Request, names: FlowNames, way: Way) -> Registration:
     """What the request says and how it came; ParseError (400) where a Contact says nonsense.
+
+    What came by another proxy is no flow of the phone's: its `reg-id` is ignored (RFC 5626 section 6).
 
     `way` gives the Path of a Contact, as `events.commands.Contact` has it; it is not asked of those that are removed.
     A Path of the phone's own is left out (CHECKLIST N16): ours alone stands there.
     """
     expires = expires_of(request)
     contacts = tuple([_contact(address, way, expires) for address in request.contacts])
+    if any(contact.reg_id is not None for contact in contacts) and not is_first_hop(request):
+        contacts = tuple([msgspec.structs.replace(contact, reg_id=None) for contact in contacts])
     return Registration(
         call_id=request.call_id,
         cseq=request.cseq.number,

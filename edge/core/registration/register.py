@@ -15,13 +15,20 @@ from edge.core.commands import check_utf8, digest_of, encoded
 from edge.core.flow import SECURE, Flow, Way
 from edge.core.pending import Pending
 from edge.core.registration.completed import Completed
-from edge.core.registration.contacts import contact_row, expires_of, is_removed, registration
+from edge.core.registration.contacts import (
+    asks_for_outbound,
+    contact_row,
+    expires_of,
+    is_first_hop,
+    is_removed,
+    registration,
+)
 from edge.core.registration.flows import Flows
 from edge.core.senders import way_to
 from edge.core.tokens.path import FlowTokens
 from events.commands import Authenticate
 from events.replies import Refused, Registered
-from sipcore.address import Address
+from sipcore.address import Address, parse_address
 from sipcore.digest import Credentials
 from sipcore.errors import ParseError
 from sipcore.message import Request
@@ -32,7 +39,7 @@ from sipcore.uri import Uri, aor, parse_uri
 class Registration:
     """A REGISTER that the log is asked about."""
 
-    __slots__ = ("aor", "began", "flow", "head", "path", "realm", "server", "size", "user")
+    __slots__ = ("aor", "began", "flow", "head", "outbound", "path", "realm", "server", "size", "user")
 
     def __init__(self, arrival: Arrival, server: Server, head: str, realm: str, aor: str, user: str, path: str) -> None:
         self.began = arrival.now
@@ -51,6 +58,8 @@ class Registration:
         """The digest's user and realm."""
         self.path = path
         """The Path value of the binding."""
+        self.outbound = asks_for_outbound(arrival.request) and is_first_hop(arrival.request)
+        """Whether it registers a flow by RFC 5626, and its 200 says that we do, too."""
 
 
 class Registers:
@@ -90,6 +99,9 @@ class Registers:
             return
         if flow.transport not in SECURE and _wants_secure(request):
             raise ParseError("sips-in-clear", "SIPS Contact Needs TLS")  # RFC 5630 section 5.2
+        if asks_for_outbound(request) and not (is_first_hop(request) or _first_hop_does_outbound(request)):
+            answers.stateless(arrival, 439)  # RFC 5626 section 6: who knows the flow would have to stand in Path
+            return
         settings = answers.settings
         given = answers.credentials(arrival, 401, "authorization", realm)
         if given is None:
@@ -186,7 +198,13 @@ class Registers:
         answers = self._answers
         at = answers.clock.at(now)
         headers = [contact_row(binding, at) for binding in reply.bindings if binding.expires > at]
-        headers += ("Path", registration.path), SUPPORTED, ("Date", answers.http_date(at // 1000))
+        path = f"{registration.path[:-1]};ob>" if registration.outbound else registration.path
+        headers += ("Path", path), SUPPORTED, ("Date", answers.http_date(at // 1000))
+        if registration.outbound:
+            headers.append(("Require", "outbound"))
+            if answers.settings.flow_timer:
+                headers.append(("Flow-Timer", str(answers.settings.flow_timer)))
+        headers += [("Service-Route", f"<{uri}>") for uri in answers.settings.service_route]
         self._finish(registration, 200, response.encode(200, "OK", registration.head, headers), now)
         self._flows.registered(registration.flow, registration.aor, registration.user, registration.path, reply, now)
 
@@ -237,6 +255,12 @@ class Registers:
         self._layer.respond_with(registration.server, status, data, now)
         if ended := self._completed.add(registration.server):
             self._answers.drop("transaction-ended-early", ended)
+
+
+def _first_hop_does_outbound(request: Request) -> bool:
+    """Whether the first hop, who stands last in Path, has its URI there with `ob`."""
+    paths = request.values("path")
+    return bool(paths) and parse_address(paths[-1]).parsed_uri.param("ob") is not None
 
 
 def _wants_secure(request: Request) -> bool:

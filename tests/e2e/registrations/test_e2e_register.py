@@ -27,7 +27,7 @@ def test_r44_rfc3665_2_1_new_registration(system: System, transport: str, number
 
     assert phone.answers == [401, 200]
     assert answer.contacts == {phone.contact: 200}
-    assert answer.first("supported") == "path"
+    assert answer.first("supported") == "path, outbound"
 
 
 @each_transport

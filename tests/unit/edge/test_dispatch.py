@@ -44,7 +44,7 @@ def test_r28_options_to_us_is_200_with_allow_supported_and_accept(uri: str) -> N
     response = answer(edge, request("OPTIONS", uri, contact=None))
     assert response.status == 200
     assert {"REGISTER", "OPTIONS", "INVITE", "BYE"} <= set(response.values("allow"))
-    assert response.values("supported") == ["path"]
+    assert response.values("supported") == ["path", "outbound"]
     assert response.first("accept")
     assert not len(edge.registers)
 

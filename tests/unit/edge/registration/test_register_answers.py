@@ -138,7 +138,7 @@ def test_r22_r23_n01_200_has_every_binding_as_sent_with_seconds_left_and_date() 
         "<sip:other@10.1.1.1>;expires=77",
     ]
     assert response.first("date") == "Tue, 14 Nov 2023 22:13:20 GMT"
-    assert response.values("supported") == ["path"]
+    assert response.values("supported") == ["path", "outbound"]
     assert response.to.tag
     assert response.first("server") is None
 
