@@ -89,6 +89,17 @@ def test_y07_a_preloaded_route_to_somebody_else_is_403() -> None:
     alice.got_response(403)
 
 
+def test_r41_a_subscription_to_registrations_is_489_and_allow_events_says_which_are_none() -> None:
+    cluster = Cluster()
+    alice, bob = cluster.phone("alice"), cluster.phone("bob")
+    for number, whose in enumerate((f"sip:alice@{DOMAIN}", BOB, f"sip:{DOMAIN}")):
+        rows = ("Event: reg", "Accept: application/reginfo+xml", "Expires: 3761")
+        alice.request("SUBSCRIBE", whose, *rows, branch=f"z9hG4bK{number}")
+        refused = alice.got_response(489)
+        assert "reg" not in refused.values("allow-events")
+    assert not bob.inbox
+
+
 def test_y37_subscribe_and_publish_to_users_are_489_and_never_503() -> None:
     cluster = Cluster(max_calls=0)
     alice, bob = cluster.phone("alice"), cluster.phone("bob")
