@@ -16,14 +16,14 @@ import pytest
 from cdr.statistics.calls import MINUTE
 from events.audit import AuthenticationFailed
 from events.registrations import Claimed
-from events.topics import AUDIT, REGISTRATIONS, partition_of
+from events.topics import AUDIT, REGISTRATIONS, STATS, partition_of
 from events.wire import CLAIM, cloud_event, encode
 from ramal.backends import KafkaServer, MySQLServer
 from ramal.processes import Child, free_port, spawn
 from runtime.config import Kafka
 from runtime.database.mysql import MySQLDatabase
 from runtime.log.kafka.log import KafkaLog
-from runtime.log.port import Append
+from runtime.log.port import Append, Record
 from tests.kit.call_stories import Story, append, missed, talk
 from tests.kit.locator import mysql_settings
 from tests.kit.statistics import registered
@@ -167,8 +167,20 @@ async def test_figures_are_those_of_sql_while_workers_are_killed_leave_and_come(
         hours = await site.get("analytics-2", f"/statistics?window=hour&since={began - 3_600_000 * 2}")
         assert sum(each["attempts"] for each in hours["calls"]) == 400
         assert sum(each["talk_ms"] for each in hours["calls"]) == sum(each["talk_ms"] for each in found["calls"])
+        told = b"".join([record.value or b"" async for record in _records(log, STATS)])
+        assert told.count(b'"attempts"') > 10
+        assert b"@" not in told  # C20: figures are of domains and gateways, never of a person
     finally:
         site.stop()
+
+
+async def _records(log: KafkaLog, topic: str) -> AsyncIterator[Record]:
+    for partition in range(await log.partitions(topic)):
+        bounds = await log.bounds(topic, partition)
+        if bounds.begin < bounds.end:
+            async for records in log.read(topic, partition, bounds.begin, bounds.end):
+                for record in records:
+                    yield record
 
 
 async def _settled(site: Site, name: str, database: MySQLDatabase, began: int) -> Any:

@@ -117,6 +117,20 @@ def test_who_can_be_scaled_has_no_name_or_port_that_a_second_one_would_take() ->
         assert 'RAMAL_NAME="$0-$(hostname)"' in OURS[name]["entrypoint"][2]
 
 
+@pytest.mark.parametrize(
+    ("path", "metric"),
+    [
+        ("prometheus/rules/ramal.yml", r"\bup"),
+        ("grafana/dashboards/ramal.json", "process_cpu_seconds_total"),
+        ("grafana/dashboards/ramal.json", "process_resident_memory_bytes"),
+    ],
+)
+def test_every_service_is_missed_when_it_is_away_and_is_on_the_board(path: str, metric: str) -> None:
+    text = (ROOT / "deploy" / path).read_text()
+    named = re.findall(metric + r'\{service=~?\\?"([a-z|]+)', text)
+    assert {name for each in named for name in each.split("|")} == set(SERVICES)
+
+
 def test_prometheus_asks_every_service_of_ours() -> None:
     config = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
     asked = {
