@@ -11,22 +11,22 @@ from sipcore.uri import HOST, REMEMBERED, SHORT, Uri, ipv6, parse_uri
 # Wider: octets above 127 in an unquoted display name.
 _NAME_ADDR = re.compile(
     rf"(?:({QUOTED_STRING})|([A-Za-z0-9\-.!%*_+`'~ \t\x80-\U0010ffff]*+)){LWS}"
-    rf'<([^\x00-\x20\x7f<>"]++)>{LWS}(;.*+)?+',
+    rf'<([^\x00-\x20\x7f<>"]++)>{LWS}(?>(;.*+)?)',
     re.DOTALL,
 )
 # addr-spec without <>: a comma, question mark or semicolon would need them (section 20), so `;` starts a parameter
 # of the header and `?` is an error.
-_ADDR_SPEC = re.compile(rf'([^\x00-\x20\x7f<>",;?]++){LWS}(;.*+)?+', re.DOTALL)
+_ADDR_SPEC = re.compile(rf'([^\x00-\x20\x7f<>",;?]++){LWS}(?>(;.*+)?)', re.DOTALL)
 # via-parm = sent-protocol LWS sent-by *( SEMI via-params )
 _VIA = re.compile(
     rf"[Ss][Ii][Pp]{LWS}/{LWS}2\.0{LWS}/{LWS}([A-Za-z0-9\-.!%*_+`'~]++)[ \t]++({HOST}){LWS}"
-    rf"(?::{LWS}([0-9]{{1,5}}+){LWS})?+(;.*+)?+",
+    rf"(?>(?::{LWS}([0-9]{{1,5}}+){LWS})?)(?>(;.*+)?)",
     re.DOTALL,
 )
 # The sent-by of a Via of any version, whatever stands behind it; and an rport without a value.
 _SENT_BY = re.compile(
     rf"[Ss][Ii][Pp]{LWS}/{LWS}[0-9.]++{LWS}/{LWS}[A-Za-z0-9\-.!%*_+`'~]++[ \t]++({HOST}){LWS}"
-    rf"(?::{LWS}([0-9]{{1,5}}+){LWS})?+(?=[;,( \t]|$)"
+    rf"(?>(?::{LWS}([0-9]{{1,5}}+){LWS})?)(?=[;,( \t]|$)"
 )
 _RPORT = re.compile(rf"(;{LWS}rport){LWS}(?=[;, \t]|$)", re.IGNORECASE)
 

@@ -24,8 +24,8 @@ _NAME = r"[A-Za-z0-9\-.!%*_+`'~]++"
 _PARAM_PATTERN = rf'{LWS}({_NAME}){LWS}={LWS}({QUOTED_STRING}|[^\x00-\x20\x7f,"]++){LWS}'
 _PARAM = re.compile(_PARAM_PATTERN + r"(?:,|\Z)", re.DOTALL)
 _PARAMS = re.compile(
-    rf"[Dd][Ii][Gg][Ee][Ss][Tt][ \t]++((?:{LWS},?+{LWS}{_NAME}{LWS}={LWS}"
-    rf'(?:{QUOTED_STRING}|[^\x00-\x20\x7f,"]++){LWS}(?:,|\Z))++)',
+    rf"[Dd][Ii][Gg][Ee][Ss][Tt][ \t]++((?>(?:{LWS},?+{LWS}{_NAME}{LWS}={LWS}"
+    rf'(?:{QUOTED_STRING}|[^\x00-\x20\x7f,"]++){LWS}(?:,|\Z))+))',
     re.DOTALL,
 )
 

@@ -27,14 +27,14 @@ METHODS: Final = frozenset(_METHODS.split())
 # Request-Line = Method SP Request-URI SP SIP-Version; one SP each, no <> around the URI.
 _REQUEST_LINE = re.compile(r"([A-Za-z0-9\-.!%*_+`'~]++) ([^\x00-\x20\x7f<>\"]++) ([Ss][Ii][Pp]/[0-9]++\.[0-9]++)")
 # Status-Line = SIP-Version SP Status-Code SP Reason-Phrase
-_STATUS_LINE = re.compile(r"[Ss][Ii][Pp]/2\.0 ([1-6][0-9]{2})(?: (.*+))?+", re.DOTALL)
+_STATUS_LINE = re.compile(r"[Ss][Ii][Pp]/2\.0 ([1-6][0-9]{2})(?>(?: (.*+))?)", re.DOTALL)
 # The start line of another message, whatever line breaks, NULs or white space stand before it.
 _ANOTHER = re.compile(
     rb"[\r\n\t \x00]*+(?:[A-Za-z0-9\-.!%*_+`'~]++ [^\x00-\x20\x7f<>\"]++ [Ss][Ii][Pp]/[0-9]"
     rb"|[Ss][Ii][Pp]/2\.0 [1-6][0-9]{2})"
 )
 # CRLFCRLFs between messages: many are answered as one is.
-_KEEPALIVES = re.compile(rb"(?:\r\n\r\n)++")
+_KEEPALIVES = re.compile(rb"(?>(?:\r\n\r\n)+)")
 # callid = word [ "@" word ]; wider: any text without white space.
 _CALL_ID = re.compile(r"[^\x00-\x20\x7f]++")
 

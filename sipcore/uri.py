@@ -15,21 +15,22 @@ _ESCAPED = r"%[0-9A-Fa-f]{2}"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*+")
 # userinfo = ( user / telephone-subscriber ) [ ":" password ] "@"; wider: `#` and the like, which phones dial.
 _WHO = rf'(?:[^\x00-\x20\x7f%:@<>"]++|{_ESCAPED})'
-_USERINFO = re.compile(rf"({_WHO}++)(?::({_WHO}*+))?+")
+_USERINFO = re.compile(rf"((?>{_WHO}+))(?>(?::((?>{_WHO}*)))?)")
 # hostport = host [ ":" port ], then uri-parameters and headers; wider: a `;` behind the last parameter, or behind none.
 HOST: Final = r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,254}+|\[[0-9A-Fa-f:.]{2,45}\]"
 _PCHAR = r"[^\x00-\x20\x7f%;?=<>\"@,]"
 _HOSTPORT = re.compile(
-    rf"({HOST})(?::([0-9]{{1,5}}+))?+((?:;[^\x00-\x20\x7f;?<>\"@]++)*+);?+(?:\?((?:[^\x00-\x20\x7f%<>\"@]++|{_ESCAPED})++))?+"
+    rf"({HOST})(?>(?::([0-9]{{1,5}}+))?)((?>(?:;[^\x00-\x20\x7f;?<>\"@]++)*));?+"
+    rf"(?>(?:\?((?>(?:[^\x00-\x20\x7f%<>\"@]++|{_ESCAPED})+)))?)"
 )
-_URI_PARAM = re.compile(rf";((?:{_PCHAR}++|{_ESCAPED})++)(?:=((?:[^\x00-\x20\x7f%;?<>\"@]++|{_ESCAPED})*+))?+")
+_URI_PARAM = re.compile(rf";((?>(?:{_PCHAR}++|{_ESCAPED})+))(?>(?:=((?>(?:[^\x00-\x20\x7f%;?<>\"@]++|{_ESCAPED})*)))?)")
 _OPAQUE = re.compile(r'[^\x00-\x20\x7f<>"]++')
 # unreserved = alphanum / mark, and reserved; what may stand unescaped in a user part.
 _PLAIN_USER = re.compile(r"[A-Za-z0-9\-_.!~*'()&=+$,;?/]++")
 _UNRESERVED: Final = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.!~*'()"
 # What changes: runs of escapes, and runs of what must be escaped and is not.
 _ODD = re.compile(
-    rb"((?:%[0-9A-Fa-f]{2})++)|(?:[^A-Za-z0-9\-_.!~*'()&=+$,;?/:@%]|%(?![0-9A-Fa-f]{2}))++",
+    rb"((?>(?:%[0-9A-Fa-f]{2})+))|(?>(?:[^A-Za-z0-9\-_.!~*'()&=+$,;?/:@%]|%(?![0-9A-Fa-f]{2}))+)",
     re.DOTALL,
 )
 _SPELLED: Final = tuple(bytes((octet,)) if octet in _UNRESERVED else b"%%%02X" % octet for octet in range(256))
