@@ -18,7 +18,7 @@ IMAGE ?= localhost/ramal:dev
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-install: $(VENV)/.installed ## the virtual environment .venv, its core compiled where gcc is; the command is .venv/bin/ramal
+install: $(VENV)/.installed ## the virtual environment .venv of the fastest Python here (or PYTHON=…), its core compiled where gcc is; the command is .venv/bin/ramal
 
 up: $(RUNS) ## everything in one process, kept in ./ramal-data: alice and bob can register
 	@$(BIN)/ramal up
@@ -132,14 +132,7 @@ clean: ## everything that make made: .venv, .run, caches (never ramal-data)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:
-	@for python in python3 /usr/bin/python3 python3.13 python3.12 python3.11; do \
-		$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
-		found=$$python; \
-		$$python -c 'import ensurepip, venv' 2>/dev/null || continue; \
-		echo "$$python -m venv $(VENV)"; exec $$python -m venv $(VENV); \
-	done; \
-	if [ -n "$${found:-}" ]; then echo "$$found has no venv: apt-get install python3-venv" >&2; \
-	else echo "Ramal needs Python 3.11 or later: apt-get install python3 python3-venv" >&2; fi; exit 1
+	@python=$$(.ci/python); echo "$$python -m venv $(VENV)"; exec $$python -m venv $(VENV)
 
 # .venv has Ramal either as it was installed, its core compiled, or editable: the sources as they are.
 $(VENV)/.installed: $(SOURCES) | $(VENV)/bin/python
