@@ -88,3 +88,27 @@ def test_the_work_is_timed_on_the_core_that_was_asked_for(spin: Any, monkeypatch
 
     assert spin.sample(1).milliseconds > 0
     assert asked == [(0, {1})]
+
+
+def test_who_presses_ctrl_c_keeps_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCH)
+    curves, points = importlib.import_module("curves"), importlib.import_module("curves_points")
+    said: list[str] = []
+    monkeypatch.setattr(curves, "say", said.append)
+
+    class Bench:
+        """Measures two points; at the third somebody loses patience."""
+
+        asked = 0
+
+        def measure(self, number: int, point: Any, most_seconds: float) -> Any:
+            self.asked += 1
+            if self.asked == 3:
+                raise KeyboardInterrupt
+            return figure(points, point.target, 1.0, 10.0)
+
+    offered = list(points.plan(["a", "b"], ["register"], points.loads([100], [50]), 1.0, 100, 2))
+
+    assert [each.target for each in curves.run(Bench(), offered, 1.0)] == ["a", "b"]
+    assert said[-1] == "Stopped after 2 of 8: what follows is of these."
+    assert "min left" in said[1]
