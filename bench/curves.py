@@ -210,9 +210,9 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("kit", help="the kit's directory")
     parser.add_argument("targets", nargs="*", default=TARGETS, help="as the kit names them; the first is compared with")
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--workloads", default=",".join(WORKLOADS))
-    parser.add_argument("--rates", default="100,500,1000", help="operations a second (100,500,1000)")
-    parser.add_argument("--in-flight", default="50,300", help="closed loops with so many at a time (50,300)")
+    parser.add_argument("--workloads", type=named, default=WORKLOADS, help="register,refresh,call: register first")
+    parser.add_argument("--rates", type=numbers, default=(100, 500, 1000), help="a second (100,500,1000)")
+    parser.add_argument("--in-flight", type=numbers, default=(50, 300), help="closed loops' sizes (50,300)")
     parser.add_argument("--seconds", type=float, default=6.0, help="of each rate (6)")
     parser.add_argument("--operations", type=int, default=5000, help="of each closed loop (5000)")
     parser.add_argument("--workdir", help="kept; else a temporary directory")
@@ -222,8 +222,19 @@ def options() -> argparse.ArgumentParser:
 
 
 def numbers(text: str) -> list[int]:
-    """Of a list with commas."""
-    return [int(each) for each in text.split(",") if each]
+    """Of a list with commas; ValueError, which argparse tells."""
+    found = [int(each) for each in text.split(",") if each]
+    if any(each < 1 for each in found):
+        raise ValueError
+    return found
+
+
+def named(text: str) -> list[str]:
+    """Workloads with commas. Refresh and call are about those who have registered."""
+    found = text.split(",")
+    if found[0] != "register" or not set(found) <= set(WORKLOADS):
+        raise ValueError
+    return found
 
 
 def main() -> int:
@@ -233,10 +244,7 @@ def main() -> int:
         sys.exit(f"{given.kit} is not the kit's directory: it has no bench.py")
     sys.path.insert(0, given.kit)
     kit = importlib.import_module("bench")
-    curve = loads(numbers(given.rates), numbers(given.in_flight))
-    workloads = given.workloads.split(",")
-    if "register" not in workloads:
-        sys.exit("--workloads must have register: refresh and call are about those users")
+    curve = loads(given.rates, given.in_flight)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="ramal-curves-") as temporary:
         work = Path(given.workdir or temporary).resolve()
@@ -247,7 +255,9 @@ def main() -> int:
             bench.start()
             idle = bench.idle(4.0)
             say("idle: " + ", ".join(f"{name} {share:.1f} % of a core" for name, share in idle.items()))
-            points = list(plan(list(bench.targets), workloads, curve, given.seconds, given.operations, given.rounds))
+            points = list(
+                plan(list(bench.targets), given.workloads, curve, given.seconds, given.operations, given.rounds)
+            )
             figures = run(bench, points, given.seconds)
             samples = bench.samples()
         finally:
