@@ -1,5 +1,6 @@
 """compose.yaml and what stands beside it, by reading alone: settings exist, nothing is secret or privileged."""
 
+import json
 import os
 import re
 import shutil
@@ -137,6 +138,18 @@ def test_prometheus_asks_every_service_of_ours() -> None:
         name for job in config["scrape_configs"] for each in job.get("dns_sd_configs", []) for name in each["names"]
     }
     assert asked == OURS.keys() - JOBS
+
+
+def test_grafana_is_given_the_board_and_the_prometheus_that_the_board_asks() -> None:
+    grafana = DOCUMENT["services"]["grafana"]
+    mounted = {volume.split(":")[1]: volume.split(":")[0] for volume in grafana["volumes"]}
+    provisioning = ROOT / mounted["/etc/grafana/provisioning"]  # where Grafana looks
+    (provider,) = yaml.safe_load((provisioning / "dashboards" / "ramal.yaml").read_text())["providers"]
+    board = json.loads((ROOT / mounted[provider["options"]["path"]] / "ramal.json").read_text())
+    (source,) = yaml.safe_load((provisioning / "datasources" / "prometheus.yaml").read_text())["datasources"]
+    assert {panel["datasource"]["uid"] for panel in board["panels"] if "datasource" in panel} == {source["uid"]}
+    assert source["url"] == "http://prometheus:9090"
+    assert DOCUMENT["services"]["prometheus"]["ports"][0].endswith(":9090")
 
 
 def test_every_file_that_is_mounted_is_there() -> None:
