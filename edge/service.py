@@ -225,8 +225,9 @@ class EdgeService:
         """Every name and address that means this edge, whatever address a message came to."""
         hosts = {"localhost"}
         hosts.update(host for bound in self._endpoints.values() for host, _ in bound if host not in WILDCARDS)
-        for text in filter(None, (self._config.service_name, *self._config.advertised.values())):
-            hosts.add(endpoint(text, "RAMAL_EDGE_ADVERTISED")[0] if _has_port(text) else text.strip("[]"))
+        hosts.update(_host(text, "RAMAL_EDGE_ADVERTISED") for text in self._config.advertised.values())
+        if self._config.service_name:
+            hosts.add(_host(self._config.service_name, "RAMAL_EDGE_SERVICE_NAME"))
         return frozenset(host.lower() for host in hosts)
 
     def _unpublished(self, ids: list[str]) -> None:
@@ -277,6 +278,11 @@ async def _cancel(task: asyncio.Task[None] | None) -> None:
     if task is not None:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+def _host(text: str, key: str) -> str:
+    """The host of a `host` or `host:port`; raises ConfigError that names the key."""
+    return endpoint(text, key)[0] if _has_port(text) else text.strip("[]")
 
 
 def _has_port(text: str) -> bool:

@@ -135,6 +135,27 @@ def test_its_call_can_be_cancelled_and_refused(stack: System, trunk: Phone) -> N
         call.ack()
 
 
+def test_all_phones_of_a_user_ring_and_when_one_answers_the_others_are_cancelled(stack: System, trunk: Phone) -> None:
+    with registered(stack, 0, "wss") as bob, registered(stack, 1, "udp") as desk:
+        call = calls(trunk, bob.aor)
+        here, there = bob.incoming(), desk.incoming()
+        assert (here.received.uri, there.received.uri) == (bob.contact, desk.contact)
+        here.respond(180)
+        there.respond(180)
+        call.hears(180)
+        there.respond(200, body=SDP)
+        call.hears(200)
+        call.ack()
+        there.gets("ACK")
+        bob.respond(here.gets("CANCEL"), 200)
+        here.respond(487)
+        here.gets("ACK")
+        call.request("BYE")
+        there.gets("BYE")
+        there.respond(200)
+        call.hears(200)
+
+
 def test_who_has_gone_is_not_found_there_either_at_once(stack: System, trunk: Phone) -> None:
     with registered(stack, 1, "ws") as bob:
         pass

@@ -49,9 +49,7 @@ def test_bad_settings_name_the_key() -> None:
         core_settings(EdgeConfig(reply_seconds=0), Common(), frozenset())
     with pytest.raises(ConfigError, match="RAMAL_KEYS"):
         build(Sources({}, {}), cast(Any, None), cast(Any, None))
-    with pytest.raises(ConfigError, match="ADVERTISED"):
-        build(
-            Sources({"RAMAL_KEYS": "k:" + "00" * 32, "RAMAL_EDGE_ADVERTISED": '{"sctp":"x"}'}, {}),
-            cast(Any, None),
-            cast(Any, None),
-        )
+    for key, value in (("ADVERTISED", '{"sctp":"x"}'), ("SERVICE_NAME", "sip.example.test:99999")):
+        environ = {"RAMAL_KEYS": "k:" + "00" * 32, f"RAMAL_EDGE_{key}": value}
+        with pytest.raises(ConfigError, match=f"RAMAL_EDGE_{key}"):
+            build(Sources(environ, {}), cast(Any, None), cast(Any, None))
