@@ -5,6 +5,7 @@ Over 400 lines: what only Kafka promises, on the brokers of one fixture.
 
 import asyncio
 import contextlib
+import gc
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -423,3 +424,17 @@ async def test_who_still_asks_a_closed_client_opens_no_connection(own: list[Kafk
         assert not await connecting
         assert not await client.ready(node)
         assert not any(connection.connected() for connection in client._conns.values())
+
+
+async def test_a_client_that_is_cancelled_while_it_begins_leaves_no_connection_open(
+    own: list[KafkaServer], topic_prefix: str
+) -> None:
+    """What is left open warns when it is collected, and a warning is an error here."""
+    async with opened(own[0], topic_prefix) as log:
+        for number in range(100):
+            beginning = asyncio.create_task(log._new_group_client())
+            await asyncio.sleep(number * 0.0003)
+            beginning.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await (await beginning).close()
+        gc.collect()

@@ -203,8 +203,9 @@ class KafkaSubscription:
         except (TimeoutError, errors.KafkaError):
             log.warning("left the group without a goodbye", extra={"group": self._group})
             await _abandon(coordinator)
-        if client is not None:
-            await close_client(client, ABRUPT_SECONDS)
+        finally:  # also if whoever closes it is cancelled: nobody else has it any more
+            if client is not None:
+                await close_client(client, ABRUPT_SECONDS)
 
     async def _join(self, timeout: float) -> None:
         try:

@@ -18,6 +18,8 @@ from runtime.config import Kafka
 from runtime.tls import client_context, tls_fault
 
 PROTOCOL = "RAMAL_KAFKA_SECURITY_PROTOCOL"
+CANCELLED_SECONDS = 0.3
+"""For a broker's answer that nobody waits for any more."""
 
 
 class Refused(errors.KafkaError):  # type: ignore[misc]  # aiokafka ships no types
@@ -157,9 +159,22 @@ class Client(AIOKafkaClient):  # type: ignore[misc]
         else:
             raise next((reason for reason in reasons if isinstance(reason, Refused)), reasons[0])
         try:
-            await super().bootstrap()
+            await self._begin()
         except errors.KafkaConnectionError as error:
             raise errors.KafkaConnectionError(f"{host}:{port} takes no request with {self._protocol()}") from error
+
+    async def _begin(self) -> None:
+        """aiokafka's beginning, to its end: one that is cancelled half-way leaves its connection open."""
+        beginning = asyncio.ensure_future(super().bootstrap())
+        try:
+            await asyncio.shield(beginning)
+        except asyncio.CancelledError:
+            try:
+                await asyncio.wait({beginning}, timeout=CANCELLED_SECONDS)
+            finally:
+                if not beginning.cancel() and not beginning.cancelled():
+                    beginning.exception()  # of no interest to anybody any more
+            raise
 
     async def _reason(self, host: str, port: int) -> errors.KafkaError | None:
         """Why we cannot log in there; None where we can."""
