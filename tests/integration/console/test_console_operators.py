@@ -1,15 +1,19 @@
 """The operators' pages over HTTP: who is let in, what a request must bring along, and what is answered."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from yarl import URL
 
 from console.accounts import add, remove
 from console.gate import COOKIE, FAILURES, FAILURES_OF_SOURCE, NOBODY
+from console.health import KEPT_SECONDS
+from console.live import OF_ONE
 from console.service import build
 from runtime.config import Sources
 from runtime.database.port import Statement
@@ -81,6 +85,33 @@ async def test_the_cookie_is_seen_by_no_script_and_sent_from_no_other_site(site:
     assert "SameSite=Strict" in cookie
     assert "Path=/console/" in cookie
     assert "Secure" not in cookie
+
+
+async def test_a_log_in_takes_no_session_over_and_ends_the_one_that_the_browser_had(site: ConsoleSite) -> None:
+    """Session fixation: whoever planted a cookie does not know the one that a log-in makes."""
+    browser, other = site.browser(), site.browser()
+    for each in (browser, other):
+        each.session.cookie_jar.update_cookies({COOKIE: "planted"}, URL(site.base))
+    await browser.log_in("maria")
+    assert (await browser.get("me"))[1]["name"] == "maria"
+    assert await other.get("me") == (200, NOBODY)
+    [before] = [cookie.value for cookie in browser.session.cookie_jar if cookie.key == COOKIE]
+    await browser.log_in("rui")
+    other.session.cookie_jar.update_cookies({COOKIE: before}, URL(site.base))
+    assert await other.get("me") == (200, NOBODY)
+
+
+async def test_an_operator_has_twenty_streams_and_others_have_theirs(site: ConsoleSite) -> None:
+    maria, rui = site.browser(), site.browser()
+    await maria.log_in("maria")
+    await rui.log_in("rui")
+    async with contextlib.AsyncExitStack() as streams:
+        for _ in range(OF_ONE):
+            stream = await streams.enter_async_context(maria.session.get(f"{site.base}api/events"))
+            assert stream.status == 200
+        assert (await maria.get("events"))[0] == 503
+        stream = await streams.enter_async_context(rui.session.get(f"{site.base}api/events"))
+        assert stream.status == 200
 
 
 async def test_behind_tls_the_cookie_is_secure_and_only_its_origin_counts(tmp_path: Path, operators: str) -> None:
@@ -288,6 +319,18 @@ async def test_a_question_that_is_none_is_400_and_names_what_is_wrong(
     browser = site.browser()
     await browser.log_in("rui")
     assert await browser.get(path, **query) == (400, {"error": "bad_parameter", "seconds": 0, "detail": wrong})
+
+
+async def test_health_is_told_while_the_tables_are_away_and_so_is_that(site: ConsoleSite) -> None:
+    browser = site.browser()
+    await browser.log_in("rui")
+    assert (await browser.get("health"))[1]["away"] == ""
+    await site.database.stop()
+    await asyncio.sleep(KEPT_SECONDS)
+    status, said = await browser.get("health")
+    assert (status, said["projections"]) == (200, [])
+    assert said["away"]
+    assert [each["name"] for each in said["processes"]] == ["here"]
 
 
 async def test_tables_that_are_away_are_said_to_be(site: ConsoleSite) -> None:
