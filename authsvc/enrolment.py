@@ -16,7 +16,7 @@ from authsvc.decider import own_aor
 from authsvc.memory.attempts import Attempts
 from authsvc.memory.audit_rate import AuditRate
 from authsvc.users.accounts import MODIFIED, PASSWORD_CHANGED, Account, account_of
-from authsvc.users.enrolled import enrolling, rows_of
+from authsvc.users.enrolled import STAMP, enrolling, rows_of
 from authsvc.users.ldap_people import LdapPeople
 from authsvc.users.sealing import Keys
 from events.audit import EnrolmentTried
@@ -138,7 +138,7 @@ class Enroller:
         """Whether the directory has such a user, and the account if this is its password."""
         if not password or len(password) > LONGEST_PASSWORD:
             return False, None
-        wanted = (PASSWORD_CHANGED, MODIFIED, *self._disabled_by)
+        wanted = (*PASSWORD_CHANGED, MODIFIED, *self._disabled_by)
         person = (await self._people.find([name], wanted)).get(name)
         if person is None:
             return False, None
@@ -152,7 +152,7 @@ class Enroller:
         before = await rows_of(self._database, keys)
         made = phone_password() if generated else ""
         kind = "generated" if generated else "directory"
-        seen = (account.password_changed, account.modified)
+        seen = (account.password_changed[:STAMP], account.modified[:STAMP])
         statement = enrolling(self._database, self._keys.newest(), keys, made or password, kind, seen, self._now())
         await self._database.transact([statement])
         return Enrolment(name, self.domains, made, next((row.retired_for for row in before if row.retired_at), ""))

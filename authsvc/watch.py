@@ -8,15 +8,16 @@ is asked of the directory in bulk, 100 names a search, and never for one registr
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Protocol
 
 from prometheus_client import Counter
 
 from authsvc.users.accounts import Account
 from authsvc.users.enrolled import Enrolled, changed_since, page, retiring
+from authsvc.users.leavers import Look, judge
 from authsvc.users.remembered import Key
-from authsvc.users.retiring import over_for
+from authsvc.users.retiring import LEFT, over_for
 from runtime.database.port import Database
 from runtime.errors import DatabaseRefused, Unavailable
 
@@ -28,7 +29,9 @@ WINDOW_MS = 120_000
 TWICE = 2
 """A row is noticed so often: a look-up that was under way at the first time may remember what was before it."""
 PAUSE_SECONDS = 0.2
-RETIRED = Counter("ramal_authsvc_enrolments_retired", "Enrolments that ended because a password changed.")
+MOST_PERCENT = 10
+"""If the directory has fewer of those who have enrolled than all but so many, it is believed of nobody."""
+RETIRED = Counter("ramal_authsvc_enrolments_retired", "Enrolments that ended: a password changed, or a user left.")
 
 
 class Accounts(Protocol):
@@ -59,6 +62,8 @@ class Watch:
         self._enrolled_anew = enrolled_anew
         self._check_seconds = check_seconds
         self._clock = clock
+        self._missed: frozenset[Key] = frozenset()
+        """Whom the directory did not have at the check before."""
         self._noticed: dict[Key, tuple[int, int]] = {}
         self._since = self._now()
         self._tasks: list[asyncio.Task[None]] = []
@@ -103,24 +108,34 @@ class Watch:
             self._enrolled_anew(anew)
 
     async def check(self) -> None:
-        """Retires enrolments whose user's password has changed since. Raises Unavailable."""
+        """Retires enrolments whose user's password has changed since, or who has left. Raises Unavailable.
+
+        Who leaves is judged as for registrations (`authsvc.users.leavers`): his name may be another's one day, who must
+        not be reached by the old password.
+        """
+        missed, self._missed = self._missed, frozenset()
+        gone: dict[Key, Enrolled] = {}
+        looked_at = 0
         after: Key | None = None
-        while True:
-            rows = await page(self._database, after, "retired_at = 0")
+        while rows := await page(self._database, after, "retired_at = 0"):
             if ours := [row for row in rows if self._owns(row.key)]:
-                await self._judge(ours)
-            if not rows:
-                return
+                looked_at += len(ours)
+                accounts = await self._directory.accounts([row.key for row in ours])
+                gone |= {row.key: row for row in ours if row.key not in accounts}
+                await self._retire(
+                    (row, why)
+                    for row in ours
+                    if (account := accounts.get(row.key))
+                    and (why := over_for(row.password_changed, row.modified, account))
+                )
             after = rows[-1].key
             await asyncio.sleep(PAUSE_SECONDS)
+        judgement = judge(Look(looked_at, gone.keys()), missed, MOST_PERCENT)
+        await self._retire((gone[key], LEFT) for key in judgement.leavers)
+        self._missed = frozenset(judgement.suspects)
 
-    async def _judge(self, rows: Collection[Enrolled]) -> None:
-        accounts = await self._directory.accounts([row.key for row in rows])
-        over = [
-            (row, why)
-            for row in rows
-            if (account := accounts.get(row.key)) and (why := over_for(row.password_changed, row.modified, account))
-        ]
+    async def _retire(self, rows: Iterable[tuple[Enrolled, str]]) -> None:
+        over = list(rows)
         if not over:
             return
         await self._database.transact([retiring(row, why, self._now()) for row, why in over])

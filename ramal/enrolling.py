@@ -46,6 +46,8 @@ async def enroller(system: System) -> AsyncIterator[Enroller]:
     settings = system.sources.section(EnrolmentSettings, "enrolment")
     directory = system.sources.section(LdapSettings, "ldap")
     directory.check()
+    if not directory.url:
+        raise ConfigError("RAMAL_LDAP_URL: is not set; enrolment is for users of LDAP (others: `ramal user add`)")
     keys = keys_of(system.sources)
     async with system.tables() as tables, system.log() as log:
         made = Enroller(settings, directory, system.common.served(), keys, tables, log)

@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 import msgspec
 
-PASSWORD_CHANGED, MODIFIED = "pwdChangedTime", "modifyTimestamp"
-"""Operational attributes: of OpenLDAP's overlay ppolicy, and of every directory (RFC 4512 section 3.4.2)."""
+PASSWORD_CHANGED, MODIFIED = ("pwdChangedTime", "pwdLastSet"), "modifyTimestamp"
+"""Attributes of OpenLDAP's overlay ppolicy, of Active Directory, and of every directory (RFC 4512 section 3.4.2)."""
 DAY = 86_400
 _TICKS, _UNIX_IN_FILETIME = 10_000_000, 11_644_473_600
 _NEVER = 0x7FFF_FFFF_FFFF_FFFF
@@ -22,7 +22,7 @@ class Account(msgspec.Struct, frozen=True):
     disabled: str = ""
     """The attribute that says so; "" for an account in use."""
     password_changed: str = ""
-    """Value of `pwdChangedTime` (GeneralizedTime); "" where the directory keeps none."""
+    """Value of `pwdChangedTime` (GeneralizedTime) or `pwdLastSet` (FILETIME); "" where the directory keeps none."""
     modified: str = ""
     """Value of `modifyTimestamp`."""
 
@@ -31,7 +31,7 @@ def account_of(attributes: Mapping[str, Sequence[bytes]], disabled_by: Collectio
     """The account of an entry (attribute names in lower case), `now` in Unix seconds."""
     return Account(
         disabled_by_any(attributes, disabled_by, now),
-        _first(attributes, PASSWORD_CHANGED),
+        next((value for name in PASSWORD_CHANGED if (value := _first(attributes, name))), ""),
         _first(attributes, MODIFIED),
     )
 

@@ -24,6 +24,8 @@ AWAY_SECONDS = 1.0
 HA1S: Mapping[str, str] = {"MD5": "ha1", "SHA-256": "ha1_sha256", "SHA-512-256": "ha1_sha512t256"}
 """By algorithm, the column; named as those of `subscriber`."""
 PAGE = 500
+STAMP = 32
+"""Characters kept of a time that the directory says."""
 
 _COLUMNS = (
     "username", "domain", "key_id", "ha1", "ha1_sha256", "ha1_sha512t256", "password", "enrolled_at",

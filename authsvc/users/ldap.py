@@ -122,7 +122,7 @@ class LdapUsers:
         """
         here = [key for key in keys if key[1] in self._domains]
         settings = self._settings
-        wanted = (settings.uid_attribute, *settings.disabled_by, PASSWORD_CHANGED, MODIFIED)
+        wanted = (settings.uid_attribute, *settings.disabled_by, *PASSWORD_CHANGED, MODIFIED)
         entries: dict[str, Entry] = {}
         asked = sorted({name for name, _ in here})
         for begin in range(0, len(asked), NAMES_AT_ONCE):

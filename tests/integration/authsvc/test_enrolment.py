@@ -14,7 +14,7 @@ from authsvc.enrolment import LETTERS, Enroller, Enrolment, LockedOut, Who, Wron
 from authsvc.users.enrolled import EnrolledUsers, rows_of
 from authsvc.users.ha1 import ALGORITHMS, from_password
 from authsvc.users.ldap import LdapUsers
-from authsvc.users.retiring import PASSWORD_CHANGED
+from authsvc.users.retiring import LEFT, PASSWORD_CHANGED
 from authsvc.users.sealing import Keyring, Keys
 from authsvc.watch import Watch
 from events.audit import EnrolmentTried
@@ -42,7 +42,6 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HashedDirect
     with hashed_directory(tmp_path_factory.mktemp("hashed")) as directory:
         for scheme in SCHEMES:
             directory.add(f"user-{scheme}", PASSWORD, scheme)
-        directory.add("changing", PASSWORD)
         yield directory
 
 
@@ -235,27 +234,49 @@ async def test_a23_whoever_enrols_is_noticed_once_and_again_and_then_no_more(sit
 
 
 async def test_a24_a_changed_password_retires_what_the_old_one_enrolled_and_a_new_enrolment_says_so(
-    site: Site, directory: HashedDirectory, caplog: pytest.LogCaptureFixture
+    site: Site, directory: HashedDirectory, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    keys = [("changing", REALM), ("changing", OTHER)]
-    await site.enroller.attempt("changing", PASSWORD, PAGE)
+    name = f"changing-{kind}"
+    directory.add(name, PASSWORD)
+    keys = [(name, REALM), (name, OTHER)]
+    await site.enroller.attempt(name, PASSWORD, PAGE)
     await site.watch.check()
     assert set(await site.enrolled.find(keys)) == set(keys)
-    directory.change("changing", telephoneNumber="4455")
+    directory.change(name, telephoneNumber="4455")
     await site.watch.check()
     assert set(await site.enrolled.find(keys)) == set(keys)
     await asyncio.sleep(1.1)  # some directories' times are of whole seconds
-    directory.change_password("changing", "canary-new")
+    directory.change_password(name, "canary-new")
     await site.watch.check()
     assert await site.enrolled.find(keys) == {}
     [row, _] = await rows_of(site.database, keys)
     assert (row.retired_for, row.sealed) == (PASSWORD_CHANGED, ("", "", ""))
     assert "the user must enrol again" in caplog.text
-    assert await site.enroller.attempt("changing", PASSWORD, PAGE) == WrongPassword()
-    again = await site.enroller.attempt("changing", "canary-new", PAGE)
-    assert again == Enrolment("changing", (REALM, OTHER), "", PASSWORD_CHANGED)
+    assert await site.enroller.attempt(name, PASSWORD, PAGE) == WrongPassword()
+    again = await site.enroller.attempt(name, "canary-new", PAGE)
+    assert again == Enrolment(name, (REALM, OTHER), "", PASSWORD_CHANGED)
     await site.watch.check()
     assert set(await site.enrolled.find(keys)) == set(keys)
+
+
+async def test_a24_who_has_left_the_directory_is_retired_after_two_looks_and_many_at_once_are_not(
+    site: Site, directory: HashedDirectory
+) -> None:
+    """The name may be somebody else's one day."""
+    directory.add("leaver", PASSWORD)
+    for name in ("leaver", "user-SSHA"):
+        await site.enroller.attempt(name, PASSWORD, PAGE)
+    directory.remove("leaver")
+    for expected in ("", LEFT):
+        await site.watch.check()
+        [row] = await rows_of(site.database, [("leaver", REALM)])
+        assert row.retired_for == expected
+    for name in ("user-CRYPT", "user-ARGON2"):
+        await site.enroller.attempt(name, PASSWORD, PAGE)
+    site.ldap._domains = {}  # as with a mistake in the settings: nobody is found
+    for _ in range(3):
+        await site.watch.check()
+    assert [row.retired_at for row in await rows_of(site.database, [("user-SSHA", REALM)])] == [0]
 
 
 async def test_enrolment_without_a_directory_or_a_key_is_refused_at_the_start(

@@ -22,6 +22,9 @@ THEN, LATER, FRACTION = "20261128140250Z", "20261128140251Z", "20261128140250.5Z
         ("", THEN, Account("", "", LATER), ENTRY_CHANGED),
         ("", "", Account("", "", LATER), ""),
         ("", "", Account(), ""),
+        ("133400000000000000", THEN, Account("", "133400000000000001", THEN), PASSWORD_CHANGED),  # Active Directory
+        ("133400000000000000", THEN, Account("", "133400000000000000", LATER), ""),
+        ("133400000000000000", THEN, Account("", "0", LATER), ""),  # must change it: the next one is newer
     ],
 )
 def test_a24_an_enrolment_is_over_when_the_password_is_newer(
