@@ -28,6 +28,12 @@ PACKAGES = [pattern.rstrip("*") for pattern in PROJECT["tool"]["setuptools"]["pa
 NOT_IN_IT = re.compile(r"console/web/|\.md$|/tsconfig|package.*\.json$")
 """What of a package's folder serves only those who build it."""
 
+COMPILED = (
+    "tests/unit/sipcore",
+    *(f"tests/unit/edge/{room}" for room in ("gateways", "media", "proxy", "registration")),
+)
+"""What tests the compiled core in short; whatever looks at the lines that run is elsewhere."""
+
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(280)]
 
 
@@ -59,7 +65,7 @@ def one(dist: Path, pattern: str) -> Path:
 def test_there_is_one_version_and_whoever_states_it_states_this_one() -> None:
     assert f"ARG VERSION={VERSION} " in (ROOT / "Dockerfile").read_text()
     assert f"## [{VERSION}]" in (ROOT / "CHANGELOG.md").read_text()
-    stated = re.compile(r'^__version__ *=|version *= *"\d+\.\d+', re.MULTILINE)
+    stated = re.compile(r'^__version__ *=|(?<!xml )version *= *"\d+\.\d+', re.MULTILINE)
     assert [name for name in tracked() if name.endswith(".py") and stated.search((ROOT / name).read_text())] == []
 
 
@@ -74,6 +80,27 @@ def test_sdist_and_wheel_are_of_that_version_and_the_wheel_has_the_whole_program
     }
     assert ours - inside == set()
     assert {name for name in inside if name.endswith(".py")} - ours == set()
+
+
+def test_the_core_as_the_wheel_has_it_compiled_passes_its_unit_tests(dist: Path, tmp_path: Path) -> None:
+    """`make test-compiled` in short, on what `test_sdist_and_wheel…` has compiled anyway."""
+    with zipfile.ZipFile(one(dist, f"ramal-{VERSION}-*.whl")) as wheel:
+        core = [name for name in wheel.namelist() if name.startswith(("sipcore/", "edge/")) or name.endswith(".so")]
+        if not any(name.endswith(".so") for name in core):
+            pytest.skip("nothing could be compiled here: there is no C compiler, or no Python.h")
+        wheel.extractall(tmp_path, core)
+    python = [sys.executable, "-P"]
+    environ = {name: text for name, text in os.environ.items() if not name.startswith("PYTEST_")}
+    environ["PYTHONPATH"] = f"{tmp_path}:{ROOT}"
+    where = "import sipcore.message as m, edge.core.dispatch as d; print(m.__file__, d.__file__)"
+    found = subprocess.run([*python, "-c", where], env=environ, capture_output=True, text=True, check=True).stdout
+    assert [Path(path).suffix for path in found.split()] == [".so", ".so"]
+    quiet = ["-q", "-x", "--no-header", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*python, "-m", "pytest", *quiet, *COMPILED], cwd=ROOT, env=environ, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert re.search(r"^\d{4} passed", done.stdout, re.MULTILINE), done.stdout[-200:]
 
 
 @pytest.mark.skipif(not DIST, reason="a fresh environment is filled from the index by `make release`")
@@ -93,7 +120,7 @@ def test_the_wheel_serves_a_phone_in_a_fresh_environment(dist: Path, tmp_path: P
             [ramal, *words], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60, check=True
         ).stdout
 
-    assert said("--version") == f"ramal {VERSION}\n"
+    assert re.fullmatch(rf"ramal {re.escape(VERSION)} \(core (not )?compiled\)\n", said("--version"))
     sip, http, page = (free_port() for _ in range(3))
     words = ["up", "--sip-port", str(sip), "--http-port", str(http), "--page-port", str(page), "--domain", "fresh.test"]
     log = tmp_path / "up.log"
