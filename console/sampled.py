@@ -63,12 +63,16 @@ def parsed(text: str) -> dict[tuple[str, Labels], float]:
 
 
 def _rate(before: Look, now: Look, name: str, /, **labels: str) -> float:
-    """Per second; a process that began anew in between counts from 0."""
+    """Per second; what began anew in between, a process or one worker of an edge, counts from 0."""
     seconds = now.at - before.at
-    if seconds <= 0 or not now.samples:
+    if seconds <= 0:
         return 0.0
-    grown = now.total(name, **labels) - before.total(name, **labels)
-    return max(0.0, grown if grown >= 0 else now.total(name, **labels)) / seconds
+    wanted, grown = labels.items(), 0.0
+    for sample, value in now.samples.items():
+        if sample[0] == name and wanted <= dict(sample[1]).items():
+            since = value - before.samples.get(sample, 0.0)
+            grown += since if since >= 0 else value
+    return grown / seconds
 
 
 def process(before: Look, now: Look) -> dict[str, Any]:

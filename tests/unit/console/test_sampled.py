@@ -40,6 +40,13 @@ def test_a_process_that_began_anew_counts_from_zero() -> None:
     assert process(look(10, ok=1000), look(12, ok=20))["records_per_second"] == 10.0
 
 
+def test_one_worker_of_an_edge_that_began_anew_counts_from_zero_and_the_others_go_on() -> None:
+    sample = 'ramal_edge_responses_total{worker="e.%d",status="200"} %%d\n'
+    page = sample % 0 + sample % 1
+    before, now = (Look("e", at, parsed(page % counts)) for at, counts in ((10, (5000, 1000)), (12, (20, 1180))))
+    assert process(before, now)["records_per_second"] == 100.0
+
+
 def test_a_process_that_is_seen_first_or_not_at_all_has_no_rates() -> None:
     first = look(10, ok=50)
     assert process(first, first)["records_per_second"] == 0.0
