@@ -37,6 +37,10 @@ def until(true: Callable[[], bool], what: str, seconds: float = 60.0) -> float:
 class Kube:
     """A started cluster."""
 
+    def command(self, *words: str) -> list[str]:
+        """The script with these words."""
+        return [str(HERE / "cluster"), *words]
+
     def script(self, *words: str, check: bool = True, given: str = "") -> str:
         """What the script says; fails with its error."""
         done = subprocess.run(
