@@ -7,7 +7,7 @@ from datetime import datetime
 import pytest
 
 from tests.e2e.conftest import DOMAIN, System, user
-from tests.kit.phone import Phone
+from tests.kit.phone import SDP, Phone
 from tests.kit.wire import Closed, UdpLink
 
 pytestmark = pytest.mark.e2e
@@ -77,6 +77,30 @@ def test_a_kicked_phone_loses_its_connection_and_registers_again(system: System,
                 again.link.receive(time.monotonic() + 5)
             assert other.query().status == 200  # there is no connection to close
         assert system.located(number) == []
+
+
+def test_a_call_of_a_kicked_phone_goes_on_where_its_contact_is_registered_again(system: System) -> None:
+    edge = len(system.at) - 1
+    with system.phone(FIRST) as alice, system.phone(FIRST + 2, edge=edge, transport="ws") as bob:
+        alice.register()
+        bob.register()
+        call = alice.invite(bob.aor)
+        incoming = bob.incoming()
+        incoming.respond(200, body=SDP)
+        call.hears(200)
+        call.ack()
+        incoming.gets("ACK")
+
+        system.ramal("kick", bob.aor)
+
+        with pytest.raises(Closed):
+            bob.link.receive(time.monotonic() + 5)
+        with system.phone(FIRST + 2, edge=edge, transport="ws") as again:
+            assert again.register(f"<{bob.contact}>").status == 200
+            call.request("BYE")
+            bye = again.next(lambda message: message.start.startswith("BYE "), "the BYE")
+            again.respond(bye, 200)
+            call.hears(200, method="BYE")
 
 
 def test_tail_shows_records_but_no_credentials(system: System) -> None:
