@@ -97,7 +97,7 @@ async def measure(directory: Path, calls: int, only_rebuild: bool) -> None:
         events = await told(kafka.bootstrap, calls)
         say(f"{calls} calls, {events} events in the log")
         if not only_rebuild:
-            await serve(log, database, events)
+            await serve(log, database, events, {"Kafka": kafka.pid, "MariaDB": mysql.pid})
         await anew(log, database, mysql.pid)
     finally:
         await log.stop()
@@ -132,8 +132,9 @@ async def _tell(bootstrap: str, first: int, end: int) -> int:
     return events
 
 
-async def serve(log: KafkaLog, database: MySQLDatabase, events: int) -> None:
+async def serve(log: KafkaLog, database: MySQLDatabase, events: int, servers: dict[str, int]) -> None:
     cdr = Cdr(log, database, Settings())
+    theirs = {name: cpu_of(pid) for name, pid in servers.items()}
     begun, cpu = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF)
     await cdr.start()
     while True:
@@ -145,8 +146,9 @@ async def serve(log: KafkaLog, database: MySQLDatabase, events: int) -> None:
     seconds, after = time.monotonic() - begun, resource.getrusage(resource.RUSAGE_SELF)
     await cdr.stop(10.0)
     used = after.ru_utime + after.ru_stime - cpu.ru_utime - cpu.ru_stime
+    more = ", ".join(f"{(cpu_of(pid) - theirs[name]) / events * 1e6:.0f} in {name}" for name, pid in servers.items())
     say(f"served: {events / seconds:.0f} events/s, {used / events * 1e6:.0f} µs of CPU each"
-          f" ({2000 * used / events:.1%} of a core at 2,000/s)")  # fmt: skip
+          f" ({2000 * used / events:.1%} of a core at 2,000/s); {more}")  # fmt: skip
 
 
 async def anew(log: KafkaLog, database: MySQLDatabase, server: int) -> None:

@@ -59,7 +59,7 @@ _new = tuple.__new__
 """Twice as fast as a named tuple's own."""
 
 
-class Begin(msgspec.Struct, frozen=True, order=True, array_like=True):
+class Begin(msgspec.Struct, frozen=True, order=True, array_like=True, gc=False):
     """The earliest `CallAttempted`."""
 
     at: int
@@ -76,7 +76,7 @@ class Begin(msgspec.Struct, frozen=True, order=True, array_like=True):
     codecs: tuple[str, ...]
 
 
-class Answer(msgspec.Struct, frozen=True, order=True, array_like=True):
+class Answer(msgspec.Struct, frozen=True, order=True, array_like=True, gc=False):
     """The earliest `CallAnswered` of one dialog."""
 
     at: int
@@ -90,7 +90,7 @@ class Answer(msgspec.Struct, frozen=True, order=True, array_like=True):
     session_expires: int
 
 
-class End(msgspec.Struct, frozen=True, order=True, array_like=True):
+class End(msgspec.Struct, frozen=True, order=True, array_like=True, gc=False):
     """The earliest `CallEnded` of one dialog."""
 
     at: int
@@ -103,7 +103,7 @@ class End(msgspec.Struct, frozen=True, order=True, array_like=True):
     callee_uri: str
 
 
-class Final(msgspec.Struct, frozen=True, order=True, array_like=True):
+class Final(msgspec.Struct, frozen=True, order=True, array_like=True, gc=False):
     """The earliest final response that is no 2xx."""
 
     at: int
@@ -117,21 +117,21 @@ class Final(msgspec.Struct, frozen=True, order=True, array_like=True):
     cause: int
 
 
-class Sign(msgspec.Struct, frozen=True, order=True, array_like=True):
+class Sign(msgspec.Struct, frozen=True, order=True, array_like=True, gc=False):
     """The latest refresh of the session."""
 
     at: int = 0
     session_expires: int = 0
 
 
-class Silence(msgspec.Struct, frozen=True, order=True, array_like=True):
+class Silence(msgspec.Struct, frozen=True, order=True, array_like=True, gc=False):
     """The latest `CallTimedOut`."""
 
     last: int
     end: int
 
 
-class Branch(msgspec.Struct, frozen=True, order=True, array_like=True):
+class Branch(msgspec.Struct, frozen=True, order=True, array_like=True, gc=False):
     """The earliest `BranchStarted` of one branch."""
 
     at: int
@@ -139,7 +139,7 @@ class Branch(msgspec.Struct, frozen=True, order=True, array_like=True):
     gateway: str
 
 
-class State(msgspec.Struct, frozen=True, array_like=True):
+class State(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """All that counts of a call's events."""
 
     first: int = NEVER

@@ -30,7 +30,13 @@ By = Literal["caller", "callee"]
 
 
 class Happened(
-    msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag_field="type", tag=lambda name: f"ramal.{name}"
+    msgspec.Struct,
+    frozen=True,
+    omit_defaults=True,
+    kw_only=True,
+    gc=False,  # no event is in a cycle
+    tag_field="type",
+    tag=lambda name: f"ramal.{name}",
 ):
     """What each event says: of which call, when and where it was seen."""
 
@@ -45,7 +51,7 @@ class Happened(
     """The name of the edge that saw it; `cdr` of a `CallTimedOut`."""
 
 
-class Branch(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+class Branch(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
     """The branch that was begun with an attempt: all that a `BranchStarted` says."""
 
     at: Millis

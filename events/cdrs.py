@@ -16,7 +16,7 @@ HungUp = Literal["", "caller", "callee", "timeout"]
 
 
 class CallRecord(
-    msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag_field="type", tag="ramal.CallRecord"
+    msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False, tag_field="type", tag="ramal.CallRecord"
 ):
     """A call from its INVITE to its end. Times are milliseconds in the log's time; 0: it did not happen."""
 
