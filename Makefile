@@ -94,6 +94,9 @@ bench-storm: install packages ## 100,000 phones come back at once after an outag
 bench-floods: install ## how long a phone waits while a stranger floods the edge
 	$(BIN)/python bench/floods.py
 
+bench-records: $(VENV)/.dev packages .run/compiled/.built ## what records add to a call: processor time by process, and the time of set-up
+	$(BIN)/python bench/records.py
+
 bench-core: $(RUNS) .run/compiled/.built ## processor time of the edge's core for a REGISTER and a call: AGAINST=REVISION by turns with it
 	$(BIN)/python bench/core.py $(if $(AGAINST),--against $(AGAINST))
 
@@ -151,7 +154,7 @@ $(VENV)/.dev: $(VENV)/.editable
 	$(BIN)/python -m pip install --quiet --group dev
 	@touch $@
 
-.PHONY: help install up stack check events settings test test-compiled chaos fuzz bench bench-curves bench-restore bench-storm bench-growth bench-floods bench-core page packages mysql9 bench-packages clean
+.PHONY: help install up stack check events settings test test-compiled chaos fuzz bench bench-curves bench-restore bench-storm bench-growth bench-floods bench-records bench-core page packages mysql9 bench-packages clean
 
 kube: packages $(VENV)/.dev ## a real Kubernetes of two nodes on this machine, and what must hold there (root, Go 1.26; first run: 20 min)
 	tests/kube/run

@@ -1,17 +1,17 @@
 """What records add to a call: processor time by process, and the time of set-up, with them and without, by turns.
 
-    .venv/bin/python bench/records.py                      # 50 calls at a time: processor time
-    .venv/bin/python bench/records.py --rate 50            # 50 calls a second: how long set-up takes
+    .venv/bin/python bench/records.py                      # 50 calls at a time; then 50 calls a second
     .venv/bin/python bench/records.py --unchallenged       # RAMAL_EDGE_CHALLENGE_CALLS=false
     .venv/bin/python bench/records.py --against CHECKOUT   # another checkout of Ramal by turns with this one
 
 Starts a `ramal stack` for each (real Kafka and MariaDB), all at the same time, and lets each have a block of calls in
 turn, so that a busy machine slows all alike. Of one of them the edge tells nothing of calls (bench/untold). A call is
 INVITE, 407, ACK, INVITE with credentials, 180, 200, ACK, BYE, 200 to a registered phone; caller and callee are here. A
-block ends when its last call is in `cdrs`. Where `.run/compiled` is there (`make .run/compiled/.built`), the core is
-compiled.
+block ends when its last call is in `cdrs`, and 2 s after its last call at the least: what a stack spends at rest is in
+all of them. Where `.run/compiled` is there (`make .run/compiled/.built`), the core is compiled.
 
-Prints CPU-seconds per 1,000 calls, the median of the blocks, and percentiles of the time from INVITE to 200 over all.
+Prints CPU-seconds per 1,000 calls, the median of the blocks, and percentiles of the time from INVITE to 200 over all:
+first with so many calls at a time, as fast as they go, then at a fixed pace.
 """
 # ruff: noqa: S603, T201
 
@@ -247,6 +247,10 @@ class Stack:
         for number in range(PHONES):
             await self._callee.register(f"u{number:05}")
 
+    def begin(self) -> None:
+        """What was measured before does not count."""
+        self.spent, self.times, self.elapsed, self.caller.resent = [], [], 0.0, 0
+
     async def block(self, calls: int, together: int, rate: float) -> None:
         """A block of calls: so many at a time, or so many a second."""
         before, began, times = self._cpu(), time.monotonic(), []
@@ -329,15 +333,21 @@ async def measure(arguments: argparse.Namespace, directory: Path) -> None:
             port, challenge = arguments.sip_port + 100 * number, not arguments.unchallenged
             stacks.append(Stack(name, checkout, directory / str(number), port, told=told, challenge=challenge))
         await asyncio.gather(*(stack.ready() for stack in stacks))
-        for stack in stacks:
-            await stack.block(arguments.calls, arguments.together, arguments.rate)  # warm
-            stack.spent, stack.times, stack.elapsed = [], [], 0.0
         gc.disable()
-        for round_ in range(arguments.rounds):
-            for number in range(len(stacks)):
-                await stacks[(round_ + number) % len(stacks)].block(arguments.calls, arguments.together, arguments.rate)
-            gc.collect()
-        tell(stacks)
+        for rate in (0.0, arguments.rate):
+            if rate:
+                print(f"\n{rate:g} calls a second")
+            else:
+                print(f"{arguments.together} calls at a time")
+            for stack in stacks:
+                await stack.block(arguments.calls, arguments.together, rate)  # warm
+                stack.begin()
+            for round_ in range(arguments.rounds):
+                for number in range(len(stacks)):
+                    stack = stacks[(round_ + number) % len(stacks)]
+                    await stack.block(arguments.calls, arguments.together, rate)
+                gc.collect()
+            tell(stacks)
     finally:
         for stack in stacks:
             stack.end()
@@ -359,10 +369,10 @@ def tell(stacks: Sequence[Stack]) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--calls", type=int, default=1000, help="in a block")
+    parser.add_argument("--calls", type=int, default=500, help="in a block")
     parser.add_argument("--rounds", type=int, default=7, help="blocks of each")
     parser.add_argument("--together", type=int, default=50, help="calls at a time")
-    parser.add_argument("--rate", type=float, default=0.0, help="calls a second instead")
+    parser.add_argument("--rate", type=float, default=50.0, help="calls a second of the second part")
     parser.add_argument("--unchallenged", action="store_true", help="no 407")
     parser.add_argument("--against", type=Path, action="append", default=[], metavar="CHECKOUT")
     parser.add_argument("--sip-port", type=int, default=26060)

@@ -27,7 +27,7 @@ KEPT = {
     "registrar.commands": ((1, 614), (0, 0), 30 / 24),
     "registrations": ((1, 996), (0, 0), 37.5),
     "edge.replies": ((1, 435), (2, 435), 12.5 / 1440),
-    "calls": ((0, 0), (7, 608), 8.75),
+    "calls": ((0, 0), (4, 698), 8.75),
     "cdrs": ((0, 0), (1, 892), 37.5),
 }
 """By topic: records and octets of a refresh, of a call (bench/sizes.py), and days until they are gone for certain."""

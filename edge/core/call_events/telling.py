@@ -187,6 +187,8 @@ class Telling(_Teller):
             return
         (at, branch, response, ours), self._held = self._held, None
         status, phrase, to_tag = response.status, clean(response.reason, PHRASE), _to_tag(response)
+        if 200 <= status < 300 and to_tag in self._answered:
+            return  # a retransmission of what was told
         if status >= 200:
             self._tell(
                 BranchFinal, at, branch=branch, code=status, phrase=phrase, to_tag=to_tag, agent=_agent(response),
@@ -287,8 +289,10 @@ class Telling(_Teller):
                 session_expires=session_expires(response),
             )
         elif status < 400:
+            self.settled()
             self._tell(CallRedirected, at, code=status, to_tag=to_tag, contacts=_contacts(response))
         elif status == 487 and self._cancel is not None:
+            self.settled()
             text, cause = self._cancel
             self._tell(CallCancelled, at, to_tag=to_tag, reason=clean(text, URI), cause=cause)
         else:

@@ -1,7 +1,7 @@
 """What a branch and the call say in the same moment is one event, and two again by `steps` (CHECKLIST C04)."""
 
 from events.calls import BranchFinal, BranchStarted, CallFailed, event_id, steps
-from tests.unit.edge.call_events.test_telling import BOB, answer, kinds, telling
+from tests.unit.edge.call_events.test_telling import BOB, answer, kinds, request, telling
 
 
 def test_what_a_branch_says_and_the_call_says_with_it_is_told_once() -> None:
@@ -52,3 +52,26 @@ def test_the_best_answer_that_came_earlier_is_told_when_it_came() -> None:
     assert (failed.branch, failed.at) == ("b1", 130)
     implied, _ = steps(failed)
     assert event_id(implied) == event_id(next(event for event in events if isinstance(event, BranchFinal)))
+
+
+def test_an_answer_that_is_sent_again_is_told_no_more() -> None:
+    events, told = telling()
+    told.started(110, "b1", BOB)
+    for at in (140, 640):
+        ok = answer(200)
+        told.heard(at, "b1", ok)
+        told.up(at, ok)
+        told.settled()
+    assert kinds(events) == ["CallAttempted", "CallAnswered"]
+
+
+def test_the_answer_of_a_branch_that_was_given_up_or_sends_elsewhere_is_told_before_what_it_leads_to() -> None:
+    for status, kind in ((487, "CallCancelled"), (302, "CallRedirected")):
+        events, told = telling()
+        told.started(110, "b1", BOB)
+        told.cancelled(request("CANCEL"))
+        final = answer(status)
+        told.heard(140, "b1", final)
+        told.up(140, final)
+        told.settled()
+        assert kinds(events) == ["CallAttempted", "BranchFinal", kind]
