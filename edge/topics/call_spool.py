@@ -27,6 +27,8 @@ log = logging.getLogger("ramal.edge")
 MOST = 50_000
 """Events kept while the log is away: about 25 MB, and some minutes of calls. More are dropped by name."""
 BATCH = 2000
+TURN = 100
+"""Events that are encoded before whatever else there is to do has its turn: a millisecond."""
 GATHER = 0.2
 """Seconds that events wait for others, unless there is a whole batch of them."""
 FIRST_BACKOFF, LAST_BACKOFF = 0.1, 2.0
@@ -108,8 +110,11 @@ class CallSpool:
 
     async def _append(self, events: Sequence[CallEvent]) -> None:
         self._partitions = self._partitions or await self._log.partitions(CALLS)
+        records: list[Append] = []
         try:
-            records = list(self._records(events))
+            for start in range(0, len(events), TURN):
+                records += self._records(events[start : start + TURN])
+                await asyncio.sleep(0)
             await self._log.append(records)
         except LogRefused:
             for record in records:

@@ -71,6 +71,20 @@ async def written(log: Any) -> list[tuple[CallEvent, str]]:
     return found
 
 
+async def test_c02_whoever_has_something_to_do_waits_for_no_whole_batch_to_be_encoded(flaky: Flaky) -> None:
+    spool, turns = CallSpool(flaky), 0
+    spool.put([event for _ in range(200) for event in talk().events])
+
+    async def others() -> None:
+        nonlocal turns
+        while not flaky.sizes:
+            turns += 1
+            await asyncio.sleep(0)
+
+    await asyncio.gather(spool.stop(5.0), others())
+    assert turns >= flaky.sizes[0] / call_spool.TURN
+
+
 async def test_c02_events_are_written_in_order_under_their_ids(flaky: Flaky) -> None:
     spool, story = CallSpool(flaky), talk()
     for event in story.events:
