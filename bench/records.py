@@ -4,11 +4,11 @@
     .venv/bin/python bench/records.py --unchallenged       # RAMAL_EDGE_CHALLENGE_CALLS=false
     .venv/bin/python bench/records.py --against CHECKOUT   # another checkout of Ramal by turns with this one
 
-Starts a `ramal stack` for each (real Kafka and MariaDB), all at the same time, and lets each have a block of calls in
-turn, so that a busy machine slows all alike. Of one of them the edge tells nothing of calls (bench/untold). A call is
+Starts a `ramal stack` (real Kafka and MariaDB), and lets it have a block of calls with records and a block without in
+turn (bench/untold), so that a busy machine slows both alike; another checkout has a stack of its own. A call is
 INVITE, 407, ACK, INVITE with credentials, 180, 200, ACK, BYE, 200 to a registered phone; caller and callee are here. A
 block ends when its last call is in `cdrs`, and 2 s after its last call at the least: what a stack spends at rest is in
-all of them. Where `.run/compiled` is there (`make .run/compiled/.built`), the core is compiled.
+both. Where `.run/compiled` is there (`make .run/compiled/.built`), the core is compiled.
 
 Prints CPU-seconds per 1,000 calls, the median of the blocks, and percentiles of the time from INVITE to 200 over all:
 first with so many calls at a time, as fast as they go, then at a fixed pace.
@@ -21,6 +21,7 @@ import gc
 import json
 import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -199,14 +200,62 @@ class Caller(Sockets):
         return call.set_up * 1000
 
 
-class Stack:
-    """One `ramal stack`, and what was measured of it."""
+class Measured:
+    """What was measured of one kind of blocks."""
 
-    def __init__(self, name: str, checkout: Path, directory: Path, port: int, *, told: bool, challenge: bool) -> None:
-        self.name, self.told, self._directory, self._port = name, told, directory, port
+    def __init__(self, stack: "Stack", *, told: bool) -> None:
+        self.stack, self.told = stack, told
+        self.name = stack.name if told else f"{stack.name}, untold"
+        self.begin()
+
+    def begin(self) -> None:
+        """What was measured before does not count."""
+        self.spent: list[dict[str, float]] = []
+        self.times: list[float] = []
+        self.elapsed, self.resent = 0.0, 0
+
+    async def block(self, calls: int, together: int, rate: float) -> None:
+        """A block of calls: so many at a time, or so many a second."""
+        stack, times = self.stack, []
+        os.kill(stack.processes["edge-1"], signal.SIGUSR2 if self.told else signal.SIGUSR1)
+        await asyncio.sleep(0.2)
+        before, began, resent = stack.cpu(), time.monotonic(), stack.caller.resent
+
+        async def one(number: int) -> None:
+            times.append(await stack.caller.call(f"u{number % PHONES:05}"))
+
+        async def some(first: int) -> None:
+            for number in range(first, calls, together):
+                await one(number)
+
+        if rate:
+            running = []
+            for number in range(calls):
+                await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
+                running.append(asyncio.ensure_future(one(number)))
+            await asyncio.gather(*running)
+        else:
+            await asyncio.gather(*map(some, range(together)))
+        self.elapsed += time.monotonic() - began
+        self.times += times
+        self.resent += stack.caller.resent - resent
+        await stack.settle(calls if self.told else 0)
+        after = stack.cpu()
+        self.spent.append({name: (after[name] - before[name]) / calls * 1000 for name in after})
+
+    def summary(self) -> dict[str, float]:
+        """CPU-seconds per 1,000 calls by group, the median of the blocks, and their sum."""
+        found = {group: statistics.median(block[group] for block in self.spent) for group in GROUPS}
+        return found | {"sum": statistics.median(sum(block.values()) for block in self.spent)}
+
+
+class Stack:
+    """One `ramal stack` with its phones."""
+
+    def __init__(self, name: str, checkout: Path, directory: Path, port: int, *, challenge: bool) -> None:
+        self.name, self._directory, self._port = name, directory, port
         compiled = checkout / ".run" / "compiled"
-        ways = [compiled] if compiled.exists() else []
-        ways += [checkout] if told else [checkout, ROOT / "bench" / "untold"]
+        ways = [*([compiled] if compiled.exists() else []), checkout, ROOT / "bench" / "untold"]
         environ = {key: value for key, value in os.environ.items() if not key.startswith("RAMAL_")}
         environ |= {
             "PYTHONPATH": ":".join(map(str, ways)), "PYTHONSAFEPATH": "1",
@@ -221,9 +270,6 @@ class Stack:
                 command, cwd=directory, env=environ, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
             )
         self.processes: dict[str, int] = {}
-        self.spent: list[dict[str, float]] = []
-        self.times: list[float] = []
-        self.elapsed = 0.0
         self._expected = 0
 
     async def ready(self) -> None:
@@ -247,38 +293,9 @@ class Stack:
         for number in range(PHONES):
             await self._callee.register(f"u{number:05}")
 
-    def begin(self) -> None:
-        """What was measured before does not count."""
-        self.spent, self.times, self.elapsed, self.caller.resent = [], [], 0.0, 0
-
-    async def block(self, calls: int, together: int, rate: float) -> None:
-        """A block of calls: so many at a time, or so many a second."""
-        before, began, times = self._cpu(), time.monotonic(), []
-
-        async def one(number: int) -> None:
-            times.append(await self.caller.call(f"u{number % PHONES:05}"))
-
-        async def some(first: int) -> None:
-            for number in range(first, calls, together):
-                await one(number)
-
-        if rate:
-            running = []
-            for number in range(calls):
-                await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
-                running.append(asyncio.ensure_future(one(number)))
-            await asyncio.gather(*running)
-        else:
-            await asyncio.gather(*map(some, range(together)))
-        self.elapsed += time.monotonic() - began
-        self.times += times
-        await self._settle(calls)
-        after = self._cpu()
-        self.spent.append({name: (after[name] - before[name]) / calls * 1000 for name in after})
-
-    async def _settle(self, calls: int) -> None:
-        """Until the calls are in the tables; the same time for whoever has none."""
-        self._expected += calls if self.told else 0
+    async def settle(self, calls: int) -> None:
+        """Until so many calls more are in the tables; the same time for whoever has none."""
+        self._expected += calls
         began = time.monotonic()
         await asyncio.sleep(2.0)
         while True:
@@ -289,7 +306,7 @@ class Stack:
                 raise SystemExit(f"{self.name}: {count} records of {self._expected} calls")
             await asyncio.sleep(0.1)
 
-    def _cpu(self) -> dict[str, float]:
+    def cpu(self) -> dict[str, float]:
         """CPU-seconds so far by group of processes."""
         found = dict.fromkeys(GROUPS, 0.0)
         for name, pid in self.processes.items():
@@ -298,16 +315,6 @@ class Stack:
             if group in found:
                 found[group] += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
         return found
-
-    def summary(self) -> dict[str, float]:
-        """CPU-seconds per 1,000 calls by group, the median of the blocks, and their sum."""
-        found = {group: statistics.median(block[group] for block in self.spent) for group in GROUPS}
-        return found | {"sum": statistics.median(sum(block.values()) for block in self.spent)}
-
-    async def stop(self) -> None:
-        """Ends it."""
-        await self._tables.stop()
-        self.end()
 
     def end(self) -> None:
         """Ends its processes."""
@@ -325,46 +332,43 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 async def measure(arguments: argparse.Namespace, directory: Path) -> None:
     """All blocks; prints what they cost."""
-    wanted = [("records", ROOT, True), ("none", ROOT, False)]
-    wanted += [(f"records of {other}", other, True) for other in arguments.against]
     stacks: list[Stack] = []
     try:
-        for number, (name, checkout, told) in enumerate(wanted):
+        for number, checkout in enumerate((ROOT, *arguments.against)):
             port, challenge = arguments.sip_port + 100 * number, not arguments.unchallenged
-            stacks.append(Stack(name, checkout, directory / str(number), port, told=told, challenge=challenge))
+            name = str(checkout) if number else "this"
+            stacks.append(Stack(name, checkout, directory / str(number), port, challenge=challenge))
         await asyncio.gather(*(stack.ready() for stack in stacks))
+        kinds = [Measured(stack, told=told) for stack in stacks for told in (True, False)]
         gc.disable()
         for rate in (0.0, arguments.rate):
-            if rate:
-                print(f"\n{rate:g} calls a second")
-            else:
-                print(f"{arguments.together} calls at a time")
-            for stack in stacks:
-                await stack.block(arguments.calls, arguments.together, rate)  # warm
-                stack.begin()
+            print(f"{rate:g} calls a second" if rate else f"{arguments.together} calls at a time")
+            for kind in kinds:
+                await kind.block(arguments.calls, arguments.together, rate)  # warm
+                kind.begin()
             for round_ in range(arguments.rounds):
-                for number in range(len(stacks)):
-                    stack = stacks[(round_ + number) % len(stacks)]
-                    await stack.block(arguments.calls, arguments.together, rate)
+                for number in range(len(kinds)):
+                    kind = kinds[(round_ + number) % len(kinds)]
+                    await kind.block(arguments.calls, arguments.together, rate)
                 gc.collect()
-            tell(stacks)
+            tell(kinds)
     finally:
         for stack in stacks:
             stack.end()
 
 
-def tell(stacks: Sequence[Stack]) -> None:
+def tell(kinds: Sequence[Measured]) -> None:
     """The table."""
     columns = ("edge", "cdr", "mysql", "kafka", "sum")
     print(f"{'':30}" + "".join(f"{column:>9}" for column in (*columns, "p50 ms", "p99 ms", "calls/s", "resent")))
-    none = next(stack for stack in stacks if not stack.told).summary()
-    for stack in stacks:
-        found = stack.summary()
+    for kind in kinds:
+        found = kind.summary()
         cells = "".join(f"{found[column]:9.3f}" for column in columns)
-        cells += "".join(f"{percentile(stack.times, share):9.2f}" for share in (0.5, 0.99))
-        cells += f"{len(stack.times) / stack.elapsed:9.0f}{stack.caller.resent:9}"
-        more = f"  {found['sum'] / none['sum'] - 1:+.0%}" if stack.told else ""
-        print(f"{stack.name[-30:]:30}{cells}{more}", flush=True)
+        cells += "".join(f"{percentile(kind.times, share):9.2f}" for share in (0.5, 0.99))
+        cells += f"{len(kind.times) / kind.elapsed:9.0f}{kind.resent:9}"
+        none = next(each for each in kinds if each.stack is kind.stack and not each.told).summary()
+        more = f"  {found['sum'] / none['sum'] - 1:+.0%}" if kind.told else ""
+        print(f"{kind.name[-30:]:30}{cells}{more}", flush=True)
 
 
 if __name__ == "__main__":
