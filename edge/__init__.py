@@ -63,6 +63,7 @@ core/         PURE
     probes        which of them answer
     numbers       numbers by the domains' settings
   call_events/  what is told of a call
+    facts         what messages say, as records have it
     telling       SIP facts in, events out
 transport/    section 18
   layer         joins sockets and core

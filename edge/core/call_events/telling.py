@@ -7,10 +7,10 @@ for what becomes of it. Times are milliseconds in the log's time, of when the ed
 A request that ends with a challenge (401, 407) was no call: nothing is told of it.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from edge.core.call_events import facts
 from events.calls import (
     Branch,
     BranchFinal,
@@ -31,12 +31,9 @@ from events.calls import (
     MessageDelivered,
     MessageFailed,
 )
-from events.limits import PHRASE, URI, USER_AGENT
-from sipcore.address import uri_of
+from events.limits import PHRASE, URI
 from sipcore.causes import Cause, cause_of, session_expires
-from sipcore.errors import ParseError
-from sipcore.message import Message, Request, Response
-from sipcore.sdp import codecs
+from sipcore.message import Request, Response
 
 TOLD = frozenset({"INVITE", "MESSAGE"})
 """Methods outside a dialog of which something is told."""
@@ -44,21 +41,8 @@ TOLD_IN_DIALOG = frozenset({"BYE", "INVITE", "UPDATE", "REFER"})
 CHALLENGES = (401, 407)
 EARLY_DIALOG_TERMINATED = 199
 """RFC 6228: nobody rings by that."""
-LINE = 8192
-"""Characters that a Call-ID or tag may have: no header row is longer."""
-TARGETS = 16
 CODES = 8
 """Different provisional responses of one branch that are told."""
-_CONTROL = re.compile("[\x00-\x1f\x7f]")
-
-
-def clean(text: str, width: int) -> str:
-    """Text for a record: Unicode, without control characters, at most so long."""
-    if len(text) <= width and text.isascii() and text.isprintable():
-        return text  # as nearly all is
-    if not text.isascii():
-        text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return _CONTROL.sub("?", text[:width])
 
 
 class Whereto(NamedTuple):
@@ -99,7 +83,11 @@ class _Teller:
         self._to = tell
         self._edge = edge
         self._request = request
-        self._call_id, self._from_tag, self._cseq = clean(request.call_id, LINE), clean(from_tag, LINE), cseq
+        self._call_id, self._from_tag, self._cseq = (
+            facts.clean(request.call_id, facts.LINE),
+            facts.clean(from_tag, facts.LINE),
+            cseq,
+        )
 
     def _tell(self, kind: Callable[..., CallEvent], at: int, **fields: object) -> None:
         self._to(
@@ -148,7 +136,7 @@ class Telling(_Teller):
             return
         self._branches[branch] = whereto
         contact, source, transport, owner, gateway, q = whereto
-        contact = clean(contact, URI)
+        contact = facts.clean(contact, URI)
         if self._begun:
             self._tell(
                 BranchStarted, at, branch=branch, contact=contact, source=source, transport=transport, owner=owner,
@@ -186,13 +174,13 @@ class Telling(_Teller):
         if self._held is None:
             return
         (at, branch, response, ours), self._held = self._held, None
-        status, phrase, to_tag = response.status, clean(response.reason, PHRASE), _to_tag(response)
+        status, phrase, to_tag = response.status, facts.clean(response.reason, PHRASE), facts.to_tag_of(response)
         if 200 <= status < 300 and to_tag in self._answered:
             return  # a retransmission of what was told
         if status >= 200:
             self._tell(
-                BranchFinal, at, branch=branch, code=status, phrase=phrase, to_tag=to_tag, agent=_agent(response),
-                ours=ours, **_why(response),
+                BranchFinal, at, branch=branch, code=status, phrase=phrase, to_tag=to_tag, agent=facts.agent(response),
+                ours=ours, **facts.why(response),
             )  # fmt: skip
         else:
             self._tell(BranchProvisional, at, branch=branch, code=status, phrase=phrase, to_tag=to_tag)
@@ -223,7 +211,7 @@ class Telling(_Teller):
             self._begin()
             self._rang = True
             self._goes_up(response)
-            to_tag, phrase = _to_tag(response), clean(response.reason, PHRASE)
+            to_tag, phrase = facts.to_tag_of(response), facts.clean(response.reason, PHRASE)
             self._tell(CallRinging, at, to_tag=to_tag, code=status, phrase=phrase, branch=self._branch_of(response))
 
     def _branch_of(self, response: Response) -> str:
@@ -234,16 +222,16 @@ class Telling(_Teller):
             return
         self._begun = True
         request = self._request
-        from_uri, to_uri = _uris(request)
+        from_uri, to_uri = facts.uris(request)
         fields: dict[str, object] = {
             "from_uri": from_uri,
             "to_uri": to_uri,
-            "dialled": clean(request.uri, URI),
-            "caller": clean(self.caller, URI),
-            "callee": clean(self.callee, URI),
+            "dialled": facts.clean(request.uri, URI),
+            "caller": facts.clean(self.caller, URI),
+            "callee": facts.clean(self.callee, URI),
             "source": self._source,
             "transport": self._transport,
-            "agent": _agent(request),
+            "agent": facts.agent(request),
         }
         if not self._is_call:
             self._tell(MessageAttempted, self._at, **fields)
@@ -253,15 +241,15 @@ class Telling(_Teller):
             CallAttempted,
             self._at,
             **fields,
-            asserted=_uri(asserted[0]) if asserted else "",
-            targets=tuple(clean(each, URI) for each in self.targets[:TARGETS]),
-            codecs=_codecs(request),
+            asserted=facts.uri(asserted[0]) if asserted else "",
+            targets=tuple(facts.clean(each, URI) for each in self.targets[: facts.TARGETS]),
+            codecs=facts.codecs_of(request),
             peer=self._peer,
             first=first,
         )
 
     def _final(self, at: int, response: Response, branch: str) -> None:
-        status, to_tag, phrase = response.status, _to_tag(response), clean(response.reason, PHRASE)
+        status, to_tag, phrase = response.status, facts.to_tag_of(response), facts.clean(response.reason, PHRASE)
         if not self._is_call:
             if status < 300:
                 self._tell(MessageDelivered, at, code=status)
@@ -280,25 +268,32 @@ class Telling(_Teller):
                 code=status,
                 phrase=phrase,
                 branch=branch,
-                contact=clean(there.contact, URI),
+                contact=facts.clean(there.contact, URI),
                 source=there.source,
                 transport=there.transport,
                 gateway=there.gateway,
-                agent=_agent(response),
-                codecs=_codecs(response),
+                agent=facts.agent(response),
+                codecs=facts.codecs_of(response),
                 session_expires=session_expires(response),
             )
         elif status < 400:
             self.settled()
-            self._tell(CallRedirected, at, code=status, to_tag=to_tag, contacts=_contacts(response))
+            self._tell(CallRedirected, at, code=status, to_tag=to_tag, contacts=facts.contacts(response))
         elif status == 487 and self._cancel is not None:
             self.settled()
             text, cause = self._cancel
-            self._tell(CallCancelled, at, to_tag=to_tag, reason=clean(text, URI), cause=cause)
+            self._tell(CallCancelled, at, to_tag=to_tag, reason=facts.clean(text, URI), cause=cause)
         else:
-            agent = _agent(response) if self._goes_up(response) else ""
+            agent = facts.agent(response) if self._goes_up(response) else ""
             self._tell(
-                CallFailed, at, code=status, phrase=phrase, to_tag=to_tag, branch=branch, agent=agent, **_why(response)
+                CallFailed,
+                at,
+                code=status,
+                phrase=phrase,
+                to_tag=to_tag,
+                branch=branch,
+                agent=agent,
+                **facts.why(response),
             )
 
 
@@ -309,17 +304,17 @@ class InDialog(_Teller):
 
     def __init__(self, tell: Tell, edge: str, request: Request, invite: int, *, to_callee: bool) -> None:
         """`invite`: the CSeq number of the INVITE, by the token; `to_callee`: whether the caller sent the request."""
-        tags = (request.from_.tag or "", _to_tag(request))
+        tags = (request.from_.tag or "", facts.to_tag_of(request))
         caller_tag, callee_tag = tags if to_callee else tags[::-1]
         super().__init__(tell, edge, request, caller_tag, invite)
         self._by: By = "caller" if to_callee else "callee"
-        self._callee_tag = clean(callee_tag, LINE)
+        self._callee_tag = facts.clean(callee_tag, facts.LINE)
 
     def came(self, at: int, begun: int, transport: str) -> None:
         """The request came; `begun`: when the INVITE passed, by the token. A BYE ends the call, whatever answers it."""
         if self._request.method != "BYE":
             return
-        caller, callee = _uris(self._request)
+        caller, callee = facts.uris(self._request)
         if self._by == "callee":
             caller, callee = callee, caller
         self._tell(
@@ -331,7 +326,7 @@ class InDialog(_Teller):
             caller_uri=caller,
             callee_uri=callee,
             transport=transport,
-            **_why(self._request),
+            **facts.why(self._request),
         )
 
     def started(self, at: int, branch: str, whereto: Whereto) -> None:
@@ -352,53 +347,9 @@ class InDialog(_Teller):
             return
         method, number = self._request.method, self._request.cseq.number
         if method == "REFER":
-            target = _uri(self._request.first("refer-to") or "")
+            target = facts.uri(self._request.first("refer-to") or "")
             self._tell(CallTransferred, at, to_tag=self._callee_tag, by=self._by, refer=number, target=target)
         elif method in ("INVITE", "UPDATE") and (seconds := session_expires(response)):
             self._tell(
                 CallRefreshed, at, to_tag=self._callee_tag, by=self._by, refresh=number, session_expires=seconds
             )  # fmt: skip
-
-
-def _why(message: Message) -> dict[str, object]:
-    if message.first("reason") is None:
-        return {}
-    text, cause = cause_of(message)
-    return {"reason": clean(text, URI), "cause": cause}
-
-
-def _uris(message: Message) -> tuple[str, str]:
-    """The URIs of From and To; a proxy need not be able to read the latter (RFC 3261 section 16.3)."""
-    try:
-        to = message.to.uri
-    except ParseError:
-        to = ""
-    return clean(message.from_.uri, URI), clean(to, URI)
-
-
-def _to_tag(message: Message) -> str:
-    try:
-        return clean(message.to.tag or "", LINE)
-    except ParseError:
-        return ""  # a proxy need not read it (RFC 3261 section 16.3)
-
-
-def _agent(message: Message) -> str:
-    return clean(message.first("user-agent") or message.first("server") or "", USER_AGENT)
-
-
-def _codecs(message: Message) -> tuple[str, ...]:
-    kind = message.first("content-type")
-    return codecs(message.body) if message.body and kind and "sdp" in kind.lower() else ()
-
-
-def _contacts(response: Response) -> tuple[str, ...]:
-    try:
-        return tuple(clean(each.uri, URI) for each in response.contacts[:TARGETS])
-    except ParseError:
-        return ()
-
-
-def _uri(value: str) -> str:
-    """The URI of a header's value; one that cannot be read as it came."""
-    return clean(uri_of(value) or value, URI)
