@@ -10,7 +10,7 @@ INVITE, 407, ACK, INVITE with credentials, 180, 200, ACK, BYE, 200 to a register
 block ends when its last call is in `cdrs`, and 2 s after its last call at the least: what a stack spends at rest is in
 both. Where `.run/compiled` is there (`make .run/compiled/.built`), the core is compiled.
 
-Prints CPU-seconds per 1,000 calls, the median of the blocks, and percentiles of the time from INVITE to 200 over all:
+Prints CPU-seconds per 1,000 calls and percentiles of the time from INVITE to 200, of each the median of the blocks:
 first with so many calls at a time, as fast as they go, then at a fixed pace.
 """
 # ruff: noqa: S603, T201
@@ -144,8 +144,8 @@ class Caller(Sockets):
         self.number = self.resent = 0
 
     def datagram_received(self, data: bytes, address: Any) -> None:
-        found = _CALL_ID.search(data)
-        call = self.calls.get(found[1]) if found else None
+        call_id = (_CALL_ID.search(data) or [b"", b""])[1]
+        call = self.calls.get(call_id)
         if call is None or data[8:9] == b"1":
             return
         if data[8:11] == b"407" and b"CSeq: 1 INVITE" in data:
@@ -166,7 +166,7 @@ class Caller(Sockets):
             call.set_up = time.monotonic() - call.began
             routes = ", ".join(row.strip().decode() for row in reversed(_ROUTES.findall(data)))
             target = (_CONTACT.search(data) or [b"", b""])[1].decode()
-            head = f"Route: {routes}\r\n{_line(_TO, data)}\r\nCall-ID: {found[1].decode()}\r\n"
+            head = f"Route: {routes}\r\n{_line(_TO, data)}\r\nCall-ID: {call_id.decode()}\r\n"
             self.send(self._request("ACK", int(call.sent.partition("CSeq: ")[2][0]), target, head))
             call.sent = self._request("BYE", 3, target, head)
             self.send(call.sent)
@@ -211,7 +211,8 @@ class Measured:
     def begin(self) -> None:
         """What was measured before does not count."""
         self.spent: list[dict[str, float]] = []
-        self.times: list[float] = []
+        self.times: list[list[float]] = []
+        """Of each block."""
         self.elapsed, self.resent = 0.0, 0
 
     async def block(self, calls: int, together: int, rate: float) -> None:
@@ -237,7 +238,7 @@ class Measured:
         else:
             await asyncio.gather(*map(some, range(together)))
         self.elapsed += time.monotonic() - began
-        self.times += times
+        self.times.append(times)
         self.resent += stack.caller.resent - resent
         await stack.settle(calls if self.told else 0)
         after = stack.cpu()
@@ -341,7 +342,7 @@ async def measure(arguments: argparse.Namespace, directory: Path) -> None:
         await asyncio.gather(*(stack.ready() for stack in stacks))
         kinds = [Measured(stack, told=told) for stack in stacks for told in (True, False)]
         gc.disable()
-        for rate in (0.0, arguments.rate):
+        for rate in [0.0] * bool(arguments.together) + [arguments.rate] * bool(arguments.rate):
             print(f"{rate:g} calls a second" if rate else f"{arguments.together} calls at a time")
             for kind in kinds:
                 await kind.block(arguments.calls, arguments.together, rate)  # warm
@@ -364,8 +365,9 @@ def tell(kinds: Sequence[Measured]) -> None:
     for kind in kinds:
         found = kind.summary()
         cells = "".join(f"{found[column]:9.3f}" for column in columns)
-        cells += "".join(f"{percentile(kind.times, share):9.2f}" for share in (0.5, 0.99))
-        cells += f"{len(kind.times) / kind.elapsed:9.0f}{kind.resent:9}"
+        for share in (0.5, 0.99):
+            cells += f"{statistics.median(percentile(block, share) for block in kind.times):9.2f}"
+        cells += f"{sum(map(len, kind.times)) / kind.elapsed:9.0f}{kind.resent:9}"
         none = next(each for each in kinds if each.stack is kind.stack and not each.told).summary()
         more = f"  {found['sum'] / none['sum'] - 1:+.0%}" if kind.told else ""
         print(f"{kind.name[-30:]:30}{cells}{more}", flush=True)
@@ -375,8 +377,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--calls", type=int, default=500, help="in a block")
     parser.add_argument("--rounds", type=int, default=7, help="blocks of each")
-    parser.add_argument("--together", type=int, default=50, help="calls at a time")
-    parser.add_argument("--rate", type=float, default=50.0, help="calls a second of the second part")
+    parser.add_argument("--together", type=int, default=50, help="calls at a time; 0 leaves that part out")
+    parser.add_argument("--rate", type=float, default=50.0, help="calls a second; 0 leaves that part out")
     parser.add_argument("--unchallenged", action="store_true", help="no 407")
     parser.add_argument("--against", type=Path, action="append", default=[], metavar="CHECKOUT")
     parser.add_argument("--sip-port", type=int, default=26060)
