@@ -91,6 +91,8 @@ class Enroller:
         listed = {each.lower() for each in directory.domains}
         self.domains = tuple(domain for domain in domains if not listed or domain in listed)
         """Those whose users are in the directory: who enrols can log in to each."""
+        if not self.domains:
+            raise ConfigError("RAMAL_LDAP_DOMAINS: none of them is served")
         self.generates = settings.phone_passwords == "generated"
         """Whether phones always get a password of our making."""
         self._people = LdapPeople(directory)
@@ -124,8 +126,8 @@ class Enroller:
                 await self._tell(name if known else "", who, "wrong password")
                 return WrongPassword()
             made = await self._store(name, password, account, generated=generated or self.generates)
-        except BaseException:
-            # It was not found wrong: nobody is shut out because a directory is away.
+        except Exception:
+            # It was not found wrong: nobody is shut out because a directory is away. Who goes before the answer is.
             self._users.retracted(name)
             self._sources.retracted(who.source)
             raise

@@ -13,7 +13,7 @@ from rich.progress import Progress
 from authsvc.enrolment import Enrolment, LockedOut, Who, WrongPassword, phone_uri
 from authsvc.users.enrolled import used_keys
 from authsvc.users.sealing import Keyring
-from ramal import enrolling
+from ramal import enrolling, operations
 from ramal.asking import AsJson, Data, Domain, console, data, example, run, system
 from ramal.cli_users import Name, named
 from ramal.system import System
@@ -26,10 +26,6 @@ keys_app = typer.Typer(
 TRIES = 3
 WAIT_SECONDS = 2.0
 """After a wrong password, and twice as long after the next."""
-
-
-class WrongPasswordGiven(ConfigError):
-    """Nobody was enrolled."""
 
 
 @app.command("enroll", epilog=example("ramal enroll alice; echo secret | ramal enroll alice --password-file -"))
@@ -56,6 +52,9 @@ def enroll_command(
     asked = system(data(data_))
     name, _ = named(user, domain, asked)
     made = run(_enroll(asked, name, password_file, phone_password))
+    if isinstance(made, str):
+        print(f"ramal: {made}", file=sys.stderr)
+        raise typer.Exit(1)
     if as_json:
         told = {"user": name, "domains": made.domains, "phone_password": made.phone_password or None}
         print(json.dumps(told, indent=2, ensure_ascii=False))
@@ -73,24 +72,23 @@ def enroll_command(
         console.print("The picture is a SIP URI with the password in it; a phone's camera reads it for you to paste.")
 
 
-async def _enroll(asked: System, name: str, password_file: str, phone_password: bool) -> Enrolment:
+async def _enroll(asked: System, name: str, password_file: str, phone_password: bool) -> Enrolment | str:
+    """What somebody has now, or why he has not."""
     tries = 1 if password_file or not sys.stdin.isatty() else TRIES
     async with enrolling.enroller(asked) as enroller:
-        if not enroller.domains:
-            raise ConfigError("RAMAL_LDAP_DOMAINS: none of them is served")
         for attempt in range(tries):
             found = await enroller.attempt(
-                name, _password(name, password_file), Who(operator=getpass.getuser()), generated=phone_password
+                name, _password(name, password_file), Who(operator=operations.operator()), generated=phone_password
             )
             if isinstance(found, Enrolment):
                 return found
             if isinstance(found, LockedOut):
-                raise WrongPasswordGiven(f"too many wrong passwords; try again in {found.seconds} s")
+                return f"too many wrong passwords; try again in {found.seconds} s"
             assert isinstance(found, WrongPassword)  # noqa: S101  # the third of three
             time.sleep(WAIT_SECONDS * 2**attempt)  # noqa: ASYNC251  # nobody else is here
             if attempt + 1 < tries:
                 print("ramal: that is not the password of this user in the directory", file=sys.stderr)
-    raise WrongPasswordGiven("that is not the password of this user in the directory, or there is no such user")
+    return "that is not the password of this user in the directory, or there is no such user"
 
 
 def _password(name: str, file: str) -> str:

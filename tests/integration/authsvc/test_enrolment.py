@@ -282,7 +282,7 @@ async def test_a24_who_has_left_the_directory_is_retired_after_two_looks_and_man
 async def test_enrolment_without_a_directory_or_a_key_is_refused_at_the_start(
     directory: HashedDirectory, database: Database, log: Log
 ) -> None:
-    for text, changed in (("", {}), (OLD, {"url": ""})):
+    for text, changed in (("", {}), (OLD, {"url": ""}), (OLD, {"domains": ("elsewhere.test",)})):
         with pytest.raises(ConfigError):
             Enroller(
                 EnrolmentSettings(), directory.settings(**changed), DOMAINS, Keys(lambda text=text: text), database, log
