@@ -184,7 +184,8 @@ async def _reseal(asked: System, ring: Keyring) -> tuple[int, list[str]]:
                 resealed += count
                 progress.advance(task, count)
 
-            return resealed, await enrolling.reseal(tables, ring, done)
+            unopened = await enrolling.reseal(tables, ring, done)
+            return resealed, unopened
 
 
 @keys_app.command("forget", epilog=example("ramal keys forget e1"))

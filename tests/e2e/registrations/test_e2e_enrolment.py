@@ -106,11 +106,12 @@ def test_keys_are_changed_while_phones_register(site: System, directory: HashedD
     with phone(site, "steady", PASSWORD) as telephone:
         soon(telephone, 200)
         before = json.loads(site.ramal("keys", "list", "--json").stdout)
-        assert "seal" in site.ramal("keys", "rotate").stdout
+        count = sum(each["enrolments"] for each in before)
+        assert f"e2 seals; {count} enrolments were sealed anew" in site.ramal("keys", "rotate").stdout
         soon(telephone, 200, 0.1)
         after = json.loads(site.ramal("keys", "list", "--json").stdout)
         assert [each["id"] for each in after] == ["e2", *(each["id"] for each in before)]
-        assert after[0]["enrolments"] == sum(each["enrolments"] for each in before)
+        assert after[0]["enrolments"] == count
         assert "e2 seals" in site.ramal("keys", "forget", "e2", check=False).stderr
         site.ramal("keys", "forget", "e1")
     directory.add("later", PASSWORD)
