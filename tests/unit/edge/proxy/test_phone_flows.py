@@ -1,4 +1,4 @@
-"""A phone with several flows is one phone: called by one of them, by the next where that is gone (RFC 5626, R34)."""
+"""A phone with several flows is one phone: called by one of them, by the next where that is gone (RFC 5626, R34, N08)."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def two_flows(cluster: Cluster) -> tuple[Phone, Phone]:
     return older, cluster.phone("bob", "edge-2", "tcp", instance=PHONE)
 
 
-def test_r34_a_call_rings_by_one_flow_of_a_phone_the_newest_and_at_every_other_phone() -> None:
+def test_r34_n08_a_call_rings_by_one_flow_of_a_phone_the_newest_and_at_every_other_phone() -> None:
     cluster = Cluster()
     alice = cluster.phone("alice")
     older, newer = two_flows(cluster)
@@ -26,7 +26,7 @@ def test_r34_a_call_rings_by_one_flow_of_a_phone_the_newest_and_at_every_other_p
 
 
 @pytest.mark.parametrize("status", [404, 480, 486, 503])
-def test_r34_a_phone_that_answers_is_not_asked_again_by_its_other_flow(status: int) -> None:
+def test_r34_n08_a_phone_that_answers_is_not_asked_again_by_its_other_flow(status: int) -> None:
     cluster = Cluster()
     alice = cluster.phone("alice")
     older, newer = two_flows(cluster)
@@ -36,7 +36,7 @@ def test_r34_a_phone_that_answers_is_not_asked_again_by_its_other_flow(status: i
     assert not older.inbox
 
 
-def test_r34_where_a_flow_is_gone_the_next_one_rings_and_nobody_else_hears_of_it() -> None:
+def test_r34_n08_where_a_flow_is_gone_the_next_one_rings_and_nobody_else_hears_of_it() -> None:
     cluster = Cluster()
     alice = cluster.phone("alice")
     older, newer = two_flows(cluster)
@@ -96,7 +96,7 @@ def test_r34_y10_a_flow_that_is_added_while_its_phone_rings_does_not_ring() -> N
     assert not second.inbox
 
 
-def test_r34_a_silent_flow_gives_way_to_the_next_after_timer_b() -> None:
+def test_r34_n08_a_silent_flow_gives_way_to_the_next_after_timer_b() -> None:
     cluster = Cluster()
     alice = cluster.phone("alice")
     older, newer = two_flows(cluster)
