@@ -1,4 +1,4 @@
-"""A phone with several flows is one phone: called by one of them, by the next where that is gone (RFC 5626, R34, N08)."""
+"""A phone with several flows is one: called by one of them, by the next where that is gone (RFC 5626, R34, N08)."""
 
 import pytest
 
