@@ -57,7 +57,8 @@ TOGETHER = 100
 """Truths in one transaction of the locator."""
 REMEMBERED = Settings().remembered
 MOST_DEARER, MOST_BYTES, MOST_RESTORE_SECONDS, MOST_LOOKUP_MS = 1.10, 1024, 15.0, 2.0
-MYSQL = "innodb_buffer_pool_size=2G\n"
+MYSQL = "innodb_buffer_pool_size=2G\ninnodb_log_file_size=1G\n"
+"""As docs/operating.md advises for so many phones."""
 
 
 # --- the registrar ---------------------------------------------------------------------------------------------------
