@@ -20,6 +20,7 @@ six to eight minutes. Callers with credentials, whom Ramal challenges (the peer 
 import argparse
 import importlib
 import json
+import signal
 import statistics
 import sys
 import tempfile
@@ -281,6 +282,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is ended with it
     try:
         sys.exit(main())
     except KeyboardInterrupt:

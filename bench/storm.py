@@ -176,6 +176,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is ended with it
     try:
         sys.exit(main())
     except KeyboardInterrupt:
