@@ -85,7 +85,7 @@ bench-curves: install packages bench-packages ## CPU per operation at each load 
 bench-restore: install packages ## the registrar's memory per binding, and its restart with 100,000 AORs
 	$(BIN)/python bench/restore.py
 
-bench-growth: install packages ## CPU of a registration among 10^4, 10^5 and 10^6 others, restore, look-ups: 8 min, 6 GB of disk
+bench-growth: install packages ## CPU of a registration among 10^4, 10^5 and 10^6 others, restore, look-ups: 3 min
 	$(BIN)/python bench/growth.py $(GROWTH)
 
 bench-storm: install packages ## 100,000 phones come back at once after an outage of the edges: STORM='--phones 10000'
