@@ -24,6 +24,7 @@ from ramal import backends, operations
 from ramal.backends import Server
 from ramal.certificate import self_signed
 from ramal.directory import OPERATORS, generated_keys, only_one
+from ramal.extras import installing
 from ramal.processes import StartFailed, free_port, port_is_free, spawn
 from ramal.supervisor import Part, Supervisor
 from ramal.system import distributed, exported, with_settings
@@ -215,7 +216,7 @@ class Stack:
         if not count or not self._sources.section(Analytics, "analytics").enabled:
             return
         if find_spec("faust") is None:
-            self._say("No statistics: Faust is not installed (pip install 'ramal[analytics]').")
+            self._say(f"No statistics: Faust is not installed ({installing('analytics')}).")
             return
         for number in range(1, count + 1):
             name = f"analytics-{number}"

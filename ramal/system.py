@@ -14,6 +14,7 @@ import msgspec
 
 from edge.core.gateways.routes import Gateway, GatewaysConfig
 from ramal.directory import DATABASE, ENROLMENT_KEYS, started_with
+from ramal.extras import installing
 from runtime.config import PREFIX, Common, Kafka, MySQL, Sources
 from runtime.database.port import Database
 from runtime.errors import ConfigError, Unavailable
@@ -71,7 +72,7 @@ class System:
         if self.store is not None:
             return "cdr.figures"
         if importlib.util.find_spec("faust") is None:
-            raise ConfigError("analytics needs Faust, which is not installed: pip install 'ramal[analytics]'")
+            raise ConfigError(f"analytics needs Faust, which is not installed: {installing('analytics')}")
         return "cdr.analytics"
 
     @contextlib.asynccontextmanager
