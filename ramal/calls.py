@@ -22,7 +22,7 @@ from events.topics import CALLS, partition_of
 from events.wire import Poisoned
 from ramal.ladder import drawn
 from ramal.system import System
-from ramal.wording import listing, local_time
+from ramal.wording import counted, listing, local_time
 from runtime.errors import ConfigError
 from runtime.log.port import Log
 
@@ -55,7 +55,7 @@ async def show_open(system: System, console: Console, *, as_json: bool) -> None:
         for row in found
     ]
     listing(console, ("Caller", "Callee", "Progress", "For", "Edges", "Call-ID"), lines)
-    console.print(f"{len(found)} open call{'s' * (len(found) != 1)}")
+    console.print(counted(len(found), "open call"))
 
 
 async def show_call(system: System, console: Console, call_id: str, *, as_json: bool) -> None:
@@ -82,8 +82,16 @@ async def show_call(system: System, console: Console, call_id: str, *, as_json: 
             console.print()
         for key, value in call.items():
             if value not in (None, "", 0):
-                text = local_time(value) if key.endswith("_ms") and key not in ("setup_ms", "talk_ms") else value
-                console.print(f"{key.removesuffix('_ms').ljust(18)}{text}", soft_wrap=True, markup=False)
+                console.print(f"{key.removesuffix('_ms').ljust(18)}{_told(key, value)}", soft_wrap=True, markup=False)
+
+
+def _told(key: str, value: Any) -> Any:
+    """A column of a call for people: times, durations, and yes for what is so."""
+    if key in ("setup_ms", "talk_ms"):
+        return f"{value / 1000:.1f} s" if value < 60_000 else duration(value / 1000)
+    if key in ("ours", "missed", "incomplete", "estimated"):
+        return "yes"
+    return local_time(value) if key.endswith("_ms") else value
 
 
 async def explain(system: System, console: Console, call_id: str, *, as_json: bool = False) -> None:
@@ -148,7 +156,7 @@ async def show_missed(system: System, console: Console, aor: str, *, as_json: bo
         for row in found
     ]
     listing(console, ("When", "Caller", "Ended by", "Call-ID"), lines)
-    console.print(f"{len(found)} missed call{'s' * (len(found) != 1)}")
+    console.print(counted(len(found), "missed call"))
 
 
 async def _known_since(log: Log) -> int:
@@ -183,7 +191,8 @@ async def audit_day(system: System, console: Console, begin: datetime, end: date
     if found.differences > len(found.told):
         console.print(f"… and {found.differences - len(found.told)} more")
     console.print(
-        f"{day}: {found.calls} calls of {found.events} events, {found.rows} rows, {found.differences} differences",
+        f"{day}: {counted(found.calls, 'call')} of {counted(found.events, 'event')}, {counted(found.rows, 'row')},"
+        f" {counted(found.differences, 'difference')}",
         soft_wrap=True,
     )
     return not found.differences

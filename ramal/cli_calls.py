@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from ramal import calls
 from ramal.asking import Aor, AsJson, Data, Domain, aor, console, data, example, moment, run, system
-from ramal.export import Format, What, export
-from ramal.wording import one_day
+from ramal.export import Format, What, export, is_stream
+from ramal.wording import counted, one_day
 from runtime.errors import ConfigError
 
 app = typer.Typer()
@@ -69,7 +70,7 @@ def audit_cdrs_command(
 def export_command(
     what: Annotated[What, typer.Argument(metavar="WHAT", help="cdrs, calls (their events) or registrations.")],
     output: Annotated[
-        Path | None, typer.Option("--output", metavar="FILE", help="WHAT.FORMAT here without it.")
+        Path | None, typer.Option("--output", metavar="FILE", help="WHAT.FORMAT here without it; - is standard output.")
     ] = None,
     since: Annotated[str, typer.Option(metavar="TIME", help=f"{TIMES}; all that is kept without it.")] = "",
     until: Annotated[str, typer.Option(metavar="TIME", help="Until now without it.")] = "",
@@ -83,5 +84,6 @@ def export_command(
     path = output or Path(f"{what}.{format_}")
     if not path.parent.is_dir():
         raise ConfigError(f"--output: there is no directory {path.parent}")
-    rows = run(export(system(data(data_)), console, what, format_, path, begin, end))
-    console.print(f"{rows} rows in {path}", soft_wrap=True)
+    told = Console(highlight=False, stderr=True) if is_stream(path) else console
+    rows = run(export(system(data(data_)), told, what, format_, path, begin, end))
+    told.print(f"{counted(rows, 'row')} in {'standard output' if str(path) == '-' else path}", soft_wrap=True)

@@ -2,13 +2,17 @@
 
 What is exported is cut into parts of some thousand rows, each a file of its own beside the one that is wanted; a part
 counts once it is renamed, and `state.json` says where the next one begins. So an export that was interrupted goes on
-where it was when it is started again with the same arguments. At the end the parts become one file.
+where it was when it is started again with the same arguments. At the end the parts become one file. What is no file
+(`-`, a pipe, a device) is written to and never replaced, and cannot be gone on with.
 """
 
+import contextlib
 import csv
 import io
 import shutil
-from collections.abc import AsyncIterator, Iterable, Sequence
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -25,6 +29,7 @@ from events.cdrs import CallRecord
 from events.registrations import BindingsRecorded, RegistrationEvent
 from events.topics import CALLS, REGISTRATIONS
 from events.wire import Decoder, Poisoned, encode
+from ramal.extras import installing
 from ramal.system import System
 from runtime.database.port import Database
 from runtime.errors import ConfigError
@@ -34,6 +39,8 @@ What = Literal["cdrs", "calls", "registrations"]
 Format = Literal["jsonl", "csv", "parquet"]
 PART = 50_000
 """Rows of one part."""
+RECENT = 20_000
+"""Steps among which a copy is looked for; copies are written in one batch or soon after."""
 TOGETHER = 2_000
 """Rows asked of the database at one time."""
 
@@ -105,30 +112,70 @@ async def export(
     """Writes what happened in [since, until), in milliseconds, to a file; how many rows. Raises ConfigError."""
     if format_ == "parquet":
         _pyarrow()
-    folder = output.with_name(f"{output.name}.parts")
-    job = _resumed(folder, Job(what, format_, since, until))
-    if job.parts:
-        console.print(f"Going on after {job.rows} rows.", soft_wrap=True)
-    writer = _Parts(folder, job, COLUMNS[what])
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    async with system.log() as log, system.tables() as tables:
-        with Progress(*columns, console=console) as bar:
-            task = bar.add_task(f"Rows of {what}", total=await _total(log, tables, what, since, until))
-            rows = _cdrs(tables, job) if what == "cdrs" else _records(log, job)
-            async with aclosing(rows):  # type: ignore[type-var]  # an async generator
-                async for found, at in rows:
-                    writer.add(found, at)
-                    bar.update(task, completed=writer.rows)
-            bar.update(task, completed=writer.rows, total=writer.rows)
-    writer.finish(output)
+    with _folder(output) as folder:
+        job = _resumed(folder, Job(what, format_, since, until))
+        if job.parts:
+            console.print(f"Going on after {job.rows} rows.", soft_wrap=True)
+        writer = _Parts(folder, job, COLUMNS[what])
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        async with system.log() as log, system.tables() as tables:
+            with Progress(*columns, console=console) as bar:
+                task = bar.add_task(f"Rows of {what}", total=await _total(log, tables, what, since, until))
+                rows = _cdrs(tables, job) if what == "cdrs" else _records(log, job)
+                async with aclosing(rows):  # type: ignore[type-var]  # an async generator
+                    async for found, at in rows:
+                        writer.add(found, at)
+                        bar.update(task, completed=writer.rows)
+                bar.update(task, completed=writer.rows, total=writer.rows)
+        _put(writer.whole(), output)
     return writer.rows
+
+
+def is_stream(output: Path) -> bool:
+    """Whether it is something that is written to and must not be replaced: `-`, a pipe, a device."""
+    special = output.parts[:2] in (("/", "dev"), ("/", "proc"))  # /dev/stdout may lead to a file that others hold
+    return str(output) == "-" or special or (output.exists() and not output.is_file())
+
+
+@contextlib.contextmanager
+def _folder(output: Path) -> Iterator[Path]:
+    """Where the parts are: beside the file, where they stay if this is interrupted. Raises ConfigError."""
+    if output.is_dir():
+        raise ConfigError(f"--output: {output} is a directory")
+    if is_stream(output):
+        with tempfile.TemporaryDirectory(prefix="ramal-export-") as made:
+            yield Path(made)
+        return
+    folder = output.with_name(f"{output.name}.parts")
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--output: {folder} cannot be made: {error.strerror}") from error
+    try:
+        yield folder
+    finally:
+        with contextlib.suppress(OSError):  # there is something to go on from
+            folder.rmdir()
+
+
+def _put(whole: Path, output: Path) -> None:
+    """Puts what was written where it was wanted."""
+    if str(output) == "-":
+        with whole.open("rb") as file:
+            shutil.copyfileobj(file, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+    elif is_stream(output):
+        with whole.open("rb") as file, output.open("wb") as stream:
+            shutil.copyfileobj(file, stream)
+    else:
+        whole.replace(output)
+        shutil.rmtree(whole.parent)
 
 
 def _resumed(folder: Path, wanted: Job) -> Job:
     """The job as it was when it was interrupted. Raises ConfigError when another one was."""
     state = folder / "state.json"
     if not state.exists():
-        folder.mkdir(parents=True, exist_ok=True)
         return wanted
     job = msgspec.json.decode(state.read_bytes(), type=Job)
     if (job.what, job.format, job.since, job.until) != (wanted.what, wanted.format, wanted.since, wanted.until):
@@ -176,7 +223,7 @@ async def _cdrs(tables: Database, job: Job) -> AsyncIterator[tuple[list[Row], At
 async def _records(log: Log, job: Job) -> AsyncIterator[tuple[list[Row], At]]:
     """What was written in that time, from the log."""
     topic = _topic(job.what)
-    flatten = _of_call if job.what == "calls" else _of_registration
+    flatten = _Steps().of if job.what == "calls" else _of_registration
     for number in range(job.partition, await log.partitions(topic)):
         begin = await log.offset_at(topic, number, job.since)
         end = await log.offset_at(topic, number, job.until)
@@ -201,16 +248,28 @@ def _fields(struct: msgspec.Struct) -> Row:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in row.items()}
 
 
-def _of_call(record: Record) -> Iterable[Row]:
-    """A row for each step: what one record says of a call and of its branch are two."""
-    try:
-        event = decode_call(record.value)
-    except Poisoned:
-        return  # in the dead letters
-    for step in steps(event):
-        row = {"id": event_id(step), "type": f"ramal.{type(step).__name__}", **_fields(step)}
-        row.pop("first", None)  # a step of its own
-        yield row
+class _Steps:
+    """Rows of call events, each step once: older edges told of a branch and of the call what is one step today."""
+
+    def __init__(self) -> None:
+        self._recent: dict[str, None] = {}
+
+    def of(self, record: Record) -> Iterable[Row]:
+        """A row for each step that is new: what one record says of a call and of its branch are two."""
+        try:
+            event = decode_call(record.value)
+        except Poisoned:
+            return  # in the dead letters
+        for step in steps(event):
+            id_ = event_id(step)
+            if id_ in self._recent:
+                continue
+            self._recent[id_] = None
+            if len(self._recent) > RECENT:
+                del self._recent[next(iter(self._recent))]
+            row = {"id": id_, "type": f"ramal.{type(step).__name__}", **_fields(step)}
+            row.pop("first", None)  # a step of its own
+            yield row
 
 
 def _of_registration(record: Record) -> Iterable[Row]:
@@ -255,8 +314,8 @@ class _Parts:
         if len(self._waiting) >= PART:
             self._write()
 
-    def finish(self, output: Path) -> None:
-        """Makes one file of all parts."""
+    def whole(self) -> Path:
+        """One file of all parts, beside them."""
         if self._waiting or not self._job.parts:
             self._write()
         parts = [self._folder / f"{number:06}" for number in range(self._job.parts)]
@@ -270,8 +329,7 @@ class _Parts:
                         if number and self._job.format == "csv":
                             some.readline()  # its header
                         shutil.copyfileobj(some, whole)
-        partial.replace(output)
-        shutil.rmtree(self._folder)
+        return partial
 
     def _write(self) -> None:
         job, rows = self._job, self._waiting
@@ -318,7 +376,7 @@ def _pyarrow() -> Any:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise ConfigError("--format parquet: needs pyarrow (pip install 'ramal[analysts]')") from error
+        raise ConfigError(f"--format parquet: needs pyarrow: {installing('analysts')}") from error
     return pyarrow
 
 

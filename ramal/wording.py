@@ -78,6 +78,11 @@ def new_name(name: str) -> str:
     return name
 
 
+def counted(number: int, what: str) -> str:
+    """`1 call`, `2 calls`."""
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
 def listing(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
     """A table where it fits; on a narrower screen one block a row: no address is ever broken."""
     widths = [max([len(column), *(len(row[number]) for row in rows)]) for number, column in enumerate(columns)]

@@ -143,7 +143,7 @@ def test_an_audit_finds_each_row_that_is_wrong(tmp_path: Path, calls: list[Story
     asyncio.run(filled(tmp_path, [event for story in calls for event in story.events], change))
     done = ask(tmp_path, "audit-cdrs", "--day", day())
     assert done.exit_code == 1
-    assert "1 differences" in done.stdout
+    assert "1 difference" in done.stdout
     assert said in done.stdout
 
 

@@ -4,7 +4,10 @@ import asyncio
 import csv
 import io
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -170,6 +173,37 @@ def test_an_export_that_was_interrupted_goes_on_and_the_file_is_the_same(
         assert outcomes[0].exit_code != 0
         assert "Going on after" in outcomes[1].stdout
     assert sorted(map(str, READERS[format_](resumed))) == sorted(map(str, READERS[format_](whole)))
+
+
+def test_what_is_no_file_is_written_to_and_never_replaced(directory: Path) -> None:
+    """As root, `--output /dev/null` would otherwise leave the machine with a file of that name."""
+    command = [sys.executable, "-m", "ramal", "export", "cdrs", "--data", str(directory), "--output"]
+    piped = subprocess.run([*command, "-"], capture_output=True, text=True, cwd=directory, check=True)
+    device = subprocess.run([*command, "/dev/stdout"], capture_output=True, text=True, cwd=directory, check=True)
+    for done in (piped, device):
+        assert {json.loads(line)["call_id"] for line in done.stdout.splitlines()} == {f"c{n}" for n in range(6)}
+        assert "6 rows in" in done.stderr
+    pipe = directory / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen([*command, str(pipe)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as writer:
+        assert len(pipe.read_text().splitlines()) == 6
+        assert writer.wait(30) == 0
+    assert pipe.is_fifo()
+    assert sorted(path.name for path in directory.iterdir() if not path.name.startswith("ramal.db")) == ["pipe"]
+
+
+def test_a_place_where_no_file_can_be_is_said_before_anything_is_read(directory: Path) -> None:
+    for wrong, why in ((directory, "is a directory"), (directory / "none" / "x", "there is no directory")):
+        with pytest.raises(ConfigError, match=why):
+            ask(directory, "export", "cdrs", "--output", str(wrong))
+    assert not directory.with_name(f"{directory.name}.parts").exists()
+
+
+def test_an_export_that_wrote_nothing_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "ramal.db").write_text("no database")
+    with pytest.raises(ConfigError):
+        ask(tmp_path, "export", "cdrs", "--output", str(tmp_path / "x.jsonl"))
+    assert not (tmp_path / "x.jsonl.parts").exists()
 
 
 def test_another_export_to_the_same_file_is_refused_while_one_is_unfinished(directory: Path) -> None:
