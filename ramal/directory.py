@@ -98,7 +98,9 @@ def _read(path: Path) -> dict[str, Any]:
         read = json.loads(path.read_text())
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
         raise ConfigError(f"{path}: cannot be read: {error}; it may be deleted") from error
     return dict(read)
 

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from edge.core.gateways.routes import Gateway, GatewaysConfig
-from ramal.directory import DATABASE, ENROLMENT_KEYS, started_with
+from ramal.directory import DATABASE, ENROLMENT_KEYS, USERS, started_with
 from ramal.extras import installing
 from runtime.config import PREFIX, Common, Kafka, MySQL, Sources
 from runtime.database.port import Database
@@ -159,11 +159,15 @@ def system_at(data: Path | None, sources: Sources) -> System:
 
 def remembered(directory: Path) -> dict[str, Any]:
     """Of the settings that an embedded system was last started with, those that its records and users hang on, and
-    where its directory is; without any secret."""
+    where its users and their LDAP directory are; without any secret."""
     last = started_with(directory)
     shared = last.get("", {})
     names = ("domain", "domains", "partitions", "topic_prefix")
     kept: dict[str, Any] = {name: shared[name] for name in names if name in shared}
+    file = last.get("authsvc", {}).get("users_file", USERS)
+    # The directory's own file goes where the directory goes: a copy of it has users of its own.
+    own = directory / Path(file).name
+    kept["authsvc"] = {"users_file": file if not file or Path(file).is_absolute() else str(own)}
     ldap = {key: value for key, value in last.get("ldap", {}).items() if key != "bind_password"}
     return {**kept, "ldap": ldap} if ldap.get("url") else kept
 

@@ -4,11 +4,12 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 from rich.console import Console
 
-from authsvc.config import LdapSettings
+from authsvc.config import AuthSettings, LdapSettings
 from authsvc.users.file import add_user, list_users
 from cdr.config import Analytics
 from console.accounts import listed
@@ -33,7 +34,7 @@ from ramal.directory import (
 )
 from ramal.page import PageOptions, urls
 from ramal.sockets import addresses, listening
-from ramal.system import SERVICES, System, embedded, remembered, sections, with_enrolment_keys, with_settings
+from ramal.system import SERVICES, System, embedded, remembered, section_kinds, with_enrolment_keys, with_settings
 from ramal.users import forget_password, readable_password
 from ramal.wording import command
 from runtime.config import Common, Sources, masked
@@ -127,7 +128,7 @@ async def up(directory: Path, sources: Sources, console: Console, page: PageOpti
             service.server = None
     found = urls(sources.section(EdgeConfig, "edge"), directory)
     _first_users(directory, system)
-    remember_settings(directory, {name: masked(section) for name, section in sections(sources).items()})
+    remember_settings(directory, _to_remember(directory, sources))
     async with system.tables() as tables:
         await tables.migrate()
         await _forget_used(tables, directory, system.common.domain)
@@ -147,9 +148,21 @@ async def up(directory: Path, sources: Sources, console: Console, page: PageOpti
     console.print(f"Stopped. Registrations are kept in {directory}.", soft_wrap=True)
 
 
+def _to_remember(directory: Path, sources: Sources) -> dict[str, dict[str, Any]]:
+    """The settings, secrets masked; of the users file what still leads there from elsewhere."""
+    shown = {name: masked(sources.section(kind, name)) for name, kind in section_kinds().items()}
+    file = shown["authsvc"]["users_file"]
+    if file:
+        own = file == str(directory / USERS)
+        shown["authsvc"]["users_file"] = USERS if own else str(Path(file).absolute())
+    return shown
+
+
 def _first_users(directory: Path, system: System) -> None:
     """Makes alice and bob where no user could be known otherwise, and keeps their passwords until they are used."""
-    if system.sources.section(LdapSettings, "ldap").url or list_users(directory / USERS):
+    own = directory / USERS
+    elsewhere = system.sources.section(AuthSettings, "authsvc").users_file != str(own)
+    if elsewhere or system.sources.section(LdapSettings, "ldap").url or list_users(own):
         return
     passwords = {name: readable_password() for name in DEMO_USERS}
     keep_first_passwords(directory, passwords)

@@ -12,10 +12,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NamedTuple
 
+from authsvc.config import AuthSettings
 from authsvc.users import enrolled
 from authsvc.users import file as users_file
 from authsvc.users import table as subscriber
-from ramal.directory import USERS, first_passwords, keep_first_passwords
+from ramal.directory import first_passwords, keep_first_passwords
 from ramal.system import System
 from runtime.database.port import Database
 from runtime.errors import ConfigError
@@ -53,13 +54,15 @@ def readable_password() -> str:
 
 async def add(system: System, data: Path | None, name: str, domain: str, secret: str) -> None:
     """Stores the HA1s of a user, new or with a new password. Raises ConfigError."""
+    file = _file(system, data)
     try:
         async with _table(system, data) as table:
-            # In an embedded system a new user goes into the file alone; an imported one's old HA1s must not stay.
-            if table and (data is None or (name, domain) in await subscriber.list_users(table)):
+            # Where there is a file a new user goes into it alone; an imported one's old HA1s must not stay.
+            if table and (file is None or (name, domain) in await subscriber.list_users(table)):
                 await subscriber.add_user(table, name, domain, secret)
+        if file is not None:
+            users_file.add_user(file, name, domain, secret)
         if data is not None:
-            users_file.add_user(data / USERS, name, domain, secret)
             forget_password(data, name)
     except ValueError as error:
         raise ConfigError(f"NAME: {error}") from error
@@ -72,7 +75,8 @@ async def remove(system: System, data: Path | None, name: str, domain: str) -> b
         removed |= table is not None and await enrolled.remove(table, (name, domain))
     if data is not None:
         forget_password(data, name)
-        removed |= users_file.remove_user(data / USERS, name, domain)
+    if file := _file(system, data):
+        removed |= users_file.remove_user(file, name, domain)
     return removed
 
 
@@ -89,7 +93,8 @@ async def known(system: System, data: Path | None, name: str, domain: str) -> Kn
     async with _table(system, data) as table:
         rows = await enrolled.rows_of(table, [(name, domain)]) if table else []
         in_table = table is not None and (name, domain) in await subscriber.list_users(table)
-    in_file = data is not None and (name, domain) in users_file.list_users(data / USERS)
+    file = _file(system, data)
+    in_file = file is not None and (name, domain) in users_file.list_users(file)
     return Known(in_file, in_table, rows[0] if rows else None)
 
 
@@ -97,9 +102,15 @@ async def everyone(system: System, data: Path | None) -> list[tuple[str, str]]:
     """Name and domain of every user, in order of domains and names."""
     async with _table(system, data) as table:
         found = await subscriber.list_users(table) if table else []
-    if data is None:
+    if (file := _file(system, data)) is None:
         return found
-    return sorted({*found, *users_file.list_users(data / USERS)}, key=lambda key: (key[1], key[0]))
+    return sorted({*found, *users_file.list_users(file)}, key=lambda key: (key[1], key[0]))
+
+
+def _file(system: System, data: Path | None) -> Path | None:
+    """The users file that authsvc of an embedded system asks; None where it asks none."""
+    named = system.sources.section(AuthSettings, "authsvc").users_file if data is not None else ""
+    return Path(named) if named else None
 
 
 @contextlib.asynccontextmanager

@@ -1,13 +1,17 @@
 """`ramal up` as a person uses it: one command, two users, Ctrl-C, a crash, and everything still there."""
 
+import dataclasses
 import json
 import re
+import shutil
 import signal
 import socket
+import time
 from pathlib import Path
 
 import pytest
 
+from authsvc.users.file import add_user
 from ramal.processes import free_port
 from tests.e2e.conftest import DOMAIN, Running, start_up
 from tests.kit.phone import Phone
@@ -143,6 +147,43 @@ def test_a_first_password_is_shown_again_until_a_phone_has_used_it(tmp_path: Pat
             assert phone.register().status == 200
     finally:
         assert running.end(signal.SIGINT) == 0
+
+
+def test_users_are_those_of_the_file_that_is_asked_wherever_it_is_named(tmp_path: Path) -> None:
+    """No password is shown by which nobody can register; `ramal user` knows the file without the setting."""
+    file = tmp_path / "campus.htdigest"
+    add_user(file, "gina", DOMAIN, "of gina")
+    running, system = start_up(tmp_path / "data", RAMAL_AUTHSVC_USERS_FILE=str(file), RAMAL_COLOUR="red")
+    try:
+        running.wait_for(lambda: "Ctrl-C" in running.output())
+        assert _USER.findall(running.output()) == []
+        assert running.output().count("there is no such setting") == 1
+        system.ramal("user", "add", "hugo", "--password-stdin", given="of hugo")
+        assert system.ramal("user", "list").stdout.split() == [f"gina@{DOMAIN}", f"hugo@{DOMAIN}"]
+        assert "users file" in system.ramal("user", "show", "gina").stdout
+        assert "hugo:" in file.read_text()
+        time.sleep(1.1)  # a change of the file is seen within a second
+        for name in ("gina", "hugo"):
+            with Phone(UdpLink(system.edges[0]), name, f"of {name}", DOMAIN) as phone:
+                assert phone.register().status == 200
+        system.ramal("user", "remove", "gina")
+        assert "gina:" not in file.read_text()
+    finally:
+        assert running.end(signal.SIGINT) == 0
+
+
+def test_the_own_users_file_goes_where_the_directory_goes(tmp_path: Path) -> None:
+    """Whoever asks a copy of it neither reads nor changes the users of the first."""
+    running, system = start_up(tmp_path / "data")
+    assert running.end(signal.SIGINT) == 0
+    shutil.copytree(tmp_path / "data", tmp_path / "copy")
+    shutil.rmtree(tmp_path / "data")
+    copied = dataclasses.replace(system, where=("--data", str(tmp_path / "copy")))
+    copied.ramal("user", "remove", "bob")
+    assert copied.ramal("user", "list").stdout.split() == [f"alice@{DOMAIN}"]
+    refused = copied.ramal("enroll", "alice", "--password-file", "-", given="x", check=False)
+    assert "RAMAL_LDAP_URL: is not set" in refused.stderr
+    assert not (tmp_path / "data").exists()
 
 
 def test_the_domain_of_a_directory_stays_and_config_tells_it(tmp_path: Path) -> None:
