@@ -47,6 +47,7 @@ tracing/     `trace`: OpenTelemetry traces
     follow       the topics, from now on
     otlp         to a collector
 export       `export`: files for analysts
+extras       how to install what is left out
 wording      how AORs and times are written
 output       standard output that may be gone
 probe        `python -m ramal.probe`: what a container's health check asks
