@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import sys
 import time
 from datetime import datetime
 from typing import Any
@@ -27,6 +28,12 @@ from runtime.errors import ConfigError
 from runtime.log.port import Log
 
 _OPEN = ("caller", "callee", "dialled", "progress", "attempted_ms", "answered_ms", "edges", "call_id")
+_ENDED = (
+    *("attempted_ms", "caller", "callee", "dialled", "outcome", "code", "phrase"),
+    *("answered_ms", "talk_ms", "missed", "call_id"),
+)
+MOST = 1000
+"""Rows that are shown of what has ended; whoever wants more wants a file."""
 _MISSED = ("time_ms", "src_user", "src_domain", "sip_code", "sip_reason", "callid")
 _SHOWN = tuple(name for name in Cdr._fields if name not in ("id", "state", "last_offset", "partition_no"))
 
@@ -40,7 +47,7 @@ async def show_open(system: System, console: Console, *, as_json: bool) -> None:
         print(json.dumps(found, indent=2, ensure_ascii=False))
         return
     if not found:
-        console.print("There are no open calls.")
+        console.print("There are no open calls. Those that were: ramal calls --since 14:05", soft_wrap=True)
         return
     now = time.time() * 1000
     lines = [
@@ -56,6 +63,37 @@ async def show_open(system: System, console: Console, *, as_json: bool) -> None:
     ]
     listing(console, ("Caller", "Callee", "Progress", "For", "Edges", "Call-ID"), lines)
     console.print(counted(len(found), "open call"))
+
+
+async def show_ended(system: System, console: Console, since: int, *, as_json: bool) -> None:
+    """Calls that have ended, of those that began since then (milliseconds), the latest first."""
+    async with system.tables() as tables:
+        rows = await tables.query(
+            f"SELECT {', '.join(_ENDED)} FROM cdrs WHERE attempted_ms >= %s"  # noqa: S608  # ours
+            " ORDER BY attempted_ms DESC, id DESC LIMIT %s",
+            (since, MOST + 1),
+        )
+    found: list[dict[str, Any]] = [dict(zip(_ENDED, row, strict=True)) for row in rows[:MOST]]
+    if as_json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+    elif not found:
+        console.print(f"No call that began since {local_time(since)} has ended.", soft_wrap=True)
+    else:
+        lines = [
+            (
+                local_time(row["attempted_ms"]),
+                row["caller"],
+                row["callee"] or row["dialled"],
+                row["outcome"] if row["answered_ms"] else f"{row['outcome']}: {row['code']} {row['phrase']}".rstrip(),
+                duration(row["talk_ms"] / 1000) if row["answered_ms"] else "",
+                row["call_id"],
+            )
+            for row in found
+        ]
+        listing(console, ("When", "Caller", "Callee", "Outcome", "Talked", "Call-ID"), lines)
+        console.print(f"{counted(len(found), 'call')} since {local_time(since)}", soft_wrap=True)
+    if len(rows) > MOST:
+        print(f"ramal: only the latest {MOST}; `ramal export cdrs --since …` has all", file=sys.stderr)
 
 
 async def show_call(system: System, console: Console, call_id: str, *, as_json: bool) -> None:

@@ -21,10 +21,18 @@ END = 253_402_300_799_999
 CallId = Annotated[str, typer.Argument(metavar="CALL-ID", help="As the phone or `ramal calls` shows it.")]
 
 
-@app.command("calls", epilog=example("ramal calls --json"))
-def calls_command(as_json: AsJson = False, data_: Data = None) -> None:
-    """Calls that have no end yet."""
-    run(calls.show_open(system(data(data_)), console, as_json=as_json))
+@app.command("calls", epilog=example("ramal calls --since 'yesterday 14:05'"))
+def calls_command(
+    since: Annotated[str, typer.Option(metavar="TIME", help=f"Those that have ended, from then on: {TIMES}.")] = "",
+    as_json: AsJson = False,
+    data_: Data = None,
+) -> None:
+    """Calls that have no end yet, or with --since those that have ended."""
+    asked, begin = system(data(data_)), moment("--since", since, -1)
+    if begin < 0:
+        run(calls.show_open(asked, console, as_json=as_json))
+    else:
+        run(calls.show_ended(asked, console, begin, as_json=as_json))
 
 
 @app.command("call", epilog=example("ramal call 3848276298220188511@192.0.2.4"))

@@ -16,6 +16,7 @@ from cdr.config import Settings
 from cdr.handler import CdrHandler
 from events.calls import CallEvent
 from events.topics import CALLS
+from ramal import calls as calls_module
 from ramal.cli import app
 from runtime.database.port import Statement
 from runtime.database.sqlite import SQLiteDatabase
@@ -70,6 +71,27 @@ def directory(tmp_path: Path, calls: list[Story]) -> Path:
 
 def ask(directory: Path, *words: str) -> Result:
     return CliRunner().invoke(app, [*words, "--data", str(directory)], catch_exceptions=False)
+
+
+def test_calls_that_have_ended_are_listed_from_a_time_on_the_latest_first(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their Call-IDs are what `ramal explain` asks for."""
+    since = datetime.fromtimestamp(NOW / 1000, UTC).isoformat()
+    said = ask(directory, "calls", "--since", since).stdout
+    assert said.index("missed-2") < min(said.index("missed-1"), said.index("talked"))
+    assert "lasting" not in said
+    assert "3 calls since" in said
+    assert "cancelled: 487" in said
+    later = datetime.fromtimestamp(NOW / 1000 + 1, UTC).isoformat()
+    assert [row["call_id"] for row in json.loads(ask(directory, "calls", "--since", later, "--json").stdout)] == [
+        "missed-2"
+    ]
+    monkeypatch.setattr(calls_module, "MOST", 2)
+    cut = ask(directory, "calls", "--since", since)
+    assert "2 calls since" in cut.stdout
+    assert "only the latest 2" in cut.stderr
+    assert "No call that began since" in ask(directory, "calls", "--since", "2099-01-01").stdout
 
 
 def test_open_calls_are_listed_and_no_others(directory: Path) -> None:
