@@ -51,7 +51,7 @@ class Crowd(asyncio.DatagramProtocol):
     def __init__(self, phones: int, edges: Sequence[Address], domain: str, seed: int = 1, expires: int = 3600) -> None:
         self.phones = [Phone(number) for number in range(phones)]
         self.edges = list(edges)
-        self._domain, self._expires = domain, expires
+        self._domain, self.expires = domain, expires
         self._random = random.Random(seed)  # noqa: S311  # no secret
         self._transports: list[asyncio.DatagramTransport] = []
         self.heard: Counter[int] = Counter()
@@ -140,7 +140,7 @@ class Crowd(asyncio.DatagramProtocol):
             f"Max-Forwards: 70\r\nFrom: <sip:{name}@{self._domain}>;tag=s{phone.number}\r\n"
             f"To: <sip:{name}@{self._domain}>\r\nCall-ID: storm-{phone.number}@{host}\r\n"
             f"CSeq: {phone.cseq} REGISTER\r\nContact: <sip:{name}@{host}:{port};x={phone.number}>\r\n"
-            f"Expires: {self._expires}\r\n{phone.credentials}User-Agent: storm\r\nContent-Length: 0\r\n\r\n"
+            f"Expires: {self.expires}\r\n{phone.credentials}User-Agent: storm\r\nContent-Length: 0\r\n\r\n"
         ).encode()
         self._send(phone)
 

@@ -17,8 +17,9 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     default_expires: int = 300
     """Taken as requested where a REGISTER names no time."""
     expires_deviation: int = 10
-    """Percent by which a granted time may be less than it would be, drawn anew each time, so that phones that came back
-    at once do not refresh at once; 0: all get the same (RFC 3261 section 10.3, step 7 lets a registrar shorten)."""
+    """Percent by which the time granted to a refresh may be less than it would be, drawn anew each time, so that phones
+    that came back at once do not refresh at once for ever; 0: all get the same (RFC 3261 section 10.3, step 7 lets a
+    registrar shorten). What a phone asks for first it gets whole."""
     max_contacts: int = 10
     """Bindings of one AOR."""
     overflow: Literal["refuse", "replace-oldest"] = "replace-oldest"

@@ -300,10 +300,10 @@ def _bind(
     at: int, register: Registration, contact: Contact, requested: int, old: Binding | None, new_id: int, policy: Policy
 ) -> Binding:
     """The binding that this contact makes, or that it refreshes."""
-    granted = grant(requested, new_id, policy)
+    granted = min(requested, policy.max_expires)
     if old:
         # The draw alone ends nothing earlier than it would have ended: that would be told as `shortened`.
-        granted = max(granted, min(requested, policy.max_expires, -(-(old.expires - at) // 1000)))
+        granted = max(grant(requested, new_id, policy), min(granted, -(-(old.expires - at) // 1000)))
     path = register.path if contact.path is None else contact.path
     return Binding(
         id=old.id if old else new_id,
@@ -327,7 +327,7 @@ def _bind(
 
 
 def grant(requested: int, salt: int, policy: Policy) -> int:
-    """Seconds granted: never more than requested or than the policy's most, the deviation taken off by `salt`."""
+    """Seconds granted to a refresh: at most what is requested and what the policy allows, less a draw by `salt`."""
     granted = min(requested, policy.max_expires)
     spread = granted * policy.expires_deviation // 100
     if spread:

@@ -38,9 +38,15 @@ async def test_s05_phones_that_come_back_at_once_are_all_registered_and_told_to_
         "".join(f"{name}:{DOMAIN}:{ha1}\n" for name, ha1 in zip(names, ha1s, strict=True))
     )
     running, system = start_up(data, RAMAL_EDGE_MAX_PENDING="60", RAMAL_EDGE_RETRY_AFTER="1,4")
-    crowd = storm_phones.Crowd(PHONES, [system.edges[0]], DOMAIN)
+    crowd = storm_phones.Crowd(PHONES, [system.edges[0]], DOMAIN, expires=100)
     try:
         await crowd.open()
+        await crowd.register_in_turn(20)
+        assert set(crowd.granted) == {100}
+        crowd.forget()
+        for phone in crowd.phones:
+            phone.credentials = ""
+        crowd.expires = 3600
         before = resident(running.process.pid)
         running.process.send_signal(signal.SIGSTOP)
         asyncio.get_running_loop().call_later(2.0, running.process.send_signal, signal.SIGCONT)

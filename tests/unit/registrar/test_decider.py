@@ -79,6 +79,12 @@ def test_r13_a_deviation_takes_times_apart_and_only_downwards():
     assert len(times) > 30
 
 
+def test_r13_what_a_phone_asks_for_first_it_gets_whole():
+    for _ in range(20):
+        [binding] = Aor(Policy(expires_deviation=50)).later(7).given(DESK).state.bindings
+        assert binding.granted == Policy().default_expires
+
+
 def test_r13_a_deviation_alone_shortens_no_binding_that_is_there():
     aor = Aor(Policy(expires_deviation=50)).given(DESK)
     for _ in range(20):
