@@ -62,7 +62,10 @@ class Flows:
             answers.actions.publishes.append(Publish(id_, user, encode(lost), patient=True))
 
     def kicked(self, path: str) -> None:
-        """An operator has ended the bindings of a flow: its connection is closed, or it is pinged no more."""
+        """An operator has ended the bindings of a flow: its connection is closed, or it is pinged no more.
+
+        Not a listed peer's: the connection of a proxy before us is that of all phones behind it.
+        """
         answers = self._answers
         try:
             hop = self._tokens.verify(parse_address(path).parsed_uri.user or "")
@@ -70,6 +73,9 @@ class Flows:
             hop = None
         if hop is None or hop.edge != answers.edge or hop.boot not in ("", answers.boot):
             answers.drop("closing-of-no-flow")
+            return
+        if answers.settings.is_peer(hop.flow.remote_host):
+            answers.drop("closing-of-a-peer")
             return
         answers.drop("flow-kicked")
         if hop.flow.reliable:

@@ -370,3 +370,11 @@ def test_a_kicked_flow_is_closed_if_it_is_a_connection_of_this_life_and_else_not
     edge.replied([CloseFlow("1", "edge-1", "b00t", tokens.names(flow).path) for flow in (TCP, UDP)], NOW)
     actions = edge.take()
     assert (actions.closes, actions.drops) == ([TCP], {"flow-kicked": 2})
+
+
+def test_a_kick_closes_no_connection_of_a_listed_peer_since_others_phones_come_by_it() -> None:
+    edge = core(is_peer=lambda host: host == TCP.remote_host)
+    path = FlowTokens(KEYS, "edge-1", "b00t", "sip.example.test").names(TCP).path
+    edge.replied([CloseFlow("1", "edge-1", "b00t", path)], NOW)
+    actions = edge.take()
+    assert (actions.closes, actions.drops) == ([], {"closing-of-a-peer": 1})
