@@ -321,14 +321,14 @@ class Proxy:
         `ours`: the attempt ended without one. A phone that answers is asked no more by its other flows.
         """
         context = attempt.context
+        if attempt.offered and attempt.leg is not None:
+            self.relaying.end_branch(attempt.leg)
         unheard = response.status == 430 or (ours and (response.status != 408 or context.is_invite))
         if unheard and self._has_next_flow(attempt):
             self._answers.drop("flow-replaced")
             self._attempt(context, attempt.target, now, attempt.index + 1)
             if context.live:
                 return
-        if attempt.offered and attempt.leg is not None:
-            self.relaying.end_branch(attempt.leg)
         more = attempt.index + 1 < len(attempt.target.ways) and not attempt.target.flows
         waited = response.status == 408 and context.is_invite  # the client of another request has given up
         if (waited or response.status == 503) and more and not context.no_more:

@@ -136,3 +136,14 @@ def test_n17_relay_mode_relays_phones_of_one_kind_too() -> None:
     alice, bob = cluster.phone("alice"), cluster.phone("bob")
     invite(alice, BOB, SDP)
     assert bob.got_request("INVITE").body == b"offer " + OFFER.encode()
+
+
+def test_n17_r34_where_a_flow_is_gone_its_ports_are_freed_and_the_next_flow_has_its_own() -> None:
+    cluster = bridging()
+    alice = cluster.phone("alice", transport="wss")
+    older, newer = (cluster.phone("bob", edge, "tcp", instance="<urn:uuid:1>") for edge in ("edge-1", "edge-2"))
+    del cluster.phones[newer.flow]
+    invite(alice, BOB, SDP)
+    branch = older.got_request("INVITE").branch
+    (first, gone), deleted, second = asked(cluster, "via-branch")
+    assert (first, deleted, second) == ("offer", ("delete", gone), ("offer", branch))
