@@ -77,6 +77,12 @@ async def _text(session: aiohttp.ClientSession, place: tuple[str, int] | None, p
         return None
 
 
+async def answers(place: tuple[str, int]) -> bool:
+    """Whether a process that serves its pages there says in time that it is alive."""
+    async with aiohttp.ClientSession(timeout=TIMEOUT) as session:
+        return await _text(session, place, "/healthz") is not None
+
+
 def _url(place: tuple[str, int], path: str) -> str:
     return f"http://{host_port(*place)}{path}"
 

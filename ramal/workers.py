@@ -2,7 +2,7 @@
 
 Each is an ordinary edge with a name of its own (`NAME.0`, `NAME.1`, …), so that tokens, branches and leases say which
 one is meant, and the mesh takes to it what has come to another. This process only opens the sockets, starts the edges,
-starts again what dies, and gathers their health pages.
+starts again what dies or hangs, and gathers their health pages.
 
 UDP: a socket for each, all bound to the same port (SO_REUSEPORT). The kernel deals datagrams out by a hash of both
 addresses and ports, so a phone always comes to the same worker. The sockets are ours: when a worker dies, nothing moves
@@ -29,7 +29,7 @@ from collections.abc import Mapping
 from edge.config import EdgeConfig, edge_name, endpoint
 from edge.core.flow import TRANSPORTS, host_port
 from edge.transport import listener, udp
-from ramal.gathered import GatheredPages
+from ramal.gathered import GatheredPages, answers
 from ramal.processes import StartFailed, find
 from runtime.config import Common, Sources
 from runtime.errors import ConfigError
@@ -43,6 +43,10 @@ AGAIN_SECONDS = 1.0
 BEGUN_SECONDS = 5.0
 FIRST_SECONDS = 60.0
 """A first life that ends by itself within this time says that none can run: a setting, or an address that is taken."""
+LOOK_SECONDS = 5.0
+UNANSWERED = 6
+"""A worker that has answered before, and then so many looks in a row not, hangs: half a minute in which its phones'
+datagrams wait for nobody. One that begins may take its time."""
 SLACK_SECONDS = 2.0
 """Beyond what draining and stopping may take, until a worker is killed."""
 LOOPBACK = "127.0.0.1"
@@ -134,6 +138,7 @@ class Workers:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end, number)
         keeping = [asyncio.create_task(self._keep(worker), name=worker.name) for worker in self.workers]
+        watching = [asyncio.create_task(self._watch(worker), name=f"{worker.name} watched") for worker in self.workers]
         ending = asyncio.create_task(self._ending.wait(), name="ending")
         at = host_port(self._pages.host, self._pages.port)
         log.info("started", extra={"workers": [worker.name for worker in self.workers], "http": at})
@@ -144,11 +149,12 @@ class Workers:
         finally:
             if not self._ending.is_set():
                 self._end(signal.SIGTERM)
-            ending.cancel()
+            for task in (ending, *watching):
+                task.cancel()
             await asyncio.wait(keeping, timeout=self._config.drain_seconds + STOP_SECONDS + SLACK_SECONDS)
             for worker in self.workers:
                 worker.signal(signal.SIGKILL)
-            await asyncio.gather(*keeping, return_exceptions=True)
+            await asyncio.gather(*keeping, *watching, return_exceptions=True)
             await self._pages.stop()
             self.close()
 
@@ -184,6 +190,22 @@ class Workers:
             if ran < BEGUN_SECONDS:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._ending.wait(), AGAIN_SECONDS)
+
+    async def _watch(self, worker: Worker) -> None:
+        """Kills it whenever it hangs, so that it is started again."""
+        process, silent = worker.process, UNANSWERED
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            answered = await answers(worker.http)
+            if worker.process is not process:
+                process, silent = worker.process, UNANSWERED  # nothing is known of its new life
+            elif answered:
+                silent = 0
+            elif silent < UNANSWERED:
+                silent += 1
+                if silent == UNANSWERED:
+                    log.error("a worker hangs and is killed", extra={"edge": worker.name})
+                    worker.signal(signal.SIGKILL)
 
 
 async def _ended(process: "subprocess.Popen[bytes]") -> int:

@@ -1,17 +1,22 @@
 """Several edges on the ports of one: who has which socket, and their health pages as one."""
 
+import asyncio
 import contextlib
 import json
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from edge.config import EdgeConfig
+from ramal import workers as module
 from ramal.gathered import merged, together
 from ramal.processes import StartFailed
-from ramal.workers import Workers, opened
+from ramal.workers import UNANSWERED, Workers, opened
 from runtime.config import Sources
 from runtime.errors import ConfigError
 
@@ -132,3 +137,43 @@ def test_all_are_ready_only_when_each_is_and_each_says_what_it_lacks() -> None:
     assert not together({"e.0": said(ready=True), "e.1": said(ready=False)}, draining=False)["ready"]
     gone = together({"e.0": said(ready=True), "e.1": None}, draining=True)
     assert (gone["ready"], gone["draining"], gone["reasons"]) == (False, True, ["e.1: does not answer"])
+
+
+async def watched(workers: Workers, answers: list[bool], monkeypatch: pytest.MonkeyPatch) -> int | None:
+    """How a worker ends, None if it goes on, that answers so at each look."""
+    said = iter(answers)
+    enough = asyncio.Event()
+
+    async def answered(place: tuple[str, int]) -> bool:
+        assert place == workers.workers[0].http
+        if (found := next(said, None)) is None:
+            enough.set()
+            await asyncio.Event().wait()
+        return bool(found)
+
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(module, "answers", answered)
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as process:  # noqa: ASYNC220  # at once
+        process.send_signal(signal.SIGSTOP)  # so hangs a worker
+        workers.workers[0].process = process
+        watch = asyncio.create_task(workers._watch(workers.workers[0]))
+        await enough.wait()
+        watch.cancel()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(0.3)
+        process.kill()
+        return None
+
+
+@pytest.mark.parametrize(
+    ("answers", "code"),
+    [
+        ([True] + [False] * UNANSWERED, -signal.SIGKILL),
+        ([True] + [False] * (UNANSWERED - 1) + [True, False], None),
+        ([False] * 3 * UNANSWERED, None),  # it has only begun
+    ],
+)
+def test_a_worker_that_answers_no_more_is_killed_and_one_that_begins_is_not(
+    closing: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch, answers: list[bool], code: int | None
+) -> None:
+    assert asyncio.run(watched(workers(closing, RAMAL_EDGE_WORKERS="2"), answers, monkeypatch)) == code
