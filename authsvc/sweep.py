@@ -19,6 +19,7 @@ from authsvc.users.remembered import Key
 from runtime.config import Domain
 from runtime.database.keyset import following
 from runtime.database.port import Database
+from runtime.database.rebuild import chunks
 from runtime.errors import LogRefused, Unavailable
 
 log = logging.getLogger("ramal.authsvc")
@@ -99,9 +100,10 @@ class Sweep:
         try:
             aors, look = await self._look()
             judgement = judge(look, suspects, self._percent)
-            if judgement.leavers:
-                self._users.left(judgement.leavers)
-                await self._end([aors[key] for key in sorted(judgement.leavers)])
+            leavers = await self._still_gone(judgement.leavers)
+            if leavers:
+                self._users.left(leavers)
+                await self._end([aors[key] for key in sorted(leavers)])
         except (Unavailable, LogRefused) as error:
             SWEEPS.labels("away").inc()
             log.info("nobody can say now who has left", extra={"cause": str(error)})
@@ -109,7 +111,7 @@ class Sweep:
         self._suspects = frozenset(judgement.suspects)
         GONE.set(len(look.gone))
         REFUSED.set(judgement.refused)
-        DEACTIVATED.inc(len(judgement.leavers))
+        DEACTIVATED.inc(len(leavers))
         SWEEPS.labels("refused" if judgement.refused else "done").inc()
         if judgement.refused:
             log.error(
@@ -121,6 +123,13 @@ class Sweep:
                     "among": [aors[key] for key in sorted(look.gone)[:NAMED]],
                 },
             )
+
+    async def _still_gone(self, keys: Collection[Key]) -> set[Key]:
+        """Those of these who have not come back since the look found them gone, which may be minutes ago."""
+        gone: set[Key] = set()
+        for some in chunks(sorted(keys), AT_ONCE):
+            gone |= await self._users.gone(some)
+        return gone
 
     async def _look(self) -> tuple[dict[Key, str], Look]:
         """AORs of those who are gone, and the look; raises Unavailable."""

@@ -137,6 +137,27 @@ async def test_r42_who_comes_back_between_two_looks_stays(own: LdapServer, site_
     assert await site.look(2) == []
 
 
+async def test_r42_who_comes_back_before_a_long_look_has_ended_stays(tables: Database, site_of: Make) -> None:
+    await register(tables, "anna", "bert", *(f"v{number:05d}" for number in range(sweep.AT_ONCE)))
+    for name in (
+        *(f"u{number:05d}" for number in range(USERS)),
+        *(f"v{number:05d}" for number in range(sweep.AT_ONCE)),
+    ):
+        await subscriber.add_user(tables, name, REALM, "secret")
+    site = site_of(None)
+    assert await site.look() == []
+    gone = site.users.gone
+
+    async def found(keys: Collection[Any]) -> set[Any]:
+        missed = await gone(keys)
+        if ("anna", REALM) in missed and len(keys) == sweep.AT_ONCE:  # the first page: others follow
+            await subscriber.add_user(tables, "anna", REALM, "secret")
+        return missed
+
+    site.users.gone = found  # type: ignore[method-assign]
+    assert await site.look() == ["bert"]
+
+
 async def test_r42_a_renamed_user_is_gone_by_the_old_name(own: LdapServer, site_of: Make) -> None:
     site = site_of(own)
     rename_user(own, "u00003", "novo")
