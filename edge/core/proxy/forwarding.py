@@ -153,15 +153,12 @@ class Proxy:
         hop, gives_up = self.reach.reachable(way.hop, context.caller.flow, now)
         if hop is None:
             self._answers.drop("flow-gone")
-            context.live.pop(branch, None)
-            if self._has_next_flow(attempt):
-                self._next_flow(attempt, now)
-            else:
-                context.finals.append(self._made(context, 430))
+            self._not_launched(attempt, self._made(context, 430), now)
             return
         uri = proxy.by_scheme(way.uri or target.uri, secure=context.secure)
         if uri is None or (context.secure and hop.flow.transport not in SECURE):
-            context.finals.append(self._made(context, 480, None, [("Warning", '380 ramal "SIPS Not Allowed"')]))
+            made = self._made(context, 480, None, [("Warning", '380 ramal "SIPS Not Allowed"')])
+            self._not_launched(attempt, made, now)
             return
         leg = attempt.leg = attempt.leg or self._leg(context, hop, branch)
         request = self._outgoing.request(context, uri, target.routes, hop, branch, leg, now)
@@ -179,6 +176,16 @@ class Proxy:
             self._open(attempt, request, way, now)
         else:
             self._open_relayed(attempt, leg, request, way)
+
+    def _not_launched(self, attempt: Attempt, response: Response, now: float) -> None:
+        """Its way cannot be taken: goes on by the phone's next flow, or ends as if this had been answered."""
+        attempt.context.live.pop(attempt.branch, None)
+        if self._has_next_flow(attempt):
+            self._next_flow(attempt, now)
+            return
+        if attempt.offered and attempt.leg is not None:
+            self.relaying.end_branch(attempt.leg)
+        attempt.context.finals.append(response)
 
     def _open(self, attempt: Attempt, request: Request, way: Way, now: float) -> None:
         hop = attempt.hop

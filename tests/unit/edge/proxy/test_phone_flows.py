@@ -1,8 +1,9 @@
 """A phone with several flows is one: called by one of them, by the next where that is gone (RFC 5626, R34, N08)."""
 
+import msgspec
 import pytest
 
-from tests.kit.calls import Cluster, Phone
+from tests.kit.calls import DOMAIN, Cluster, Phone
 from tests.kit.dialogs import established, invite, routes_of_caller
 
 PHONE, OTHER = "<urn:uuid:1>", "<urn:uuid:2>"
@@ -116,4 +117,17 @@ def test_r34_a_dialog_by_the_older_flow_stays_there() -> None:
     to, from_ = response.first("to"), response.first("from")
     alice.request("BYE", older.contact, *routes, to=to, from_=from_, cseq=2, branch="z9hG4bKbye")
     assert older.got_request("BYE").uri == older.contact
+    assert not newer.inbox
+
+
+def test_r34_t18_a_sips_call_takes_the_flow_that_is_secure_though_another_is_newer() -> None:
+    cluster = Cluster()
+    alice = cluster.phone("alice", transport="tls")
+    secure = cluster.phone("bob", "edge-1", "tls", instance=PHONE)
+    newer = cluster.phone("bob", "edge-2", "tcp", instance=PHONE)
+    rows = cluster.bindings[f"bob@{DOMAIN}"]
+    rows[:] = [msgspec.structs.replace(row, contact=row.contact.replace("sip:", "sips:")) for row in rows]
+    invite(alice, f"sips:bob@{DOMAIN}")
+    secure.respond(secure.got_request("INVITE"), 200)
+    alice.got_response(200)
     assert not newer.inbox
