@@ -97,6 +97,8 @@ class Enroller:
         """Whether phones always get a password of our making."""
         self._people = LdapPeople(directory)
         self._disabled_by = directory.disabled_by
+        self._filter = directory.filter
+        """Who does not match it is no user of telephones, whatever else he is in the directory."""
         self._keys = keys
         self._database = database
         self._log = log_
@@ -141,7 +143,7 @@ class Enroller:
         if not password or len(password) > LONGEST_PASSWORD:
             return False, None
         wanted = (*PASSWORD_CHANGED, MODIFIED, *self._disabled_by)
-        person = (await self._people.find([name], wanted)).get(name)
+        person = (await self._people.find([name], wanted, among=self._filter)).get(name)
         if person is None:
             return False, None
         account = account_of(person.attributes, self._disabled_by, self._clock())

@@ -59,13 +59,13 @@ class LdapPeople:
         """Asks nothing more."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def find(self, names: Collection[str], attributes: Sequence[str] = ()) -> dict[str, Person]:
+    async def find(self, names: Collection[str], attributes: Sequence[str] = (), among: str = "") -> dict[str, Person]:
         """The people of these very names, with these attributes; raises LdapUnavailable.
 
-        Nobody is found by a name that two entries have.
+        Nobody is found by a name that two entries have. `among`: a filter that they match (RFC 4515).
         """
         asked = sorted(name for name in set(names) if _is_text(name))
-        return await self._ask(lambda: self._find(asked, attributes))
+        return await self._ask(lambda: self._find(asked, attributes, among))
 
     async def is_right(self, person: Person, password: str) -> bool:
         """Whether a bind proves that this password is the person's; an empty one proves nothing and is not tried
@@ -98,19 +98,18 @@ class LdapPeople:
         finally:
             close(connection)
 
-    def _find(self, names: Sequence[str], attributes: Sequence[str]) -> dict[str, Person]:
+    def _find(self, names: Sequence[str], attributes: Sequence[str], among: str) -> dict[str, Person]:
         found: dict[str, Person] = {}
         with self._service() as connection:
             for name in names:
-                if person := self._one(connection, name, attributes):
+                if person := self._one(connection, name, attributes, among):
                     found[name] = person
         return found
 
-    def _one(self, connection: Any, name: str, attributes: Sequence[str]) -> Person | None:
+    def _one(self, connection: Any, name: str, attributes: Sequence[str], among: str) -> Person | None:
         uid = self._settings.uid_attribute
-        entries = _search(
-            connection, self._settings.base, f"({uid}={escape_filter_chars(name)})", ldap3.SUBTREE, [uid, *attributes]
-        )
+        filter_ = f"(&({uid}={escape_filter_chars(name)}){among})"
+        entries = _search(connection, self._settings.base, filter_, ldap3.SUBTREE, [uid, *attributes])
         # LDAP finds `maria` for `Maria` too; a name is one spelling of it (CHECKLIST A19).
         exact = [each for each in entries if name.encode() in each.attributes.get(uid.lower(), ())]
         if len(exact) > 1:

@@ -101,6 +101,16 @@ async def test_a23_a_right_password_gives_ha1s_for_each_realm_and_algorithm_what
     assert sorted(await site.audit()) == sorted((f"user-{each}", "192.0.2.7", "", "enrolled") for each in SCHEMES)
 
 
+async def test_a23_who_the_filter_of_users_does_not_match_cannot_enrol(
+    directory: HashedDirectory, database: Database, log: Log
+) -> None:
+    ldap = directory.settings(filter="(|(uid=user-SSHA)(uid=nobody))")
+    enroller = Enroller(EnrolmentSettings(), ldap, DOMAINS, Keys(lambda: OLD), database, log)
+    assert await enroller.attempt("user-CRYPT", PASSWORD, PAGE) == WrongPassword()
+    assert await enroller.attempt("user-SSHA", PASSWORD, PAGE) == Enrolment("user-SSHA", (REALM, OTHER), "", "")
+    enroller.stop()
+
+
 async def test_a23_a_wrong_password_writes_nothing_and_is_in_the_audit(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
