@@ -8,8 +8,8 @@ docs/benchmark.md.)
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 
 from locator.config import Settings
 from locator.tables import LIVE
@@ -55,6 +55,12 @@ async def kept_since(database: Database) -> int:
     return int(rows[0][0]) if rows else 0
 
 
+async def time_of(database: Database) -> float:
+    """Unix seconds by the database's clock: what a locator with a wrong clock deleted would not come back."""
+    rows = await database.query("SELECT CURRENT_TIMESTAMP")
+    return datetime.fromisoformat(str(rows[0][0])).replace(tzinfo=UTC).timestamp()
+
+
 class Retention:
     """Looks for old history for as long as the service runs."""
 
@@ -63,9 +69,9 @@ class Retention:
         database: Database,
         settings: Settings,
         mine: Callable[[], bool],
-        now: Callable[[], float] = time.time,
+        now: Callable[[Database], Awaitable[float]] = time_of,
     ) -> None:
-        """`mine`: whether this process is the one that does it now."""
+        """`mine`: whether this process is the one that does it now; `now` in Unix seconds."""
         self._database = database
         self._days = settings.history_days
         self._mine = mine
@@ -82,7 +88,7 @@ class Retention:
 
     async def look(self) -> int:
         """Deletes all that is too old; about how many rows."""
-        until, deleted = int(self._now() * 1000) - self._days * DAY_MS, 0
+        until, deleted = int(await self._now(self._database) * 1000) - self._days * DAY_MS, 0
         while self._mine() and (count := await delete_old(self._database, until)):
             deleted += count
             await asyncio.sleep(PAUSE_SECONDS)

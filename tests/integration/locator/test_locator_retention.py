@@ -55,7 +55,10 @@ async def written(database: Database) -> Scribe:
 
 
 def old(database: Database, now: int, days: int = 5, *, mine: bool = True) -> Retention:
-    return Retention(database, Settings(history_days=days), lambda: mine, lambda: now / 1000)
+    async def clock(_: Database) -> float:
+        return now / 1000
+
+    return Retention(database, Settings(history_days=days), lambda: mine, clock)
 
 
 async def test_what_ended_too_long_ago_goes_and_what_lasts_stays(
@@ -101,6 +104,15 @@ async def test_longer_keeping_does_not_bring_back_what_is_gone(database: Databas
     await old(database, scribe.now, days=15).look()
 
     assert await known_since(database) == known
+
+
+async def test_nothing_is_deleted_because_a_locators_own_clock_is_wrong(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await written(database)
+    monkeypatch.setattr("time.time", lambda: 4_000_000_000.0)
+    assert await Retention(database, Settings(history_days=20 * 365), lambda: True).look() == 0
+    assert await Retention(database, Settings(history_days=1), lambda: True).look() == 18
 
 
 async def test_nothing_is_deleted_by_who_does_not_own_the_first_partition_or_is_told_to_keep_all(
