@@ -73,6 +73,10 @@ def registration(request: Request, names: FlowNames, way: Way) -> Registration:
     contacts = tuple([_contact(address, way, expires) for address in request.contacts])
     if any(contact.reg_id is not None for contact in contacts) and not is_first_hop(request):
         contacts = tuple([msgspec.structs.replace(contact, reg_id=None) for contact in contacts])
+    if len(contacts) > 1:
+        bound = [contact for contact in contacts if not _ends(contact.expires, expires)]
+        if len(bound) > 1 and any(contact.reg_id is not None and contact.instance is not None for contact in bound):
+            raise ParseError("several-flows", "One Flow In One REGISTER")  # RFC 5626 section 6
     return Registration(
         call_id=request.call_id,
         cseq=request.cseq.number,

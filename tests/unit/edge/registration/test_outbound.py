@@ -80,6 +80,31 @@ def test_r36_what_else_comes_by_a_proxy_is_registered_as_no_flow(contact: str, r
     assert response.first("require") is None
 
 
+OTHER = "<sip:alice@10.0.0.9:5070>"
+
+
+@pytest.mark.parametrize("other", [OTHER, FLOW.replace("reg-id=1", "reg-id=2")])
+def test_r35_a_flow_beside_another_contact_is_400(other: str) -> None:
+    edge = core()
+    response = answer(edge, credible(OUTBOUND, contact=f"{FLOW}, {other}"))
+    assert (response.status, response.reason) == (400, "One Flow In One REGISTER")
+    assert not edge.registers.pending
+
+
+@pytest.mark.parametrize(
+    ("contact", "rows"),
+    [
+        (f"{FLOW}, {OTHER};expires=0", (OUTBOUND,)),
+        (f"{FLOW};expires=0, {OTHER}", (OUTBOUND,)),
+        (f"{FLOW}, {OTHER}", (PROXY,)),  # its reg-id is ignored
+        (f"<sip:alice@10.0.0.9:5062>;reg-id=1, {OTHER}", (OUTBOUND,)),  # as is this one
+    ],
+)
+def test_r35_a_flow_beside_a_contact_that_is_removed_is_registered(contact: str, rows: tuple[str, ...]) -> None:
+    command, _ = registers(core(), *rows, contact=contact)
+    assert len(command.register.contacts) == 2
+
+
 # Service-Route
 
 
