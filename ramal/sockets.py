@@ -1,6 +1,7 @@
 """The addresses of `ramal up`: where it listens, whether it can, and where it is reached."""
 
 import contextlib
+import errno
 import socket
 from collections.abc import Sequence
 
@@ -43,9 +44,8 @@ def check_ports(edge: EdgeConfig, common: Common) -> None:
                 held.enter_context(_listening(endpoint(text, setting), stream=transport != "udp"))
             except OSError as error:
                 why = str(error.strerror) + ": ports below 1024 are root's" * isinstance(error, PermissionError)
-                raise StartFailed(
-                    f"{transport} {text}: {why} ({setting}, {OPTIONS[transport]} chooses another)"
-                ) from error
+                option = "--host" if error.errno == errno.EADDRNOTAVAIL else OPTIONS[transport]
+                raise StartFailed(f"{transport} {text}: {why} ({setting}, {option} chooses another)") from error
 
 
 def _listening(at: tuple[str, int], *, stream: bool) -> socket.socket:

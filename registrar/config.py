@@ -49,4 +49,4 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
         for key, holds, rule in bounds:
             if not holds:
-                raise ConfigError(f"registrar.{key}: {rule}")
+                raise ConfigError(f"RAMAL_REGISTRAR_{key.upper()} (or registrar.{key} in the file): {rule}")
