@@ -83,6 +83,15 @@ _MISSING = frozenset({1049, 1051, 1054, 1146})
 """No such database, table or column: somebody dropped it or has not migrated yet, so it may come back."""
 
 
+_DEADLOCK = 1213
+DEADLOCKS = 3
+"""A transaction that the server chose to end a deadlock was rolled back whole; so often it is sent again at once."""
+
+
+class _Deadlock(DatabaseUnavailable):
+    """Another transaction went on at the cost of this one."""
+
+
 class MySQLDatabase:
     """`runtime.database.port.Database` on MySQL or MariaDB."""
 
@@ -132,9 +141,15 @@ class MySQLDatabase:
         packet = _encoded(";".join(parts))
         if len(packet) > PACKET_BYTES:
             raise DatabaseRefused(f"{len(packet)} bytes are too many for one packet")
+        for _ in range(DEADLOCKS):
+            with contextlib.suppress(_Deadlock):
+                return await self._transact(packet, len(parts), advances)
+        return await self._transact(packet, len(parts), advances)
+
+    async def _transact(self, packet: bytes, count: int, advances: Sequence[Advance]) -> None:
         with _mapped():
             async with self._connection() as connection:
-                await _send(connection, packet, len(parts), advances)
+                await _send(connection, packet, count, advances)
 
     def upsert(self, table: str, columns: Sequence[str], key: Sequence[str], rows: Sequence[Row]) -> Statement:
         """INSERT … ON DUPLICATE KEY UPDATE, its values already escaped.
@@ -309,6 +324,8 @@ def _failure(error: pymysql.MySQLError) -> DatabaseRefused | DatabaseUnavailable
     """Ours for a driver's error. The text of a data error names the column and may quote the value."""
     code = _code(error)
     text = str(error.args[1])[:200] if len(error.args) > 1 else type(error).__name__
+    if code == _DEADLOCK:
+        return _Deadlock(f"{text} ({code})")
     known = code in _DATA_ERRORS or code in _STATEMENT_ERRORS
     wrong = known or (isinstance(error, pymysql.ProgrammingError) and code not in _MISSING)
     return (DatabaseRefused if wrong else DatabaseUnavailable)(f"{text} ({code})")

@@ -9,6 +9,7 @@ import pytest
 
 from events.registrations import Kind
 from runtime.database.port import Advance, Database, Statement
+from runtime.database.sqlite import SQLiteDatabase
 from runtime.errors import DatabaseRefused, DatabaseUnavailable, PositionConflict
 from runtime.store import EmbeddedStore
 from tests.kit.locator import DATABASES, open_database
@@ -120,6 +121,22 @@ async def test_a_transaction_is_all_or_nothing(database: Database) -> None:
     with pytest.raises(DatabaseRefused):
         await database.transact([_insert(2), _insert(1), _insert(3)])
     assert await database.query("SELECT id FROM sample") == [(1,)]
+
+
+async def test_transactions_that_wait_for_each_others_rows_are_both_done(database: Database) -> None:
+    """One of them is given up by the server, rolled back, and begun again."""
+    await database.transact([_insert(1), _insert(2)])
+    slowly = [] if isinstance(database, SQLiteDatabase) else [Statement("DO SLEEP(0.3)")]
+
+    def counting(*ids: int) -> list[Statement]:
+        first, second = (
+            Statement("UPDATE sample SET number = COALESCE(number, 0) + 1 WHERE id = %s", (each,)) for each in ids
+        )
+        return [first, *slowly, second]
+
+    await asyncio.gather(database.transact(counting(1, 2)), database.transact(counting(2, 1)))
+
+    assert await database.query(ROWS) == [(1, "x", 2), (2, "x", 2)]
 
 
 async def test_upsert_overwrites_all_but_the_key(database: Database) -> None:
