@@ -63,10 +63,9 @@ class Session(AIOKafkaConnection):  # type: ignore[misc]
     def close(self, reason: Any = None, exc: BaseException | None = None) -> Any:
         """Closes the socket at once; aiokafka would wait for TLS's goodbye."""
         writer: Any = self._writer
-        closed = super().close(reason, exc)
-        if writer is not None:
-            writer.transport.abort()
-        return closed
+        if writer is not None and not writer.transport.is_closing():
+            writer.transport.abort()  # before aiokafka closes it: Python 3.11.2 cannot abort TLS that is closing
+        return super().close(reason, exc)
 
     def versions(self, api: int) -> tuple[int, int]:
         """The least and the greatest version of an API that the broker speaks; (-1, -1) for none."""
