@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from console.config import ConsoleConfig
-from console.pages import STATIC, pages
+from console.pages import STATIC, enrolment_files, pages
 from console.service import build
 from runtime.config import Sources
 from runtime.errors import ConfigError
@@ -63,9 +63,11 @@ def test_every_file_that_is_built_is_served() -> None:
     page = pages(ConsoleConfig(), "example.test")
     names = {path.name for path in STATIC.iterdir()}
     operators = {name for name in names if name.startswith("console.")}
-    assert all(page(f"/softphone/{name}", {}) for name in names - operators - {"index.html"})
-    assert len(operators) == 3
-    assert not any(page(f"/softphone/{name}", {}) for name in operators)  # not for the public
+    enrolment = {name for name in names if name.startswith("enroll.")}
+    assert all(page(f"/softphone/{name}", {}) for name in names - operators - enrolment - {"index.html"})
+    assert len(operators) == len(enrolment) == 3
+    assert not any(page(f"/softphone/{name}", {}) for name in operators | enrolment)  # not for the public
+    assert all(enrolment_files(ConsoleConfig())(name, {}) for name in enrolment - {"enroll.html"} | {""})
     assert not any(Path(name).suffix == ".map" for name in names)
 
 
