@@ -117,7 +117,7 @@ class Channel(asyncio.Protocol):
 
     def close(self) -> None:
         """Closes it when all is written."""
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.close()
 
     def abort(self) -> None:

@@ -166,7 +166,8 @@ class Connection(Reading):
     def close(self) -> None:
         """Closes it once all is written."""
         if self._transport is not None:
-            self._transport.close()
+            if not self._transport.is_closing():  # TLS of Python 3.11.2 that is closed twice cannot be aborted
+                self._transport.close()
             # A peer that reads nothing more must not keep it.
             self.streams.closing.keep(self)
 

@@ -19,7 +19,8 @@ async def close_client(client: AIOKafkaClient, seconds: float = 1.0) -> None:
             await client.close()
     except (TimeoutError, errors.KafkaError):
         for transport in transports:
-            transport.abort()
+            if not transport.is_closing():  # who closes one of ours aborts it (see `session`)
+                transport.abort()
 
 
 async def close_producer(producer: AIOKafkaProducer, seconds: float) -> None:

@@ -111,6 +111,22 @@ async def test_s02_a_peer_on_tls_that_does_not_read_is_cut_off(authority: Author
         writer.close()
 
 
+async def test_a_tls_connection_that_is_closed_twice_can_still_be_cut(authority: Authority) -> None:
+    certificates = Certificates(*authority.issue("127.0.0.1"))
+    async with running("tls", certificates=certificates) as edge:
+        _reader, writer = await asyncio.open_connection(
+            "127.0.0.1", edge.port("tls"), ssl=client_context(authority), server_hostname="127.0.0.1"
+        )
+        writer.write(options())
+        await edge.core.request()
+        [connection] = edge.transports._streams._connections.values()
+        connection.close()
+        connection.close()
+        connection.abort()
+        await edge.core.closed_flow()
+        writer.close()
+
+
 async def test_a_connection_of_ours_that_is_unused_is_closed(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge.transport.connections.UNUSED_SECONDS", 0.1)
     port = await peer.start()
