@@ -92,14 +92,20 @@ async def history(database: Database, aor: str, newest: int | None = None) -> li
     return sorted(map(_registration, rows), key=_order)
 
 
+async def kept_since(database: Database) -> int:
+    """From when on the history is whole, in milliseconds; 0: nothing was deleted by its age."""
+    rows = await database.query("SELECT since_ms FROM history_kept")
+    return int(rows[0][0]) if rows else 0
+
+
 async def known_since(database: Database) -> int | None:
     """From when on all is known: where old history was deleted, from there, else from the oldest interval's beginning.
 
     None when there is none.
     """
     # Not both: the oldest beginning has no index.
-    if rows := await database.query("SELECT since_ms FROM history_kept"):
-        return int(rows[0][0])
+    if kept := await kept_since(database):
+        return kept
     rows = await database.query("SELECT MIN(since_ms) FROM registration_history")
     return None if rows[0][0] is None else int(rows[0][0])
 

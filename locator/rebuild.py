@@ -14,8 +14,9 @@ from events.topics import BINDINGS, REGISTRATIONS
 from events.truths import check_state
 from events.wire import Decoder, Poisoned
 from locator.decider import Location, location
+from locator.history import kept_since
 from locator.projection import Part, Partition, Projection
-from locator.retention import DAY_MS, kept_since
+from locator.retention import DAY_MS
 from locator.tables import HISTORY_COLUMNS, LIVE, LOCATION_COLUMNS, SHADOW
 from locator.truths import read
 from runtime.database.port import Database, Statement

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 from locator.config import Settings
+from locator.history import kept_since
 from locator.tables import LIVE
 from runtime.database.port import Database, Statement
 from runtime.errors import DatabaseRefused, DatabaseUnavailable
@@ -47,12 +48,6 @@ async def delete_old(database: Database, until: int) -> int:
         ]
     )
     return int(count)
-
-
-async def kept_since(database: Database) -> int:
-    """From when on the history is whole, in milliseconds; 0: nothing was deleted by its age."""
-    rows = await database.query("SELECT since_ms FROM history_kept")
-    return int(rows[0][0]) if rows else 0
 
 
 async def time_of(database: Database) -> float:

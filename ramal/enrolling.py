@@ -66,7 +66,7 @@ def new_key(ring: Keyring, used: Mapping[str, int], random: Callable[[int], byte
 def write(path: Path, ring: Keyring) -> None:
     """Puts these keys into the file, one a line; a new file's mode is 0600. Raises OSError."""
     with rewriting(path) as lines:
-        lines[:] = [f"{id_}:{key.hex()}" for id_, key in ring.keys.items()]
+        lines[:] = ring.text().split(",")
 
 
 def used_first(ring: Keyring, id_: str) -> Keyring:
