@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import gc
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,7 @@ from runtime.config import Kafka
 from runtime.errors import LogRefused, LogUnavailable, Rebalancing
 from runtime.log.kafka.group import KafkaSubscription
 from runtime.log.kafka.log import KafkaLog
+from runtime.log.kafka.session import Client
 from runtime.log.port import Append, Log, Record, Subscription, Unreadable
 from tests.kit.stopping import standing_still
 
@@ -426,15 +427,25 @@ async def test_who_still_asks_a_closed_client_opens_no_connection(own: list[Kafk
         assert not any(connection.connected() for connection in client._conns.values())
 
 
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda log: log._new_group_client(),
+        lambda log: log.committed(TOPIC, "g"),
+        lambda log: log.append_transaction("t", [record(1)]),
+    ],
+    ids=["a group", "what a group has committed", "a transaction"],
+)
 async def test_a_client_that_is_cancelled_while_it_begins_leaves_no_connection_open(
-    own: list[KafkaServer], topic_prefix: str
+    own: list[KafkaServer], topic_prefix: str, ask: Callable[[KafkaLog], Coroutine[object, object, Client | None]]
 ) -> None:
     """What is left open warns when it is collected, and a warning is an error here."""
     async with opened(own[0], topic_prefix) as log:
         for number in range(100):
-            beginning = asyncio.create_task(log._new_group_client())
+            beginning = asyncio.create_task(ask(log))
             await asyncio.sleep(number * 0.0003)
             beginning.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await (await beginning).close()
+            with contextlib.suppress(asyncio.CancelledError, LogUnavailable):
+                if isinstance(client := await beginning, Client):
+                    await client.close()
         gc.collect()

@@ -22,7 +22,7 @@ from runtime.log.kafka.codes import LIST_OFFSETS, Then, meaning
 from runtime.log.kafka.fetch import Fetcher, NoSuchOffset
 from runtime.log.kafka.group import KafkaSubscription
 from runtime.log.kafka.membership import expel
-from runtime.log.kafka.session import PROTOCOL, Client, Refused, security
+from runtime.log.kafka.session import PROTOCOL, Client, Refused, begin, security
 from runtime.log.kafka.topics import create_topics, kept, topic_faults
 from runtime.log.kafka.transactions import Transactions
 from runtime.log.port import (
@@ -312,13 +312,12 @@ class KafkaLog:
             **self._security,
         )
         try:
-            await admin.start()
+            await begin(admin._client, self._kafka, self._security)  # noqa: SLF001  # in place of its start()
             yield admin
         except (errors.KafkaError, OSError) as error:
             raise LogUnavailable(f"the log does not answer: {type(error).__name__}") from error
         finally:
-            with contextlib.suppress(errors.KafkaError):
-                await admin.close()
+            await close_client(admin._client)  # noqa: SLF001
 
     def _connected_client(self) -> Client:
         if self._client is None:

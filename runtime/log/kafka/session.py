@@ -7,19 +7,19 @@ connection at the first request after that time. A `Session` knows when that is,
 import asyncio
 import math
 import ssl
+from collections.abc import Mapping
 from typing import Any
 
 from aiokafka import errors
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection
 from aiokafka.protocol.admin import SaslAuthenticateRequest
+from aiokafka.protocol.metadata import MetadataRequest
 
 from runtime.config import Kafka
 from runtime.tls import client_context, tls_fault
 
 PROTOCOL = "RAMAL_KAFKA_SECURITY_PROTOCOL"
-CANCELLED_SECONDS = 0.3
-"""For a broker's answer that nobody waits for any more."""
 
 
 class Refused(errors.KafkaError):  # type: ignore[misc]  # aiokafka ships no types
@@ -84,7 +84,7 @@ class Session(AIOKafkaConnection):  # type: ignore[misc]
 
 
 async def open_session(
-    kafka: Kafka, given: dict[str, Any], client_id: str, host: str, port: int, timeout: float
+    kafka: Kafka, given: Mapping[str, Any], client_id: str, host: str, port: int, timeout: float
 ) -> Session:
     """Connects and logs in; `given` is that of `security`, `timeout` (seconds) that of each step.
 
@@ -100,6 +100,44 @@ async def open_session(
             raise errors.KafkaConnectionError(f"the broker at {host}:{port} answers nonsense: {error}") from error
         raise
     return session
+
+
+async def begin(client: AIOKafkaClient, kafka: Kafka, given: Mapping[str, Any]) -> None:
+    """Has a client of aiokafka's ask the first broker that answers for the cluster, and follow it from then on.
+
+    In place of its `bootstrap`, which keeps to itself why it cannot connect, and leaves its connection open when it is
+    cancelled. Raises Refused, or KafkaConnectionError with the reason.
+    """
+    reasons: list[errors.KafkaError] = []
+    for host, port, _ in client.hosts:
+        broker, protocol = f"{host}:{port}", f"{PROTOCOL}={kafka.security_protocol}"
+        try:
+            await _ask_for_cluster(client, kafka, given, (host, port))
+        except TimeoutError:
+            reasons.append(errors.KafkaConnectionError(f"{broker} does not answer as a broker with {protocol}"))
+        except (Refused, errors.BrokerNotAvailableError) as error:
+            reasons.append(error)
+        except (errors.KafkaError, ConnectionResetError, ssl.SSLError):
+            reasons.append(errors.KafkaConnectionError(f"{broker} ends connections with {protocol}"))
+        except OSError as error:
+            reasons.append(errors.KafkaConnectionError(f"{broker}: {error.strerror or error}"))
+        else:
+            client._sync_task = asyncio.create_task(client._md_synchronizer())  # noqa: SLF001  # as its bootstrap does
+            return
+    raise next((reason for reason in reasons if isinstance(reason, Refused)), reasons[0])
+
+
+async def _ask_for_cluster(
+    client: AIOKafkaClient, kafka: Kafka, given: Mapping[str, Any], host: str, port: int
+) -> None:
+    client_id, timeout = client._client_id, client._request_timeout_ms / 1000  # noqa: SLF001  # it does not say else
+    session = await open_session(kafka, given, client_id, *at, timeout)
+    try:
+        client.cluster.update_metadata(await session.send(MetadataRequest([])))
+    finally:
+        session.close()
+    if not client.cluster.brokers():
+        raise errors.BrokerNotAvailableError(f"{at[0]}:{at[1]} knows no broker yet")
 
 
 def _refusal(error: Exception, kafka: Kafka, address: str) -> str | None:
@@ -147,48 +185,5 @@ class Client(AIOKafkaClient):  # type: ignore[misc]
         return await open_session(self._kafka, self._given, self._client_id, host, port, timeout)
 
     async def bootstrap(self) -> None:
-        """Raises Refused, or KafkaConnectionError with the reason."""
-        # aiokafka keeps to itself why it cannot connect, so we try the brokers first.
-        reasons: list[errors.KafkaError] = []
-        for host, port, _ in self.hosts:
-            reason = await self._reason(host, port)
-            if reason is None:
-                break
-            reasons.append(reason)
-        else:
-            raise next((reason for reason in reasons if isinstance(reason, Refused)), reasons[0])
-        try:
-            await self._begin()
-        except errors.KafkaConnectionError as error:
-            raise errors.KafkaConnectionError(f"{host}:{port} takes no request with {self._protocol()}") from error
-
-    async def _begin(self) -> None:
-        """aiokafka's beginning, to its end: one that is cancelled half-way leaves its connection open."""
-        beginning = asyncio.ensure_future(super().bootstrap())
-        try:
-            await asyncio.shield(beginning)
-        except asyncio.CancelledError:
-            try:
-                await asyncio.wait({beginning}, timeout=CANCELLED_SECONDS)
-            finally:
-                if not beginning.cancel() and not beginning.cancelled():
-                    beginning.exception()  # of no interest to anybody any more
-            raise
-
-    async def _reason(self, host: str, port: int) -> errors.KafkaError | None:
-        """Why we cannot log in there; None where we can."""
-        try:
-            session = await self.session(host, port, self._request_timeout_ms / 1000)
-        except TimeoutError:
-            return errors.KafkaConnectionError(f"{host}:{port} does not answer as a broker with {self._protocol()}")
-        except Refused as error:
-            return error
-        except (errors.KafkaError, ConnectionResetError, ssl.SSLError):
-            return errors.KafkaConnectionError(f"{host}:{port} ends connections with {self._protocol()}")
-        except OSError as error:
-            return errors.KafkaConnectionError(f"{host}:{port}: {error.strerror or error}")
-        session.close()
-        return None
-
-    def _protocol(self) -> str:
-        return f"{PROTOCOL}={self._kafka.security_protocol}"
+        """See `begin`."""
+        await begin(self, self._kafka, self._given)

@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaProducer, errors
 from runtime.config import Kafka
 from runtime.errors import Fenced, LogRefused, LogUnavailable
 from runtime.log.kafka.closing import close_producer, drop_producer
+from runtime.log.kafka.session import begin
 from runtime.log.port import Append
 
 TRANSACTION_SECONDS = 5.0
@@ -91,7 +92,8 @@ class Transactions:
             **self._given,
         )
         try:
-            await producer.start()
+            await begin(producer.client, self._kafka, self._given)
+            await producer._sender.start()  # noqa: SLF001  # the other half of its start()
         except BaseException:
             await drop_producer(producer)
             raise
