@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +18,10 @@ be given the server's own port as its source, and connect to itself."""
 ONLY = "STACK_PORTS"
 """The variable that leaves a part of them, as 20000-25000, to processes which begin servers beside each other: what is
 free when one looks may be taken before its server has begun."""
+
+
+_given: deque[int] = deque(maxlen=256)
+"""The ports last given: who has one may not have bound it yet."""
 
 
 class StartFailed(Exception):
@@ -40,14 +45,20 @@ def find(program: str, package: str) -> str:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nobody listens on, neither TCP nor UDP, outside the ephemeral range."""
+    """A port that nobody listens on, neither TCP nor UDP, outside the ephemeral range; given to nobody else soon."""
     first, _, last = os.environ.get(ONLY, "").partition("-")
     ports = range(int(first), int(last)) if last else PORTS
     for _ in range(200):
         port = secrets.choice(ports)
-        if port_is_free(host, port):
+        if port not in _given and port_is_free(host, port):
+            keep_port(port)
             return port
     raise StartFailed(f"no free port on {host}")
+
+
+def keep_port(port: int) -> None:
+    """Has `free_port` give a port to nobody: its owner binds it later."""
+    _given.append(port)
 
 
 def port_is_free(host: str, port: int) -> bool:

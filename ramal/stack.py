@@ -25,7 +25,7 @@ from ramal.backends import Server
 from ramal.certificate import self_signed
 from ramal.directory import OPERATORS, generated_keys, only_one
 from ramal.extras import installing
-from ramal.processes import StartFailed, free_port, port_is_free, spawn
+from ramal.processes import StartFailed, free_port, keep_port, port_is_free, spawn
 from ramal.supervisor import Part, Supervisor
 from ramal.system import distributed, exported, with_settings
 from ramal.warmup import FOR_PEOPLE, SETTLE, warm_up
@@ -105,6 +105,7 @@ class Stack:
             for port in ports.values():
                 if not port_is_free(host, port):
                     raise StartFailed(f"{host}:{port} is taken; choose another --sip-port")
+                keep_port(port)
             self._edges[f"edge-{number}"] = {transport: f"{host}:{port}" for transport, port in ports.items()}
         hosts = [f"127.0.0.{number}" for number in range(1, self._options.counts["edge"] + 1)]
         certificate, key = self_signed(self._directory, self.domain, hosts)

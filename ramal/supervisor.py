@@ -140,7 +140,10 @@ def _not_ready(http: str) -> list[str]:
             return []
     except urllib.error.HTTPError as error:
         with error:
-            reasons: list[str] = json.load(error)["reasons"]
+            try:
+                reasons: list[str] = json.load(error)["reasons"]
+            except (ValueError, LookupError, TypeError):
+                return [f"{http} answers {error.code} {error.reason}, as no service of ours does"]
             return reasons or ["no reason given"]
     except OSError as error:
         return [str(error)]

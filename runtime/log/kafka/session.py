@@ -127,9 +127,7 @@ async def begin(client: AIOKafkaClient, kafka: Kafka, given: Mapping[str, Any]) 
     raise next((reason for reason in reasons if isinstance(reason, Refused)), reasons[0])
 
 
-async def _ask_for_cluster(
-    client: AIOKafkaClient, kafka: Kafka, given: Mapping[str, Any], host: str, port: int
-) -> None:
+async def _ask_for_cluster(client: AIOKafkaClient, kafka: Kafka, given: Mapping[str, Any], at: tuple[str, int]) -> None:
     client_id, timeout = client._client_id, client._request_timeout_ms / 1000  # noqa: SLF001  # it does not say else
     session = await open_session(kafka, given, client_id, *at, timeout)
     try:

@@ -15,7 +15,7 @@ import pytest
 
 from ramal import containers
 from ramal.backends import KafkaServer, LdapServer, MySQLServer, start_mysql
-from ramal.processes import ONLY, PORTS, free_port
+from ramal.processes import ONLY, PORTS, free_port, keep_port
 
 pytestmark = pytest.mark.integration
 
@@ -132,7 +132,17 @@ def test_an_engine_that_hangs_costs_some_seconds_and_then_the_packages_serve(eng
 
 
 def test_who_begins_servers_beside_others_takes_ports_of_their_own_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(ONLY, "31990-31999")
-    assert {free_port() for _ in range(50)} <= set(range(31990, 31999))
+    monkeypatch.setenv(ONLY, "31500-31999")
+    assert {free_port() for _ in range(50)} <= set(range(31500, 31999))
     monkeypatch.delenv(ONLY)
     assert free_port() in PORTS
+
+
+def test_a_port_that_was_given_or_kept_is_not_given_again_before_its_owner_has_bound_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(ONLY, "31400-31500")
+    keep_port(31450)
+    given = [free_port() for _ in range(60)]
+    assert len(set(given)) == 60
+    assert 31450 not in given
