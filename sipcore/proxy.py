@@ -1,7 +1,7 @@
 """The steps of a proxy that need nothing but the message (RFC 3261 section 16), each a function.
 
-A proxied request differs from the received one only in Request-URI, Via, Max-Forwards, Route, Record-Route,
-Content-Length and what is taken out by name (CHECKLIST P22); all other rows keep text and order.
+A proxied request differs from the received one only in Request-URI, Via, Max-Forwards, Max-Breadth, Route,
+Record-Route, Content-Length and what is taken out by name (CHECKLIST P22); all other rows keep text and order.
 """
 
 import hashlib
@@ -17,6 +17,8 @@ from sipcore.uri import Uri
 
 MAX_FORWARDS: Final = 70
 """What a request without the header gets (section 16.6, step 3)."""
+MAX_BREADTH: Final = 60
+"""What a request without the header gets, and the most that one may have (RFC 5393 section 5.3.3)."""
 CHALLENGES: Final = ("www-authenticate", "proxy-authenticate")
 CHOSEN_FIRST: Final = (401, 407, 415, 420, 484)
 """Of the 4xx, those by which the client can do better (section 16.7, step 6)."""
@@ -27,6 +29,21 @@ def hops_left(request: Request) -> int:
     text = request.first("max-forwards")
     hops = None if text is None else uint(text, 255)
     return MAX_FORWARDS if hops is None else hops
+
+
+def max_breadth(request: Request) -> int | None:
+    """Max-Breadth, at most 60; None where it is absent or no number (RFC 5393 section 5.3.3)."""
+    text = request.first("max-breadth")
+    if text is None or not (text.isascii() and text.isdigit()):
+        return None
+    breadth = uint(text, MAX_BREADTH)
+    return MAX_BREADTH if breadth is None else breadth
+
+
+def shares(breadth: int, branches: int) -> list[int]:
+    """Max-Breadth divided among as many branches, which are no more than it (RFC 5393 section 5.3.3)."""
+    share, more = divmod(breadth, branches)
+    return [share + (branch < more) for branch in range(branches)]
 
 
 def request_uri(contact: Uri) -> str:
@@ -81,8 +98,9 @@ def proxied(
     routes: Sequence[str] | None = None,
     rows: Iterable[Row] | None = None,
     body: bytes | None = None,
+    breadth: int = MAX_BREADTH,
 ) -> Request:
-    """The request as it goes to one target (section 16.6, steps 1 to 8).
+    """The request as it goes to one target (section 16.6, steps 1 to 8), with this share of its Max-Breadth.
 
     `via` is our Via value, `record_routes` our Record-Route values, the topmost first, `routes` all Route values
     it leaves with (None: those it has), `rows` the received rows after what had to be taken out.
@@ -94,17 +112,24 @@ def proxied(
     new += [Row("record-route", "Record-Route", value) for value in record_routes]
     if routes:
         new.append(Row("route", "Route", ", ".join(routes)))
-    has_hops = False
+    has_hops = has_breadth = False
     for row in request.rows if rows is None else rows:
         name = row.name
         if name == "max-forwards":
             row = Row(name, row.original, str(hops))
             has_hops = True
+        elif name == "max-breadth":
+            if has_breadth:
+                continue
+            row = Row(name, row.original, str(breadth))
+            has_breadth = True
         elif name == "route" and routes is not None:
             continue
         new.append(row)
     if not has_hops:
         new.append(Row("max-forwards", "Max-Forwards", str(hops)))
+    if not has_breadth:
+        new.append(Row("max-breadth", "Max-Breadth", str(breadth)))
     return Request(request.method, uri, new, request.body if body is None else body)
 
 

@@ -12,9 +12,13 @@ from edge.core.call_events.telling import InDialog, Telling
 from edge.core.flow import Hop, Way
 from edge.core.media.relay import Leg
 from edge.core.proxy.target_set import Target
+from sipcore import proxy
 from sipcore.message import Request, Response, Row, respond, with_received
 from sipcore.transactions import Client, Server, Transactions
 from sipcore.uri import Uri
+
+LATE = 10
+"""Phones that may join an INVITE while it rings, one branch each, when all its Max-Breadth has been given away."""
 
 
 class Context:
@@ -25,6 +29,7 @@ class Context:
         "answered",
         "aor",
         "began",
+        "breadth",
         "call_id",
         "caller",
         "caller_gone",
@@ -33,6 +38,7 @@ class Context:
         "elsewhere",
         "final",
         "finals",
+        "late",
         "leg",
         "live",
         "look_up",
@@ -67,6 +73,11 @@ class Context:
         self.tag = request.from_.tag or ""
         self.to_tag = ""
         """Of the responses that the caller has had, the first with one; those of our own have it too."""
+        breadth = proxy.max_breadth(request)
+        self.breadth = proxy.MAX_BREADTH if breadth is None else breadth
+        """Its Max-Breadth: as many branches as it and all proxies below may have at once (RFC 5393 section 5.3.3)."""
+        self.late = LATE if breadth is None else 0
+        """How many more may join what rings beside that: those who have set none leave it to us."""
         self.secure = request.uri[:5].lower() == "sips:"
         """Whether what it asks for is a sips: URI (RFC 5630 section 5.3)."""
         self.route_token = True
@@ -110,12 +121,17 @@ class Context:
         """Whether it rings."""
         return self.request.method == "INVITE"
 
+    def unused_breadth(self) -> int:
+        """What is left of its Max-Breadth beside the attempts that are under way (RFC 5393 section 5.3.3.1)."""
+        return self.breadth - sum([attempt.breadth for attempt in self.live.values()])
+
 
 class Attempt:
     """One client transaction of a context."""
 
     __slots__ = (
         "branch",
+        "breadth",
         "client",
         "context",
         "gives_up",
@@ -128,8 +144,10 @@ class Attempt:
         "target",
     )
 
-    def __init__(self, context: Context, target: Target, index: int, hop: Hop, branch: str) -> None:
+    def __init__(self, context: Context, target: Target, index: int, hop: Hop, branch: str, breadth: int) -> None:
         self.context = context
+        self.breadth = breadth
+        """Its share of the context's Max-Breadth."""
         self.target = target
         self.index = index
         """Which of the target's ways it is."""

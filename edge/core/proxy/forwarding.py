@@ -77,7 +77,7 @@ class Proxy:
             if any(_among(known, uris) for known in (*(seen for seen, _ in context.seen), *waiting)):
                 continue
             if target.q >= context.q:
-                self._attempt(context, target, now)
+                self._beside(context, target, now)
             else:
                 context.waiting.append([target])
                 context.waiting.sort(key=lambda group: -group[0].q)
@@ -85,18 +85,38 @@ class Proxy:
 
     def also(self, context: Context, target: Target, now: float) -> None:
         """Sends to one more target, whatever is under way."""
-        self._attempt(context, target, now)
+        self._beside(context, target, now)
         self._settle(context, now)
+
+    def _beside(self, context: Context, target: Target, now: float) -> None:
+        """Sends to one more target; where no Max-Breadth is left, once another has ended (RFC 5393 section 5.3.3.1)."""
+        if context.unused_breadth() < 1 and context.late:
+            context.late -= 1
+            context.breadth += 1
+        if context.unused_breadth() < 1:
+            context.waiting.insert(0, [target])
+        else:
+            self._attempt(context, target, now, 1)
 
     def _next_group(self, context: Context, now: float) -> None:
-        while context.waiting and not context.live and not context.no_more:
-            group = context.waiting.pop(0)
-            context.q = group[0].q
-            for target in group:
-                self._attempt(context, target, now)
+        """Sends to those of the next q once nothing is under way, to as many at a time as Max-Breadth allows."""
+        while context.waiting and not context.no_more:
+            group = context.waiting[0]
+            if context.live and group[0].q < context.q:
+                break
+            breadth = context.unused_breadth()
+            if breadth < 1:
+                break
+            context.q = group[0].q if not context.live else context.q
+            some, rest = group[:breadth], group[breadth:]
+            context.waiting[:1] = [rest] if rest else []
+            for target, share in zip(some, proxy.shares(breadth, len(some)), strict=True):
+                self._attempt(context, target, now, share)
         self._settle(context, now)
 
-    def _attempt(self, context: Context, target: Target, now: float, index: int = 0, *, again: bool = False) -> None:
+    def _attempt(
+        self, context: Context, target: Target, now: float, breadth: int, index: int = 0, *, again: bool = False
+    ) -> None:
         """Sends to one target, unless it has been tried (Y09); `again`: because its owner has died.
 
         Phones behind two NATs may have one Contact URI (192.168.1.10:5060): they are two targets all the same.
@@ -108,7 +128,7 @@ class Proxy:
                 return
             context.seen.append((uri, way.hop))
         branch = self._branches.make(proxy.loop_digest(context.request))
-        self._launch(Attempt(context, target, index, way.hop, branch), now)
+        self._launch(Attempt(context, target, index, way.hop, branch, breadth), now)
 
     def _resume(self, attempt: Attempt, target: Target, now: float) -> None:
         """The INVITE of an attempt whose connection is gone, by another to the same Contact and in the same branch.
@@ -161,14 +181,14 @@ class Proxy:
             self._not_launched(attempt, made, now)
             return
         leg = attempt.leg = attempt.leg or self._leg(context, hop, branch)
-        request = self._outgoing.request(context, uri, target.routes, hop, branch, leg, now)
+        request = self._outgoing.request(attempt, uri, hop, leg, now)
         if not hop.edge and hop.flow.transport == "udp" and way.may_grow and len(request.encode()) > CONGESTED:
             # By TCP to the same place; if that cannot be reached, by UDP after all (section 18.1.1).
             ways = (*target.ways[:index], way.by_tcp(), *_small(target.ways[index:]))
             target = attempt.target = Target(target.uri, ways, target.q, target.routes)
             way = target.ways[index]
             hop = way.hop
-            request = self._outgoing.request(context, uri, target.routes, hop, branch, leg, now)
+            request = self._outgoing.request(attempt, uri, hop, leg, now)
         attempt.hop = hop
         attempt.gives_up = gives_up or (now + self._settings.timer_c if context.is_invite else 0.0)
         context.live[branch] = attempt
@@ -333,13 +353,13 @@ class Proxy:
         unheard = response.status == 430 or (ours and (response.status != 408 or context.is_invite))
         if unheard and self._has_next_flow(attempt):
             self._answers.drop("flow-replaced")
-            self._attempt(context, attempt.target, now, attempt.index + 1)
+            self._attempt(context, attempt.target, now, attempt.breadth, attempt.index + 1)
             if context.live:
                 return
         more = attempt.index + 1 < len(attempt.target.ways) and not attempt.target.flows
         waited = response.status == 408 and context.is_invite  # the client of another request has given up
         if (waited or response.status == 503) and more and not context.no_more:
-            self._attempt(context, attempt.target, now, attempt.index + 1)
+            self._attempt(context, attempt.target, now, attempt.breadth, attempt.index + 1)
             if context.live:
                 return
         context.finals.append(response)
@@ -448,7 +468,7 @@ class Proxy:
             return False
         if attempt.client is not None:
             self._layer.forget_client(attempt.client)
-        self._attempt(attempt.context, attempt.target, now, attempt.index, again=True)
+        self._attempt(attempt.context, attempt.target, now, attempt.breadth, attempt.index, again=True)
         return True
 
 

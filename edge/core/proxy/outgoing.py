@@ -3,14 +3,12 @@
 RFC 3261 section 16.6, steps 1 to 8; RFC 5658.
 """
 
-from collections.abc import Sequence
-
 from edge.core.addresses import spelled
 from edge.core.answers import Answers
 from edge.core.flow import SECURE, Flow, Hop
 from edge.core.media.relay import Leg
 from edge.core.place import DIALLED, place_of
-from edge.core.proxy.context import Context
+from edge.core.proxy.context import Attempt, Context
 from edge.core.reach import Reach
 from edge.core.senders import reached_by
 from edge.core.tokens.dialog import Dialog, Marks
@@ -34,12 +32,10 @@ class Outgoing:
         self._dialogs = dialogs
         self._reach = reach
 
-    def request(
-        self, context: Context, uri: str, routes: Sequence[str], hop: Hop, branch: str, leg: Leg | None, now: float
-    ) -> Request:
+    def request(self, attempt: Attempt, uri: str, hop: Hop, leg: Leg | None, now: float) -> Request:
         """The request as this attempt sends it (section 16.6, steps 1 to 8)."""
-        flow = hop.flow
-        via = self._reach.via(flow, branch)
+        context, routes, flow = attempt.context, attempt.target.routes, hop.flow
+        via = self._reach.via(flow, attempt.branch)
         records: list[str] = []
         if context.route_token and context.request.method in RECORDED:
             at = self._answers.clock.at(now)
@@ -47,7 +43,15 @@ class Outgoing:
             token = self._dialogs.make(dialog, context.call_id, context.tag, at)
             onward = _is_secure(uri) or bool(routes and _is_secure(routes[0].partition("<")[2]))
             records = self.record_routes(token, context.caller.flow, flow, (context.secure, onward))
-        return proxy.proxied(context.request, uri, via, record_routes=records, routes=routes, rows=context.rows)
+        return proxy.proxied(
+            context.request,
+            uri,
+            via,
+            record_routes=records,
+            routes=routes,
+            rows=context.rows,
+            breadth=attempt.breadth,
+        )
 
     def _dialog(self, context: Context, uri: str, hop: Hop, media: int, at: int) -> Dialog:
         """The dialog between who sent the request and who gets it at this URI."""

@@ -109,6 +109,8 @@ class Calls:
         to_us = target.user is None and answers.us.named_by(target, flow) and not routed.routes
         if exhausted(request) and not (to_us and request.method == "OPTIONS"):
             answers.stateless(arrival, 483)
+        elif not to_us and proxy.max_breadth(request) == 0:
+            answers.stateless(arrival, 440)  # RFC 5393 section 5.3.3
         elif missing := proxy.unsupported(request, "proxy-require", ()):
             answers.stateless(arrival, 420, headers=refusing(missing))
         elif self._loops(request):

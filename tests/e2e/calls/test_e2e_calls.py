@@ -168,6 +168,37 @@ def test_y23_three_phones_ring_one_answers_and_the_others_get_cancel_with_reason
 
 
 @pytest.mark.parametrize("system", ["up", "stack"], indirect=True)
+def test_y04_max_breadth_is_shared_among_phones_and_of_one_they_ring_in_turn(system: System) -> None:
+    with (
+        system.phone(CAROL, edge=len(system.at) - 1) as alice,
+        system.phone(DAVE) as desk,
+        system.phone(DAVE, edge=len(system.at) - 1, transport="tcp") as mobile,
+    ):
+        desk.register()
+        mobile.register()
+        call = alice.invite(desk.aor)
+        ringing = [desk.incoming(), mobile.incoming()]
+        for each in ringing:
+            assert each.received.all("max-breadth") == ["30"]
+            each.respond(486)
+            each.gets("ACK")
+        call.hears(486)
+        call.ack()
+        call = alice.invite(desk.aor, "Max-Breadth: 1")
+        for phone, other in ((desk, mobile), (mobile, desk)):
+            incoming = phone.incoming()
+            assert incoming.received.all("max-breadth") == ["1"]
+            other.quiet(0.02)
+            incoming.respond(486)
+            incoming.gets("ACK")
+        call.hears(486)
+        call.ack()
+        assert alice.ask("OPTIONS", desk.aor, "Max-Breadth: 0").status == 440
+        desk.quiet(0.02)
+        desk.deregister()
+
+
+@pytest.mark.parametrize("system", ["up", "stack"], indirect=True)
 def test_y08_who_is_nobody_is_404_who_is_not_there_480_and_a_wrong_password_reaches_nobody(system: System) -> None:
     with system.phone(CAROL) as alice, system.phone(DAVE, transport="tcp") as bob:
         bob.register()

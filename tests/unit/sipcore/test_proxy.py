@@ -30,12 +30,44 @@ def test_p22_a_proxied_request_differs_only_where_it_must() -> None:
     assert again.body == invite().body
     added = [Row("via", "Via", "SIP/2.0/UDP us;branch=z9hG4bK2"), Row("record-route", "Record-Route", "<sip:us;lr>")]
     rest = [row._replace(value="6") if row.name == "max-forwards" else row for row in invite().rows]
-    assert list(again.rows) == added + rest
+    assert list(again.rows) == added + rest + [Row("max-breadth", "Max-Breadth", "60")]
 
 
 def test_16_6_3_an_absent_max_forwards_becomes_70_less_this_hop() -> None:
     request = Request("BYE", "sip:b@b", [each for each in invite().rows if each.name != "max-forwards"])
     assert proxy.proxied(request, request.uri, "v").first("max-forwards") == "69"
+
+
+@pytest.mark.parametrize(
+    ("values", "breadth"),
+    [
+        ((), None),
+        (("1",), 1),
+        (("060",), 60),
+        (("61",), 60),
+        (("9" * 5000,), 60),
+        (("0",), 0),
+        (("-1",), None),
+        (("2;x=1",), None),
+        (("",), None),
+        (("٣",), None),
+        (("3", "9"), 3),
+    ],
+)
+def test_y04_max_breadth_is_one_number_of_at_most_60(values: tuple[str, ...], breadth: int | None) -> None:
+    request = Request("BYE", "sip:b@b", [*invite().rows, *(row("max-breadth", value) for value in values)])
+    assert proxy.max_breadth(request) == breadth
+    sent = proxy.proxied(request, request.uri, "v", breadth=17)
+    assert sent.values("max-breadth") == ["17"]
+
+
+@pytest.mark.parametrize(("breadth", "branches"), [(60, 1), (60, 2), (60, 7), (7, 7), (1, 1)])
+def test_y04_shares_are_all_that_there_is_and_none_is_empty(breadth: int, branches: int) -> None:
+    shares = proxy.shares(breadth, branches)
+    assert len(shares) == branches
+    assert sum(shares) == breadth
+    assert min(shares) >= 1
+    assert max(shares) - min(shares) <= 1
 
 
 def test_routes_given_replace_those_that_came() -> None:
