@@ -56,7 +56,7 @@ class Found(msgspec.Struct, frozen=True, omit_defaults=True, tag="ramal.Found", 
     """Canonical AOR; None: nobody."""
 
 
-class CloseFlow(msgspec.Struct, frozen=True, tag="ramal.CloseFlow", tag_field="type"):
+class CloseFlow(msgspec.Struct, frozen=True, omit_defaults=True, tag="ramal.CloseFlow", tag_field="type"):
     """A binding was kicked and is out of the tables: its connection is to be closed. Nobody waits for an answer."""
 
     id: str
@@ -66,6 +66,8 @@ class CloseFlow(msgspec.Struct, frozen=True, tag="ramal.CloseFlow", tag_field="t
     """"" where the flow is no connection: any life of the edge."""
     path: Place
     """The Path value that names the flow."""
+    aor: Person = ""
+    """Whose binding it was; "" from a locator that does not tell."""
 
 
 Reply = Registered | Refused | Authenticated | Found | CloseFlow

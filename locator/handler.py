@@ -279,7 +279,7 @@ class LocatorHandler:
         for path in event.closes:
             if owner := owner_of(path):
                 partition, key = await self._edge(owner.edge)
-                closing = CloseFlow(event.id, owner.edge, owner.boot, path)
+                closing = CloseFlow(event.id, owner.edge, owner.boot, path, event.aor)
                 headers = cloud_event("ramal.CloseFlow", GROUP, event.id)
                 appends.append(Append(EDGE_REPLIES, partition, key, encode(closing), headers))
         return appends

@@ -76,6 +76,7 @@ def kick_command(
 ) -> None:
     """Ends a user's registrations and closes their connections: the phones connect and register again.
 
+    With a connection go all lines that are registered by it: the command names the others, and they come again, too.
     A phone on UDP has no connection and does so when it next refreshes. A call that stands goes on.
     """
     _remove(user, contact, domain, data_, kick=True)
@@ -85,9 +86,14 @@ def _remove(user: str, contact: str | None, domain: str | None, data_: Path | No
     where = data(data_)
     asked = system(where)
     whose = aor(user, asked, domain, served=True)
-    recorded = run(operations.remove(asked, where, whose, contact, kick=kick))
+    recorded, beside = run(operations.remove(asked, where, whose, contact, kick=kick))
     for change in recorded.changes:
         console.print(f"{change.kind} {change.contact}", soft_wrap=True)
+    if beside:
+        more = " and others" if len(beside) == operations.LINES else ""
+        console.print(
+            f"Registered by the same connection, and again when it is closed: {', '.join(beside)}{more}", soft_wrap=True
+        )
     left = len(recorded.state.bindings)
     if not recorded.changes:
         console.print("Nothing was removed.")

@@ -20,6 +20,7 @@ from events.wire import header
 from ramal.directory import only_one
 from ramal.processes import StartFailed
 from ramal.system import System
+from runtime.database.port import Database
 from runtime.errors import ConfigError, Unavailable
 from runtime.log.port import Log, Record
 
@@ -31,6 +32,8 @@ GROUPS = ("authsvc", "registrar", "locator", "cdr", *map(group_of, SOURCES))
 """Of which services are members."""
 AGAIN_SECONDS = 1.0
 """Between two looks for a backend that is not there yet."""
+LINES = 10
+"""AORs that are named beside one that was kicked."""
 _SECRET = frozenset({"response", "nonce", "cnonce"})
 """Fields of a digest: with a user's response and nonce, a password can be guessed at leisure."""
 
@@ -85,17 +88,32 @@ def operator() -> str:
 
 async def remove(
     system: System, data: Path | None, aor: str, contact: str | None, *, kick: bool = False
-) -> BindingsRecorded:
+) -> tuple[BindingsRecorded, list[str]]:
     """Removes an AOR's bindings (or the one with this contact) through the log; what the registrar recorded.
 
-    `kick`: and has their connections closed.
+    `kick`: and has their connections closed; then other AORs that are registered by these come along, `LINES` at most.
 
     In an embedded system that is not running, registrar and locator run in this process meanwhile.
     """
     if contact is not None and len(contact) > CONTACT:
         raise ConfigError(f"CONTACT: longer than {CONTACT} characters")
     async with system.log() as log, system.tables() as tables, running(system, data, ("registrar", "locator")):
-        return await removed(log, tables, aor, contact, operator(), kick=kick)
+        beside = await _beside(tables, aor) if kick else []
+        recorded = await removed(log, tables, aor, contact, operator(), kick=kick)
+    return recorded, sorted({other for path, other in beside if path in recorded.closes})[:LINES]
+
+
+async def _beside(tables: Database, aor: str) -> list[tuple[str, str]]:
+    """Which other AORs are registered by the connections of an AOR: each with the Path value that names one."""
+    user, _, domain = aor.rpartition("@")
+    own = "SELECT path FROM location WHERE username = %s AND domain = %s AND socket NOT LIKE 'udp:%%'"
+    paths = sorted({str(path) for (path,) in await tables.query(own, (user, domain)) if path})
+    if not paths:
+        return []
+    places = ", ".join(["%s"] * len(paths))
+    sql = f"SELECT path, username, domain FROM location WHERE path IN ({places})"  # noqa: S608  # only places
+    rows = await tables.query(sql, tuple(paths))
+    return [(str(path), other) for path, name, at in rows if (other := f"{name}@{at}") != aor]
 
 
 async def leave(system: System, name: str) -> list[str]:

@@ -171,7 +171,7 @@ class EdgeCore:
         """Answers to commands of this boot, in any order; each may come twice or too late."""
         for reply in replies:
             if isinstance(reply, CloseFlow):
-                self._flows.kicked(reply.path)
+                self._flows.kicked(reply.path, reply.aor)
                 continue
             registration = self.registers.pending.take(reply.id)
             if registration is not None and isinstance(reply, Registered | Refused):

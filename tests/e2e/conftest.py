@@ -70,6 +70,11 @@ class System:
         way = link(transport, self.at[edge][transport], self.authority)
         return Phone(way, name, password or f"secret-{name}", domain)
 
+    def line(self, number: int, phone: Phone) -> Phone:
+        """Another line of this telephone: of a user, by the same link."""
+        name = user(number)
+        return Phone(phone.link, name, f"secret-{name}", DOMAIN)
+
     def described(self) -> dict[str, Any]:
         """A stack's `stack.json` as it is now."""
         assert self.run_dir is not None

@@ -42,8 +42,8 @@ class Flows:
         left = (until - answers.clock.at(now)) / 1000
         if not flow.reliable:
             if left <= 0:
-                self._keepalives.ended(flow)
-            elif not self._keepalives.registered(flow, now + left, now) and answers.settings.keepalive_seconds:
+                self._keepalives.ended(flow, aor)
+            elif not self._keepalives.registered(flow, aor, now + left, now) and answers.settings.keepalive_seconds:
                 answers.drop("too-many-keepalives")
         elif left <= 0:
             self._connections.get(flow, {}).pop(aor, None)
@@ -61,9 +61,10 @@ class Flows:
             lost = FlowLost(id_, answers.reply_to(now), user, aor, self._tokens.names(flow).path)
             answers.actions.publishes.append(Publish(id_, user, encode(lost), patient=True))
 
-    def kicked(self, path: str) -> None:
-        """An operator has ended the bindings of a flow: its connection is closed, or it is pinged no more.
+    def kicked(self, path: str, aor: str) -> None:
+        """An operator has ended an AOR's bindings by a flow: its connection is closed, or not pinged for that line.
 
+        With the connection go its other lines: a phone hears of a kick by that alone, and registers all of them again.
         Not a listed peer's: the connection of a proxy before us is that of all phones behind it.
         """
         answers = self._answers
@@ -81,7 +82,7 @@ class Flows:
         if hop.flow.reliable:
             answers.actions.closes.append(hop.flow)
         else:
-            self._keepalives.ended(hop.flow)
+            self._keepalives.ended(hop.flow, aor)
 
     def next_timer(self) -> float | None:
         """When `on_time` is next of use."""

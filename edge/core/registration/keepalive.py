@@ -6,8 +6,8 @@ evenly, also after all phones have registered at once, and their rate is flows d
 
 from edge.core.flow import Flow, host_port
 
-FLOWS = 200_000
-"""Flows that are pinged; those beyond are counted by the core as never pinged."""
+LINES = 200_000
+"""Lines whose flows are pinged; those beyond are counted by the core as never pinged."""
 TURNS = 200
 """In an interval: every 100 ms at the default interval of 20 s."""
 STRIDE = 77
@@ -15,15 +15,18 @@ STRIDE = 77
 
 
 class Keepalives:
-    """Which flows are pinged, and when next."""
+    """Which flows are pinged, and when next: those by which a line (an AOR) is registered, one or many."""
 
     def __init__(self, interval: float) -> None:
         """`interval` in seconds; 0: nothing is ever pinged."""
         self._interval = interval
         self._step = interval / TURNS
-        self._until: dict[Flow, float] = {}
+        self._until: dict[Flow, dict[str, float]] = {}
+        """By flow and line, until when the line is registered there."""
+        self._lines = 0
+        """How many these are."""
         self._turns: list[list[Flow]] = [[] for _ in range(TURNS)]
-        """Each flow of `_until` has its place in one; one that has ended leaves at its next turn."""
+        """Each flow of `_until` has its place in one; one without a line leaves at its next turn."""
         self._turn = 0
         """The one that comes next."""
         self._at = 0.0
@@ -34,13 +37,16 @@ class Keepalives:
     def __len__(self) -> int:
         return len(self._until)
 
-    def registered(self, flow: Flow, until: float, now: float) -> bool:
-        """A phone is registered by this flow until then; False when there is no room for it."""
+    def registered(self, flow: Flow, line: str, until: float, now: float) -> bool:
+        """A line is registered by this flow until then; False when there is no room for it."""
         if not self._interval:
             return False
-        if flow not in self._until:
-            if len(self._until) >= FLOWS:
+        lines = self._until.get(flow)
+        if lines is None or line not in lines:
+            if self._lines >= LINES:
                 return False
+            self._lines += 1
+        if lines is None:
             if not self._until:
                 self._at = now + self._step
             self._dealt += STRIDE
@@ -48,13 +54,14 @@ class Keepalives:
             self._turns[place].append(flow)
             at = self._at + (place - self._turn) % TURNS * self._step
             self._next = at if self._next is None else min(self._next, at)
-        self._until[flow] = until
+            lines = self._until[flow] = {}
+        lines[line] = until
         return True
 
-    def ended(self, flow: Flow) -> None:
-        """Nobody is registered by this flow any more."""
-        if flow in self._until:
-            self._until[flow] = 0.0  # its turn ends it
+    def ended(self, flow: Flow, line: str) -> None:
+        """A line is registered by this flow no more; others may be."""
+        if self._until.get(flow, {}).pop(line, None) is not None:
+            self._lines -= 1
 
     def next_timer(self) -> float | None:
         """When `due` is next of use."""
@@ -75,16 +82,22 @@ class Keepalives:
         return flows
 
     def _pass(self, now: float) -> list[Flow]:
-        """Takes one turn: the flows in it, without those that have ended."""
+        """Takes one turn: the flows in it, without those by which no line is registered any more."""
         flows = self._turns[self._turn]
         if flows:
-            for flow in flows:
-                if self._until[flow] <= now:
-                    del self._until[flow]
-            flows = self._turns[self._turn] = [flow for flow in flows if flow in self._until]
+            flows = self._turns[self._turn] = [flow for flow in flows if self._lives(flow, now)]
         self._turn = (self._turn + 1) % TURNS
         self._at += self._step
         return flows
+
+    def _lives(self, flow: Flow, now: float) -> bool:
+        """Whether a line is registered by this flow; lines that are over are forgotten, and a flow with none."""
+        lines = self._until[flow]
+        for line in [line for line, until in lines.items() if until <= now]:
+            self.ended(flow, line)
+        if not lines:
+            del self._until[flow]
+        return bool(lines)
 
     def _when(self) -> float | None:
         """When the next turn that has flows comes."""

@@ -14,11 +14,11 @@ from tests.e2e.conftest import CALLERS, System, is_ready
 from tests.kit.phone import SDP, Call, Phone
 from tests.kit.stopping import standing_still
 from tests.kit.waiting import until
-from tests.kit.wire import Address, Silent, UdpLink
+from tests.kit.wire import Silent, UdpLink
 
 pytestmark = pytest.mark.e2e
 
-ALICE, BOB = CALLERS[20], CALLERS[21]
+ALICE, BOB, OTHER_LINE = CALLERS[20], CALLERS[21], 900
 
 
 class Edges:
@@ -322,8 +322,7 @@ def test_e07_a_phone_on_udp_whose_packets_fall_on_every_edge_is_reached_from_its
         incoming.by = through(bob, three.system, 2 - edge)
         ends(incoming, call)
     assert bob.requests_from == {three.system.edges[1]}
-    answered: set[Address] = {three.system.edges[0], three.system.edges[1], three.system.edges[2]}
-    assert bob.responses_from <= answered
+    assert bob.responses_from <= set(three.system.edges)
 
 
 # --- flows ------------------------------------------------------------------------------------------------------------
@@ -333,6 +332,15 @@ def test_n02_n03_only_the_owner_pings_a_phone_on_udp(three: Edges, alice: Phone,
     bob = bob_at(1, "udp")
     until(lambda: _heard(bob) >= 4, "four pings")
     assert bob.requests_from == {three.system.edges[1]}
+
+
+def test_n02_a_line_is_pinged_when_another_of_its_socket_ends(edges: System, bob_at: Callable[..., Phone]) -> None:
+    other = edges.line(OTHER_LINE, bob := bob_at(1, "udp"))
+    for end in (other.deregister, lambda: edges.ramal("kick", other.aor)):
+        other.register()
+        end()
+        bob.pings = 0
+        until(lambda: _heard(bob) >= 3, "three pings more")
 
 
 def _heard(phone: Phone) -> int:

@@ -79,6 +79,25 @@ def test_a_kicked_phone_loses_its_connection_and_registers_again(system: System,
         assert system.located(number) == []
 
 
+def test_a_kick_names_the_other_lines_of_the_connection_that_it_closes(system: System) -> None:
+    with system.phone(FIRST, transport="tcp") as phone, system.phone(FIRST + 1) as apart:
+        other = system.line(FIRST + 2, phone)
+        apart.register()
+        for line in (phone, other):
+            line.register()
+
+        kicked = system.ramal("kick", phone.aor).stdout
+
+        assert f"Registered by the same connection, and again when it is closed: {other.aor[4:]}\n" in kicked
+        with pytest.raises(Closed):
+            phone.link.receive(time.monotonic() + 5)
+        until = time.monotonic() + 10
+        while system.located(FIRST + 2):
+            assert time.monotonic() < until
+        assert system.located(FIRST + 1) == [apart.contact]
+        assert "Registered by the same" not in system.ramal("kick", apart.aor).stdout
+
+
 def test_a_call_of_a_kicked_phone_goes_on_where_its_contact_is_registered_again(system: System) -> None:
     edge = len(system.at) - 1
     with system.phone(FIRST) as alice, system.phone(FIRST + 2, edge=edge, transport="ws") as bob:

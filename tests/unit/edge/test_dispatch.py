@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,21 +9,17 @@ from hypothesis import strategies as st
 from edge.core.flow import Flow
 from edge.core.pending import Pending
 from edge.core.registration.completed import Completed
-from edge.core.tokens.path import FlowTokens
-from events.replies import CloseFlow
-from sipcore.message import Request, Response, respond
+from sipcore.message import Request, Response
 from sipcore.parser import StreamParser, parse_datagram
 from sipcore.timers import SLACK
 from sipcore.transaction import TIMER_J
 from sipcore.transactions import Transactions
 from tests.kit.edge import (
-    KEYS,
     NOW,
     TCP,
     UDP,
     answer,
     asked,
-    binding,
     core,
     credible,
     heard,
@@ -292,23 +287,6 @@ def test_t10_keepalive_on_udp_is_a_counted_silent_drop_and_on_streams_gets_a_crl
     assert [send.data for send in edge.take().sends] == [b"\r\n"]
 
 
-def test_n02_a_phones_answer_to_our_ping_is_no_drop() -> None:
-    edge = core(keepalive_seconds=20.0)
-    command = asked(receive(edge, credible()))
-    assert command.register is not None
-    path = command.register.contacts[0].path or command.register.path
-    edge.replied([registered(command, [msgspec.structs.replace(binding(), path=path)])], NOW)
-    edge.take()
-    sends = []
-    for second in range(1, 22):
-        edge.on_time(NOW + second)
-        sends += edge.take().sends
-    pings = [each for send in sends if (each := parse_datagram(send.data)).first("cseq") == "1 OPTIONS"]
-    assert isinstance(pings[0], Request)
-    for status in (200, 404, 405, 501):
-        assert receive(edge, respond(pings[0], status, to_tag="x").encode(), now=NOW + 22).drops == {}
-
-
 BINDING = bytes.fromhex("0001 0000 2112A442 0102030405060708090a0b0c".replace(" ", ""))
 
 
@@ -357,24 +335,3 @@ def test_p02_torture_messages_raise_nothing_here_either(path: Path) -> None:
     edge = core()
     receive(edge, path.read_bytes())
     receive(edge, path.read_bytes(), TCP)
-
-
-def test_a_kicked_flow_is_closed_if_it_is_a_connection_of_this_life_and_else_nothing_is() -> None:
-    edge = core()
-    tokens = FlowTokens(KEYS, "edge-1", "b00t", "sip.example.test")
-    strangers = [FlowTokens(KEYS, "edge-1", "other", "x"), FlowTokens(KEYS, "edge-2", "b00t", "x")]
-    paths = [each.names(flow).path for each in strangers for flow in (TCP,)] + ["", "<sip:token@edges;lr>"]
-    edge.replied([CloseFlow("1", "edge-1", "b00t", path) for path in paths], NOW)
-    actions = edge.take()
-    assert (actions.closes, actions.drops) == ([], {"closing-of-no-flow": 4})
-    edge.replied([CloseFlow("1", "edge-1", "b00t", tokens.names(flow).path) for flow in (TCP, UDP)], NOW)
-    actions = edge.take()
-    assert (actions.closes, actions.drops) == ([TCP], {"flow-kicked": 2})
-
-
-def test_a_kick_closes_no_connection_of_a_listed_peer_since_others_phones_come_by_it() -> None:
-    edge = core(is_peer=lambda host: host == TCP.remote_host)
-    path = FlowTokens(KEYS, "edge-1", "b00t", "sip.example.test").names(TCP).path
-    edge.replied([CloseFlow("1", "edge-1", "b00t", path)], NOW)
-    actions = edge.take()
-    assert (actions.closes, actions.drops) == ([], {"closing-of-a-peer": 1})

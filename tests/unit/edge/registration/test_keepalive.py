@@ -3,6 +3,7 @@
 import itertools
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +14,8 @@ from sipcore.parser import parse_datagram
 
 INTERVAL = 20.0
 FOREVER = 1e9
+LINE = "alice@example.test"
+OTHER = "bob@example.test"
 
 
 def flow(number: int) -> Flow:
@@ -30,7 +33,7 @@ def pinged(keepalives: Keepalives, start: float, end: float) -> list[tuple[float
 
 def test_n02_a_registered_flow_is_pinged_every_interval_from_within_the_first_on() -> None:
     keepalives = Keepalives(INTERVAL)
-    assert keepalives.registered(flow(1), FOREVER, 100.0)
+    assert keepalives.registered(flow(1), LINE, FOREVER, 100.0)
     times = [at for at, _ in pinged(keepalives, 100.0, 100.0 + 10 * INTERVAL)]
     assert 100.0 < times[0] <= 100.0 + INTERVAL + 1e-6
     assert len(times) == 10
@@ -42,7 +45,7 @@ def test_n03_pings_are_spread_evenly_however_the_phones_registered(count: int, p
     keepalives = Keepalives(INTERVAL)
     now = 0.0
     for number in range(count):
-        keepalives.registered(flow(number), FOREVER, now)
+        keepalives.registered(flow(number), LINE, FOREVER, now)
         now += pause
         keepalives.due(now)
     times = pinged(keepalives, now, now + INTERVAL - 1e-6)
@@ -54,10 +57,10 @@ def test_n03_pings_are_spread_evenly_however_the_phones_registered(count: int, p
 
 def test_a_flow_that_has_ended_or_whose_binding_is_over_is_pinged_no_more() -> None:
     keepalives = Keepalives(INTERVAL)
-    keepalives.registered(flow(1), FOREVER, 0.0)
-    keepalives.registered(flow(2), 30.0, 0.0)
-    keepalives.registered(flow(3), FOREVER, 0.0)
-    keepalives.ended(flow(1))
+    keepalives.registered(flow(1), LINE, FOREVER, 0.0)
+    keepalives.registered(flow(2), LINE, 30.0, 0.0)
+    keepalives.registered(flow(3), LINE, FOREVER, 0.0)
+    keepalives.ended(flow(1), LINE)
     found = [found for _, found in pinged(keepalives, 0.0, 100.0)]
     assert found.count(flow(1)) == 0
     assert found.count(flow(2)) == 1
@@ -67,22 +70,47 @@ def test_a_flow_that_has_ended_or_whose_binding_is_over_is_pinged_no_more() -> N
 
 def test_a_refresh_keeps_the_turn_and_an_ended_flow_may_come_back() -> None:
     keepalives = Keepalives(INTERVAL)
-    keepalives.registered(flow(1), 25.0, 0.0)
-    keepalives.registered(flow(1), FOREVER, 1.0)
-    keepalives.ended(flow(1))
-    keepalives.registered(flow(1), FOREVER, 2.0)
+    keepalives.registered(flow(1), LINE, 25.0, 0.0)
+    keepalives.registered(flow(1), LINE, FOREVER, 1.0)
+    keepalives.ended(flow(1), LINE)
+    keepalives.registered(flow(1), LINE, FOREVER, 2.0)
     assert len(pinged(keepalives, 2.0, 2.0 + INTERVAL)) == 1
-    keepalives.ended(flow(1))
+    keepalives.ended(flow(1), LINE)
     assert pinged(keepalives, 30.0, 60.0) == []
     assert keepalives.next_timer() is None
-    keepalives.registered(flow(1), FOREVER, 70.0)
+    keepalives.registered(flow(1), LINE, FOREVER, 70.0)
     assert len(pinged(keepalives, 70.0, 70.0 + INTERVAL + 1e-6)) == 1
+
+
+def test_a_flow_of_several_lines_is_pinged_once_each_interval_and_until_the_last_line_ends() -> None:
+    keepalives = Keepalives(INTERVAL)
+    keepalives.registered(flow(1), LINE, FOREVER, 0.0)
+    keepalives.registered(flow(1), OTHER, 30.0, 0.0)
+    assert len(pinged(keepalives, 0.0, 100.0)) == 5
+    keepalives.registered(flow(1), OTHER, FOREVER, 100.0)
+    keepalives.ended(flow(1), LINE)
+    keepalives.ended(flow(1), LINE)
+    assert len(pinged(keepalives, 100.0, 200.0)) == 5
+    keepalives.ended(flow(1), OTHER)
+    assert pinged(keepalives, 200.0, 300.0) == []
+    assert len(keepalives) == 0
+
+
+def test_lines_beyond_the_limit_are_not_pinged_until_others_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.core.registration.keepalive.LINES", 2)
+    keepalives = Keepalives(INTERVAL)
+    assert keepalives.registered(flow(1), LINE, FOREVER, 0.0)
+    assert keepalives.registered(flow(1), OTHER, 30.0, 0.0)
+    assert not keepalives.registered(flow(2), LINE, FOREVER, 0.0)
+    assert keepalives.registered(flow(1), LINE, FOREVER, 1.0)
+    pinged(keepalives, 0.0, 60.0)
+    assert keepalives.registered(flow(2), LINE, FOREVER, 60.0)
 
 
 def test_a_caller_that_comes_late_pings_each_flow_once() -> None:
     keepalives = Keepalives(INTERVAL)
     for number in range(500):
-        keepalives.registered(flow(number), FOREVER, 0.0)
+        keepalives.registered(flow(number), LINE, FOREVER, 0.0)
     found = keepalives.due(1000.0)
     assert len(found) == len(set(found)) == 500
     assert keepalives.due(1000.0) == []
@@ -90,7 +118,7 @@ def test_a_caller_that_comes_late_pings_each_flow_once() -> None:
 
 def test_an_interval_of_zero_pings_nobody() -> None:
     keepalives = Keepalives(0)
-    assert not keepalives.registered(flow(1), FOREVER, 0.0)
+    assert not keepalives.registered(flow(1), LINE, FOREVER, 0.0)
     assert keepalives.next_timer() is None
     assert keepalives.due(1e6) == []
 
