@@ -71,6 +71,9 @@ class EdgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Transports (`tls`) whose phones are offered RTP/SAVP by rtpengine; RTP/AVP to the others, DTLS to browsers."""
     timer_c: float = 185.0
     """Seconds an INVITE may ring on one branch; more than 3 minutes (RFC 3261 section 16.6)."""
+    min_se: Annotated[int, msgspec.Meta(ge=90)] = 90
+    """Seconds of the shortest session timer that a call may have (Min-SE, RFC 4028): what is shorter is answered 422,
+    or prolonged where the phone would not know why."""
     max_calls: int = 5_000
     """Server transactions that are not answered yet; above that new calls get 503."""
     keepalive_seconds: float = 20.0
@@ -169,6 +172,7 @@ def core_settings(
         keepalive_seconds=config.keepalive_seconds,
         flow_timer=config.flow_timer,
         service_route=config.service_route,
+        min_se=config.min_se,
         timer_c=config.timer_c,
         max_calls=config.max_calls,
         is_peer=SipPeers(config.peers, own_addresses, config.deny).is_peer,

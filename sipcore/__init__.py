@@ -8,7 +8,8 @@ message       the messages, `respond()`, `with_received()` and the octets of the
 headers       names: long, compact, which are lists, which stand once
 grammar       productions that several headers share (25.1)
 address, uri  what stands in From, To, Contact, Route, Via
-causes        Reason (RFC 3326), Session-Expires (RFC 4028)
+causes        Reason (RFC 3326)
+session_timer Session-Expires, Min-SE (RFC 4028)
 sdp           the names of codecs (RFC 8866)
 telephone     numbers (RFC 3966) and a domain's dialling rule
 reasons       status codes and their phrases

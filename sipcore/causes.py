@@ -1,9 +1,9 @@
-"""Why something ended: the Reason header (RFC 3326), and Session-Expires (RFC 4028)."""
+"""Why something ended: the Reason header (RFC 3326)."""
 
 from typing import NamedTuple
 
 from sipcore.errors import ParseError
-from sipcore.grammar import MAX_UINT32, parse_params, uint
+from sipcore.grammar import parse_params, uint
 from sipcore.message import Message
 
 
@@ -33,9 +33,3 @@ def cause_of(message: Message) -> Cause:
         if number:
             return Cause(", ".join(values), number)
     return Cause(", ".join(values), 0)
-
-
-def session_expires(message: Message) -> int:
-    """Seconds of the session timer; 0 where there is none, or none that can be read (RFC 4028 section 4)."""
-    value = message.first("session-expires")
-    return 0 if value is None else uint(value.partition(";")[0].strip(" \t"), MAX_UINT32) or 0

@@ -35,6 +35,8 @@ class CoreSettings(msgspec.Struct, frozen=True):
     """Seconds of Flow-Timer; 0: none is told."""
     service_route: tuple[str, ...] = ()
     """URIs of Service-Route."""
+    min_se: int = 90
+    """Seconds of the shortest session timer that is let pass."""
     timer_c: float = 185.0
     max_calls: int = 5_000
     is_peer: Callable[[str], bool] = lambda host: False

@@ -32,8 +32,9 @@ from events.calls import (
     MessageFailed,
 )
 from events.limits import PHRASE, URI
-from sipcore.causes import Cause, cause_of, session_expires
+from sipcore.causes import Cause, cause_of
 from sipcore.message import Request, Response
+from sipcore.session_timer import REFRESHES, session_expires
 
 TOLD = frozenset({"INVITE", "MESSAGE"})
 """Methods outside a dialog of which something is told."""
@@ -349,7 +350,7 @@ class InDialog(_Teller):
         if method == "REFER":
             target = facts.uri(self._request.first("refer-to") or "")
             self._tell(CallTransferred, at, to_tag=self._callee_tag, by=self._by, refer=number, target=target)
-        elif method in ("INVITE", "UPDATE") and (seconds := session_expires(response)):
+        elif method in REFRESHES and (seconds := session_expires(response)):
             self._tell(
                 CallRefreshed, at, to_tag=self._callee_tag, by=self._by, refresh=number, session_expires=seconds
             )  # fmt: skip

@@ -12,7 +12,7 @@ from edge.core.call_events.telling import InDialog, Telling
 from edge.core.flow import Hop, Way
 from edge.core.media.relay import Leg
 from edge.core.proxy.target_set import Target
-from sipcore import proxy
+from sipcore import proxy, session_timer
 from sipcore.message import Request, Response, Row, respond, with_received
 from sipcore.transactions import Client, Server, Transactions
 from sipcore.uri import Uri
@@ -177,9 +177,10 @@ def shed(arrival: Arrival, answers: Answers, layer: Transactions, *, times: int 
 
 
 def opened(arrival: Arrival, answers: Answers, layer: Transactions) -> Context:
-    """The context of a new request, with its server transaction; an INVITE gets its 100."""
+    """The context of a new request, with its server transaction; an INVITE gets its 100, a timer what it lacks."""
     caller, flow, now = arrival.caller, arrival.flow, arrival.now
-    request = with_received(arrival.request, flow.remote_host, flow.remote_port)
+    request = session_timer.prolonged(arrival.request, answers.settings.min_se)
+    request = with_received(request, flow.remote_host, flow.remote_port)
     server = layer.open_server(request, Way(caller, response.reply_port(request, flow)), flow.reliable, now)
     edge, boot = caller.edge or answers.edge, caller.boot or answers.boot
     context = Context(request, server, Hop(flow, edge, boot if flow.connection else ""), now)

@@ -18,7 +18,7 @@ from edge.core.proxy.outgoing import Outgoing
 from edge.core.proxy.target_set import Target
 from edge.core.reach import Reach
 from edge.core.tokens.branch import Branches
-from sipcore import proxy
+from sipcore import proxy, session_timer
 from sipcore.message import Header, Request, Response, Row, respond
 from sipcore.transactions import Client, Transactions
 from sipcore.uri import Uri, equal, parse_uri
@@ -263,6 +263,7 @@ class Proxy:
         if claims_identity(upward) and not self._settings.is_peer(attempt.hop.flow.remote_host):
             rows = [row for row in upward.rows if row.name not in IDENTITIES]
             upward = Response(upward.status, upward.reason, rows, upward.body)
+        upward = session_timer.answered(upward, attempt.context.request)
         if attempt.leg is None:
             self._responded(attempt, upward, now)
         else:

@@ -34,7 +34,7 @@ from edge.core.tokens.branch import Branches
 from edge.core.tokens.path import FlowTokens
 from edge.core.tokens.record_route import DialogTokens
 from events.replies import Authenticated, Found, Refused
-from sipcore import proxy
+from sipcore import proxy, session_timer
 from sipcore.message import Header, Request
 from sipcore.transactions import RequestMatch, Transactions
 from sipcore.uri import Uri, parse_uri
@@ -113,6 +113,8 @@ class Calls:
             answers.stateless(arrival, 440)  # RFC 5393 section 5.3.3
         elif missing := proxy.unsupported(request, "proxy-require", ()):
             answers.stateless(arrival, 420, headers=refusing(missing))
+        elif not to_us and session_timer.is_too_short(request, self._settings.min_se):
+            self._too_short(arrival, routed)
         elif self._loops(request):
             answers.stateless(arrival, 482)
         elif routed.dialog is not None:
@@ -125,6 +127,14 @@ class Calls:
             self._to_us(arrival)
         else:
             self._outside(arrival, routed, target, serving=serving)
+
+    def _too_short(self, arrival: Arrival, routed: RouteInformation) -> None:
+        """A session timer that is too short (RFC 4028 section 8.1)."""
+        headers: list[Header] = [("Min-SE", str(self._settings.min_se))]
+        if routed.dialog is None:
+            self._answers.stateless(arrival, 422, headers=headers)
+        elif not shed(arrival, self._answers, self._layer, times=2):  # its ACK would be taken for that of a 2xx
+            self._proxy.answer(opened(arrival, self._answers, self._layer), 422, arrival.now, None, headers)
 
     def _outside(self, arrival: Arrival, routed: RouteInformation, target: Uri, *, serving: bool) -> None:
         """Outside a dialog, or within one that nobody can prove (CHECKLIST Y35)."""

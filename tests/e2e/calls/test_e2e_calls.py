@@ -199,6 +199,24 @@ def test_y04_max_breadth_is_shared_among_phones_and_of_one_they_ring_in_turn(sys
 
 
 @pytest.mark.parametrize("system", ["up", "stack"], indirect=True)
+def test_y29_a_short_session_timer_is_422_and_one_that_the_callee_does_not_know_is_the_callers(system: System) -> None:
+    with system.phone(CAROL, edge=len(system.at) - 1, transport="tcp") as alice, system.phone(DAVE) as bob:
+        bob.register()
+        refused = alice.ask("INVITE", bob.aor, "Supported: timer", "Session-Expires: 60")
+        assert (refused.status, refused.all("min-se")) == (422, ["90"])
+        call = alice.invite(bob.aor, "Supported: timer", "Session-Expires: 90")
+        incoming = bob.incoming()
+        assert incoming.received.all("session-expires") == ["90"]
+        incoming.respond(200, body=ANSWER)
+        answer = call.hears(200)
+        assert (answer.all("session-expires"), answer.all("require")) == (["90;refresher=uac"], ["timer"])
+        call.ack()
+        incoming.gets("ACK")
+        passes(call, incoming, "BYE")
+        bob.deregister()
+
+
+@pytest.mark.parametrize("system", ["up", "stack"], indirect=True)
 def test_y08_who_is_nobody_is_404_who_is_not_there_480_and_a_wrong_password_reaches_nobody(system: System) -> None:
     with system.phone(CAROL) as alice, system.phone(DAVE, transport="tcp") as bob:
         bob.register()
