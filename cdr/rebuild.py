@@ -59,7 +59,7 @@ async def rebuild(
     """Makes the tables anew and swaps them in; also where they were dropped or emptied.
 
     `database` should wait for minutes, not seconds, where there are millions of rows: each partition's sum is one
-    statement. Raises Unavailable, DatabaseRefused or PositionConflict (two rebuilds at once); then nothing is swapped.
+    statement. Raises Unavailable, DatabaseRefused or PositionConflict; then nothing is swapped.
     """
     started = time.monotonic()
     work = Rebuild(log, database, _Shadows(database, settings), progress)

@@ -53,7 +53,7 @@ async def rebuild(log: Log, database: Database, progress: Progress = lambda done
 
     `database` should wait for minutes, not seconds, where there are millions of rows: each partition's sum is one
     statement. Raises Unavailable, DatabaseRefused, PartitionFault (a truth or a snapshot that this version cannot
-    read) or PositionConflict (two rebuilds at once); then nothing is swapped.
+    read) or PositionConflict (another rebuild began meanwhile); then nothing is swapped.
     """
     started = time.monotonic()
     work = Rebuild(log, database, _Shadows(log, database), progress)

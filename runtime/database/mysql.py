@@ -17,7 +17,7 @@ connection that hangs holds up those that do not.
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import pymysql
@@ -186,6 +186,34 @@ class MySQLDatabase:
             Statement(f"RENAME TABLE {', '.join(renames)}"),
             Statement(f"DROP TABLE {old}"),
         ]
+
+    @contextlib.asynccontextmanager
+    async def alone(self, what: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+        """By GET_LOCK on a connection of its own, with which the lock goes."""
+
+        async def ask(sql: str) -> Row:
+            with _mapped():
+                async with asyncio.timeout(self._settings.timeout):
+                    return (await _rows(connection, sql.encode()))[0]
+
+        with _mapped():
+            async with asyncio.timeout(self._settings.timeout):
+                connection = await self._connect()
+        try:
+            name = f"LEFT(CONCAT({literal(f'ramal.{what}.')}, DATABASE()), 64)"
+            got, holder = await ask(f"SELECT GET_LOCK({name}, 0), IS_USED_LOCK({name})")
+            if got != 1:
+                raise DatabaseUnavailable(f"another {what} is running (the server's connection {holder})")
+
+            async def confirm() -> None:
+                try:
+                    await ask("SELECT 1")
+                except DatabaseUnavailable as error:
+                    raise PositionConflict(f"whether another {what} runs is not known any more: {error}") from error
+
+            yield confirm
+        finally:
+            _abort(connection)
 
     async def migrate(self) -> list[str]:
         """Brings the schema up to date over a connection of its own, one process at a time."""

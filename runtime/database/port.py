@@ -5,7 +5,8 @@ SQL is written once, with `%s` placeholders; where the dialects differ (upsert),
 of the port builds the statement. Times in columns are UTC.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple, Protocol
 
 Row = tuple[Any, ...]
@@ -72,6 +73,14 @@ class Database(Protocol):
 
         To be sent as the only statements of one `transact`, with the Advance that allows it: on MySQL it ends
         their transaction. Raises DatabaseUnavailable when somebody reads the tables for too long.
+        """
+        ...
+
+    def alone(self, what: str) -> AbstractAsyncContextManager[Callable[[], Awaitable[None]]]:
+        """While it lasts, nobody else is in it under this name on these tables; it ends with its process.
+
+        Raises DatabaseUnavailable at once where somebody is. What it gives returns while that is certain, and raises
+        PositionConflict once it is not.
         """
         ...
 

@@ -6,6 +6,8 @@
     hold      the positions: whoever writes the live tables conflicts, and waits
     swap      after the last records up to the held positions; then the positions are given back
 
+One at a time: another would empty the shadows that the first is about to swap in.
+
 Nothing is committed to the live tables between hold and swap, so no row is lost and none goes back. A rebuild that
 dies before the swap leaves the live tables as they were, one that dies after it leaves the new ones; the positions
 it held are taken back after a while, and at worst a little of the log is applied again. One that fails drops its
@@ -16,7 +18,7 @@ import asyncio
 import contextlib
 import gc
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -97,20 +99,22 @@ class Rebuild:
     async def run(self) -> bool | None:
         """Makes the tables anew and swaps them in; whether the old ones were right, None: nothing to compare with.
 
-        Raises Unavailable, DatabaseRefused, or PositionConflict (two rebuilds at once); then nothing is swapped.
+        Raises Unavailable (another rebuild runs, too), DatabaseRefused, or PositionConflict (it began meanwhile); then
+        nothing is swapped.
         """
         await self._database.migrate()
-        with _seldom_collecting():
-            return await self._run()
+        async with self._database.alone(f"rebuild of {self._shadows.projection}") as confirm:
+            with _seldom_collecting():
+                return await self._run(confirm)
 
-    async def _run(self) -> bool | None:
+    async def _run(self, confirm: Callable[[], Awaitable[None]]) -> bool | None:
         try:
             await self._prepare()
             # While the database works for one partition, another one's records are read.
             await all_of(self._fill(source) for source in self.sources)
             for source in self.sources:
                 await self._compare(source)
-            await self._swap()
+            await self._swap(confirm)
         except PositionConflict:
             raise  # the shadows are another rebuild's by now
         except BaseException:
@@ -157,7 +161,7 @@ class Rebuild:
         _, *shadow = await self._shadows.sums(source.number, live=False)
         source.equal = live == shadow
 
-    async def _swap(self) -> None:
+    async def _swap(self, confirm: Callable[[], Awaitable[None]]) -> None:
         """Holds the positions, applies what is left, swaps the tables and gives the positions back."""
         database, projection = self._database, self._shadows.projection
         for source in self.sources:  # as near as can be while the service goes on
@@ -171,6 +175,7 @@ class Rebuild:
                 end = (await self._log.bounds(self._shadows.topic, source.number)).end
                 await self._replay(source, min(end, at.next))
             await self._shadows.finish(live)
+            await confirm()
             await self._swap_before(held + HOLD_SECONDS)
         except BaseException:
             # Should this fail too, whoever writes the live tables does it after a while.

@@ -7,10 +7,11 @@ and the checksum is an aggregate in Python.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any, Literal
 
 from runtime.database.migrations import migrate
@@ -105,6 +106,24 @@ class SQLiteDatabase:
     def swap(self, tables: Sequence[str]) -> list[Statement]:
         """Drops each table and renames its shadow; a SQLite transaction holds for DDL too."""
         return [Statement(_TAKE_SHADOW, (table,)) for table in tables]
+
+    @contextlib.asynccontextmanager
+    async def alone(self, what: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+        """By a lock on a file of its own: to close the tables' file would take SQLite's locks from this process."""
+
+        async def confirm() -> None:
+            self._check_open()
+
+        path = self._store.path.with_name(f"{self._store.path.name}-{what.replace(' ', '-')}")
+        with contextlib.ExitStack() as stack:
+            try:
+                file = stack.enter_context(path.open("ab"))
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise DatabaseUnavailable(f"another {what} is running") from error
+            except OSError as error:
+                raise DatabaseUnavailable(f"{path}: {error.strerror}") from error
+            yield confirm
 
     async def migrate(self) -> list[str]:
         """Brings the schema up to date; every statement may be run again, also by another process meanwhile."""

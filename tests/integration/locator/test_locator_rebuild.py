@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from locator.rebuild import rebuild
 from locator.service import Locator
 from locator.tables import HISTORY_COLUMNS, LOCATION_COLUMNS
 from runtime.database.port import Database, Row, Statement
+from runtime.database.positions import Position
+from runtime.database.rebuild import Rebuild, Source
 from runtime.errors import DatabaseRefused, DatabaseUnavailable, PositionConflict
 from runtime.log.embedded.log import EmbeddedLog
 from runtime.log.port import Append, Bounds, PartitionFault
@@ -306,6 +308,49 @@ async def test_what_a_killed_rebuild_left_is_gone_after_the_next(site: Site) -> 
 async def test_a_rebuild_whose_hold_was_taken_back_swaps_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     await site.happen(20)
     monkeypatch.setattr("runtime.database.rebuild.hold", lambda tables: Statement("DELETE FROM location WHERE 1 = 0"))
+    with pytest.raises(PositionConflict):
+        await rebuild(site.log, site.database)
+    assert await site.rows("location") == []
+
+
+async def test_a_rebuild_that_begins_while_another_is_about_to_swap_is_refused_and_spoils_nothing(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await site.happen(30)
+    second: list[BaseException] = []
+
+    async def meanwhile(self: Rebuild, source: Source) -> Position:
+        if not second:
+            monkeypatch.undo()
+            second.extend(await asyncio.gather(rebuild(site.log, site.database), return_exceptions=True))
+        return await Rebuild._live(self, source)
+
+    async with serving(site):
+        await site.projected()
+        monkeypatch.setattr(Rebuild, "_live", meanwhile)
+        assert (await rebuild(site.log, site.database)).equal is True
+        (refused,) = second
+        assert isinstance(refused, DatabaseUnavailable)
+        assert "another rebuild of location is running" in str(refused)
+        assert await site.shown() == site.expected()
+        assert (await rebuild(site.log, site.database)).equal is True
+
+
+async def test_a_rebuild_that_may_not_be_alone_any_more_swaps_nothing(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await site.happen(20)
+    alone = site.database.alone
+
+    @contextlib.asynccontextmanager
+    async def lost(what: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+        async def confirm() -> None:
+            raise PositionConflict("whether another runs is not known any more")
+
+        async with alone(what):
+            yield confirm
+
+    monkeypatch.setattr(site.database, "alone", lost)
     with pytest.raises(PositionConflict):
         await rebuild(site.log, site.database)
     assert await site.rows("location") == []
