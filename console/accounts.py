@@ -1,4 +1,5 @@
-"""The operators' file: who may log in to the console, as what, and by which password. One `name:role:hash` a line.
+"""The operators' file: who may log in to the console, as what, and by which password. One `name:role:hash` a line,
+and behind another colon, where sessions were ended by `ramal operator log-out`, a text that no session before knew.
 
 Hashes are argon2id's as `argon2-cffi` writes them (RFC 9106's second choice: 64 MiB, 3 passes). Read again when it has
 changed; `ramal operator` keeps its other lines.
@@ -8,6 +9,7 @@ import contextlib
 import functools
 import logging
 import re
+import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -33,8 +35,8 @@ class Account(NamedTuple):
     name: str
     role: Role
     proof: str
-    """What he is known by: the hash of his password; of one of a directory, his entry and his password's age. Another
-    proof is another person: sessions end."""
+    """What he is known by: the hash of his password, and what ended his sessions; of one of a directory, his entry and
+    his password's age. Another proof is another person: sessions end."""
 
 
 class Accounts:
@@ -81,7 +83,7 @@ def is_right(account: Account | None, password: str) -> bool:
     """Whether this is the operator's password. Takes 50 ms of a processor and 64 MiB, whether there is one or not."""
     nobodys = _nobodys()  # whoever asks first waits for it, be there an operator or not
     try:
-        _HASHER.verify(account.proof if account else nobodys, password)
+        _HASHER.verify(account.proof.partition(":")[0] if account else nobodys, password)
     except (VerificationError, InvalidHashError):
         return False
     return account is not None
@@ -101,6 +103,15 @@ def remove(path: Path, name: str) -> bool:
     """Takes an operator away; False when there was none."""
     with _changing(path) as accounts:
         return accounts.pop(name, None) is not None
+
+
+def log_out(path: Path, name: str) -> bool:
+    """Ends an operator's sessions, whatever console they are of; False when there is no such operator."""
+    with _changing(path) as accounts:
+        if account := accounts.get(name):
+            hash_ = account.proof.partition(":")[0]
+            accounts[name] = account._replace(proof=f"{hash_}:{secrets.token_hex(8)}")
+    return account is not None
 
 
 def listed(path: Path) -> list[Account]:

@@ -203,7 +203,7 @@ def stack_command(
         int, typer.Option("--users", metavar="N", min=1, max=100_000, envvar="USERS", help="In OpenLDAP: u00000, …")
     ] = 1000,
     sip_port: Annotated[
-        int, typer.Option(metavar="PORT", min=1, max=65535, envvar="SIP_PORT", help="UDP and TCP of each edge.")
+        int, typer.Option(metavar="PORT", min=1, max=65495, envvar="SIP_PORT", help="UDP, TCP; others up to 40 beyond.")
     ] = 5060,
     domain: Domain = None,
     run_dir: Annotated[Path, typer.Option(metavar="DIR", help="Logs, data and stack.json.")] = Path(".run"),

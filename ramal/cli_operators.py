@@ -72,6 +72,14 @@ def list_command(as_json: AsJson = False, data_: Data = None) -> None:
         print(f"{each.name} {each.role}")
 
 
+@app.command("log-out", epilog=example("ramal operator log-out maria"))
+def log_out_command(name: Name, data_: Data = None) -> None:
+    """Ends all sessions of an operator, in every console that reads this file; the password stays."""
+    if not accounts.log_out(_file(data(data_)), name):
+        raise ConfigError(f"NAME: there is no operator {name} in the file (one of a directory leaves by his group)")
+    console.print(f"{name} is logged out everywhere.", soft_wrap=True)
+
+
 @app.command("remove", epilog=example("ramal operator remove maria"))
 def remove_command(name: Name, data_: Data = None) -> None:
     """Takes an operator away; where he is logged in, he is not any more."""

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from authsvc.users.enrolled import Enrolled
 from ramal import users, wording
 from ramal.asking import AsJson, Data, Domain, console, data, example, run, system
 from ramal.system import System
@@ -21,6 +22,10 @@ alias_app = typer.Typer(
 )
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="[bold]carol[/bold] or [bold]carol@example.test[/bold]")]
+
+
+LOGS_IN = {"generated": "a password of our making", "directory": "the directory's password"}
+"""What phones log in with, by the kind of an enrolment."""
 
 
 def named(text: str, domain: str | None, system: System, *, new: bool = False) -> tuple[str, str]:
@@ -52,17 +57,46 @@ def user_add_command(
 
 @user_app.command("list", epilog=example("ramal user list --data ./ramal-data"))
 def user_list_command(domain: Domain = None, as_json: AsJson = False, data_: Data = None) -> None:
-    """All users, one a line (not those in LDAP)."""
+    """All users of our own, one a line, and those of LDAP who have enrolled: since when, and what phones log in with.
+
+    LDAP itself is not asked.
+    """
     where = data(data_)
     asked = system(where)
     if domain is not None:
         named("anybody", domain, asked)
-    found = [(name, realm) for name, realm in run(users.everyone(asked, where)) if realm == (domain or realm).lower()]
+    found = [each for each in run(users.listed(asked, where)) if each.domain == (domain or each.domain).lower()]
     if as_json:
-        print(json.dumps([{"name": name, "domain": realm} for name, realm in found], indent=2, ensure_ascii=False))
+        told = [
+            {"name": each.name, "domain": each.domain, "ours": each.ours, **_enrolment(each.enrolled)} for each in found
+        ]
+        print(json.dumps(told, indent=2, ensure_ascii=False))
         return
-    for name, realm in found:
-        print(f"{name}@{realm}")
+    for each in found:
+        print(f"{each.name}@{each.domain}{f'  {_in_short(each.enrolled)}' if each.enrolled else ''}")
+    if users.in_ldap(asked):
+        print("ramal: users of LDAP stand here if they have enrolled; the others only LDAP can list", file=sys.stderr)
+    elif not found:
+        print("ramal: there are no users; one more: ramal user add NAME", file=sys.stderr)
+
+
+def _enrolment(row: Enrolled | None) -> dict[str, str | None]:
+    """An enrolment as JSON; every field is null where there is none."""
+    return {
+        "enrolled": row and wording.local_time(row.enrolled_at),
+        "phone_password": row and row.password,
+        "retired": wording.local_time(row.retired_at) if row and row.retired_at else None,
+        "retired_for": (row and row.retired_for) or None,
+        "key": row and row.key_id,
+    }
+
+
+def _in_short(row: Enrolled) -> str:
+    """An enrolment in some words."""
+    since = f"enrolled {wording.local_time(row.enrolled_at)}"
+    if row.retired_at:
+        return f"{since}, over since {wording.local_time(row.retired_at)}: {row.retired_for}"
+    return f"{since}: {LOGS_IN[row.password]}"
 
 
 @user_app.command("show", epilog=example("ramal user show alice --json"))
@@ -75,16 +109,7 @@ def user_show_command(name: Name, domain: Domain = None, as_json: AsJson = False
     row = found.enrolled
     sources = [text for text, there in (("users file", found.in_file), ("subscriber", found.in_table)) if there]
     if as_json:
-        told = {
-            "name": name,
-            "domain": realm,
-            "sources": sources,
-            "enrolled": row and wording.local_time(row.enrolled_at),
-            "phone_password": row and row.password,
-            "retired": wording.local_time(row.retired_at) if row and row.retired_at else None,
-            "retired_for": (row and row.retired_for) or None,
-            "key": row and row.key_id,
-        }
+        told = {"name": name, "domain": realm, "sources": sources, **_enrolment(row)}
         print(json.dumps(told, indent=2, ensure_ascii=False))
         return
     console.print(f"{name}@{realm}: {', '.join(sources) or 'not among our own users (in LDAP, if anywhere)'}")
@@ -99,8 +124,9 @@ def user_show_command(name: Name, domain: Domain = None, as_json: AsJson = False
             soft_wrap=True,
         )
         return
-    logs_in = {"generated": "a password of our making", "directory": "the directory's password"}[row.password]
-    console.print(f"Enrolled {since}: phones log in with {logs_in}. Sealed by {row.key_id}.", soft_wrap=True)
+    console.print(
+        f"Enrolled {since}: phones log in with {LOGS_IN[row.password]}. Sealed by {row.key_id}.", soft_wrap=True
+    )
 
 
 @user_app.command("reset", epilog=example("ramal user reset carol@example.test"))
@@ -140,11 +166,12 @@ def alias_add_command(
     called, user = named(alias, domain, asked, new=True), named(name, domain, asked)
     known = run(users.everyone(asked, where))
     if called == user:
-        raise ConfigError(f"ALIAS: {'@'.join(user)} rings at that name already; an alias is another one")
+        raise ConfigError(f"ALIAS: {'@'.join(user)} is the user's own name; an alias is another one")
     if called in known:
         raise ConfigError(f"ALIAS: {'@'.join(called)} is a user: calls to that name ring there, whatever an alias says")
-    if where is not None and user not in known:
-        print(f"ramal: {'@'.join(user)} is no user here: only a user of LDAP can be called so", file=sys.stderr)
+    if user not in known:
+        rings = "calls reach him if LDAP has him" if users.in_ldap(asked) else "calls to the alias reach nobody"
+        print(f"ramal: {'@'.join(user)} is in no table here: {rings}", file=sys.stderr)
     run(users.add_alias(asked, called, user))
     console.print(f"{'@'.join(called)} is {'@'.join(user)}.", soft_wrap=True)
 

@@ -48,6 +48,7 @@ log = logging.getLogger("ramal")
 
 HTTP_PORT = 8080
 SIP_PORT = 5060
+LAST_PORT = 65535
 DEMO_USERS = ("alice", "bob")
 LOOK_SECONDS = 2.0
 """How often it is looked whether a first password has been used."""
@@ -67,6 +68,8 @@ def settings(
 
     Nothing is written. Raises ConfigError where the users of this directory belong to a domain that is not served.
     """
+    if page.encrypted and sip_port == LAST_PORT:
+        raise ConfigError(f"--sip-port: SIP over TLS is at the next port, and {LAST_PORT} is the last one")
     everywhere = listening(SIP_PORT)
     chosen = ",".join(listening(sip_port)) if sip_port else None
     last = remembered(directory)

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NamedTuple
 
-from authsvc.config import AuthSettings
+from authsvc.config import AuthSettings, LdapSettings
 from authsvc.users import enrolled
 from authsvc.users import file as users_file
 from authsvc.users import table as subscriber
@@ -105,6 +105,34 @@ async def everyone(system: System, data: Path | None) -> list[tuple[str, str]]:
     if (file := _file(system, data)) is None:
         return found
     return sorted({*found, *users_file.list_users(file)}, key=lambda key: (key[1], key[0]))
+
+
+class Listed(NamedTuple):
+    """A user who can be named here: one of our own, or one of LDAP who has enrolled."""
+
+    name: str
+    domain: str
+    ours: bool
+    """Whether he stands in the users file or in `subscriber`."""
+    enrolled: enrolled.Enrolled | None
+
+
+async def listed(system: System, data: Path | None) -> list[Listed]:
+    """All of them, in order of domains and names."""
+    ours = set(await everyone(system, data))
+    rows: dict[tuple[str, str], enrolled.Enrolled] = {}
+    async with _table(system, data) as table:
+        after = None
+        while table and (page := await enrolled.page(table, after, "1 = 1")):
+            after = page[-1].key
+            rows.update((row.key, row) for row in page)
+    keys = sorted({*ours, *rows}, key=lambda key: (key[1], key[0]))
+    return [Listed(*key, key in ours, rows.get(key)) for key in keys]
+
+
+def in_ldap(system: System) -> bool:
+    """Whether users may be in a directory, which nobody lists here."""
+    return bool(system.sources.section(LdapSettings, "ldap").url)
 
 
 def _file(system: System, data: Path | None) -> Path | None:

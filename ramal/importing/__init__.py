@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from authsvc.config import LdapSettings
 from authsvc.users.file import list_users
 from ramal.directory import USERS
 from ramal.importing.report import Counted, show
@@ -44,7 +45,8 @@ async def run(
         await source.open()
         async with system.tables() as tables, system.log() as log, running(system, where, SERVICES):
             known = set(list_users(where / USERS)) if where else set()
-            ours = Ours(tables, domain.lower(), frozenset(system.common.served()), not dry_run, known)
+            directory = bool(system.sources.section(LdapSettings, "ldap").url)
+            ours = Ours(tables, domain.lower(), frozenset(system.common.served()), not dry_run, known, directory)
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
             with Progress(*columns, console=console, disable=console is None, transient=True) as bar:
                 for name in wanted:

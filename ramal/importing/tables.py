@@ -14,6 +14,10 @@ Progress = Callable[[int], None]
 """Is told of rows that were looked at."""
 
 
+NOBODYS = "its user is none here: calls to it reach nobody"
+NOBODYS_IN_TABLES = "its user is in no table here: calls to it reach him if LDAP has him"
+
+
 class Into(NamedTuple):
     """A table of ours: its columns, of which the first `key` name a row."""
 
@@ -38,6 +42,8 @@ class Ours(NamedTuple):
     """False: a dry run."""
     users: set[Key]
     """Who is a user without a row of ours: of the users file, and those whom this run takes, or would take, over."""
+    directory: bool = False
+    """Whether users may be in LDAP, too."""
 
 
 async def domains(source: Source, ours: Ours, progress: Progress) -> Counted:
@@ -108,6 +114,8 @@ async def _take_over(
             if doubt := getattr(found, "doubt", ""):
                 counted.doubt(doubt, "@".join(key))
             wanted.append(here)
+        if into is DBALIASES:
+            wanted = await _that_ring(ours, wanted, counted)
         there = await _there(ours.tables, into, [row[0] for row in wanted])
         due = [row for row in wanted if there.get(row[: into.key]) != row[into.key :]]
         changed = sum(row[: into.key] in there for row in due)
@@ -115,11 +123,23 @@ async def _take_over(
         counted.new += len(due) - changed
         counted.same += len(wanted) - len(due)
         for name in await _of_nobody(ours, wanted) if into is DBALIASES else ():
-            counted.doubt("its user is none here: only a user of LDAP can be called so", name)
+            counted.doubt(NOBODYS_IN_TABLES if ours.directory else NOBODYS, name)
         if due and ours.write:
             await ours.tables.transact([ours.tables.upsert(into.name, into.columns, into.columns[: into.key], due)])
         progress(len(rows))
     return counted
+
+
+async def _that_ring(ours: Ours, rows: Sequence[tuple[str, ...]], counted: Counted) -> list[tuple[str, ...]]:
+    """Of these rows of `dbaliases`, those that are no user's own name, which counts before any alias."""
+    known = await _there(ours.tables, SUBSCRIBER, [row[0] for row in rows])
+    rings = []
+    for row in rows:
+        if row[:2] in known or row[:2] in ours.users:
+            counted.leave(Left("a user has that name: calls to it ring there", "@".join(row[:2])))
+        else:
+            rings.append(row)
+    return rings
 
 
 async def _of_nobody(ours: Ours, rows: Sequence[tuple[str, ...]]) -> list[str]:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from ramal.processes import free_port
+
 
 def ramal(*words: str, given: str = "", **environ: str) -> "subprocess.CompletedProcess[str]":
     """A command in a clean environment."""
@@ -47,6 +49,7 @@ def ramal(*words: str, given: str = "", **environ: str) -> "subprocess.Completed
         (["remove", "eve", "--domain", "other.test"], {}, "AOR: the domain other.test is not served"),
         (["up", "--domain", ""], {}, "--domain: '' is not a SIP domain"),
         (["up", "--domain", "a b"], {}, "--domain: 'a b' is not a SIP domain"),
+        (["up", "--sip-port", "65535", "--self-signed"], {}, "--sip-port: SIP over TLS is at the next port"),
         (["up", "--tls", "/nowhere.pem", "/nowhere.key"], {}, "--tls /nowhere.pem /nowhere.key: [Errno 2] No such"),
         (["tail", "gossip"], {"RAMAL_KAFKA_BOOTSTRAP": "127.0.0.1:1"}, "TOPIC: there is no gossip"),
         (["user", "add", "carol"], {}, "--password-stdin"),
@@ -173,7 +176,11 @@ def test_a_user_has_the_same_name_however_it_is_written(beside: Path, words: lis
 def test_an_alias_is_added_listed_and_removed(beside: Path) -> None:
     done = ramal("alias", "add", "reception", "alice@example.test")
     assert done.returncode == 0
-    assert "alice@example.test is no user here" in done.stderr
+    assert "alice@example.test is in no table here: calls to the alias reach nobody" in done.stderr
+    done = ramal(
+        "alias", "add", "reception", "alice", RAMAL_LDAP_URL="ldaps://ldap.example.test", RAMAL_LDAP_BASE="o=x"
+    )
+    assert "alice@example.test is in no table here: calls reach him if LDAP has him" in done.stderr
     assert json.loads(ramal("alias", "list", "--json").stdout) == [
         {"alias": "reception@example.test", "user": "alice@example.test"}
     ]
@@ -186,10 +193,11 @@ def test_an_alias_that_would_never_ring_is_refused_or_told(beside: Path) -> None
     """A user's own name counts before any alias."""
     for name in ("alice", "bob"):
         assert ramal("user", "add", name, "--password-stdin", given="x").returncode == 0
-    for alias, says in (("alice", "rings at that name already"), ("bob@example.test", "is a user: calls to that name")):
+    for alias, says in (("alice", "is the user's own name"), ("bob@example.test", "is a user: calls to that name")):
         refused = ramal("alias", "add", alias, "alice")
         assert (refused.returncode, refused.stdout) == (2, "")
         assert says in refused.stderr
+    assert "is the user's own name" in ramal("alias", "add", "nobody", "nobody").stderr
     assert ramal("alias", "add", "desk", "alice").returncode == 0
     told = ramal("user", "add", "desk", "--password-stdin", given="x")
     assert "desk@example.test was an alias of alice@example.test; calls ring here now" in told.stderr
@@ -214,7 +222,8 @@ def test_every_question_is_answered_as_json(beside: Path, words: list[str]) -> N
 )
 def test_a_directory_that_cannot_be_one_is_named_in_one_line(tmp_path: Path, where: str, says: str) -> None:
     (tmp_path / "file").touch()
-    done = ramal("up", "--data", str(tmp_path / where), "--sip-port", "45871", "--page-port", "45872")
+    ports = [f"--{what}-port={free_port()}" for what in ("sip", "page", "http")]
+    done = ramal("up", "--data", str(tmp_path / where), *ports)
 
     assert done.returncode == 1
     assert done.stderr.startswith("ramal: /")

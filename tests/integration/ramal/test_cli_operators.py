@@ -29,6 +29,9 @@ def test_an_operator_is_added_listed_and_removed(directory: Path) -> None:
     assert ask("list", *where).stdout == "maria operator\nrui read-only\n"
     assert json.loads(ask("list", "--json", *where).stdout)[1] == {"name": "rui", "role": "read-only"}
     assert "horse" not in (directory / "operators").read_text()
+    before = (directory / "operators").read_text()
+    assert ask("log-out", "maria", *where).stdout == "maria is logged out everywhere.\n"
+    assert (directory / "operators").read_text() != before
     assert ask("remove", "maria", *where).exit_code == 0
     assert ask("list", *where).stdout == "rui read-only\n"
 
@@ -49,6 +52,7 @@ def test_the_settings_name_the_file_where_no_directory_is_given(
         (("add", "a:b", "--password-stdin"), "correct horse", "^the name has letters"),
         (("add", "maria", "--password-stdin"), "short", "^the password has fewer than 8"),
         (("add", "maria", "--password-stdin"), b"caf\xe9 au lait\n", "^the password is not UTF-8"),
+        (("log-out", "nobody"), "", "NAME: there is no operator nobody in the file"),
         (("remove", "nobody"), "", "NAME: there is no operator nobody"),
     ],
 )

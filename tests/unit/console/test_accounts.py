@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from console.accounts import Accounts, add, is_right, listed, remove
+from console.accounts import Accounts, add, is_right, listed, log_out, remove
 
 PASSWORD = "correct horse"
 
@@ -31,6 +31,20 @@ def test_a_password_is_kept_as_an_argon2id_hash_and_verified_by_it(made: str, tm
     assert not is_right(account, PASSWORD + " ")
     assert not is_right(None, "nobody's password")
     assert not is_right(account._replace(proof="$argon2id$broken"), PASSWORD)
+
+
+def test_who_is_logged_out_has_another_proof_and_the_same_password_and_role(made: str, tmp_path: Path) -> None:
+    path = tmp_path / "operators"
+    path.write_text(made)
+    seen = {listed(path)[0].proof}
+    for count in (2, 3):
+        assert log_out(path, "maria")
+        (account,) = listed(path)
+        seen.add(account.proof)
+        assert (account.role, len(seen), len(path.read_text().splitlines())) == ("operator", count, 1)
+        assert is_right(account, PASSWORD)
+        assert not is_right(account, PASSWORD + " ")
+    assert not log_out(path, "rui")
 
 
 def test_an_operator_who_is_taken_away_is_gone_at_once(made: str, tmp_path: Path) -> None:

@@ -48,22 +48,34 @@ class Theirs:
 
 
 @pytest.mark.parametrize("write", [True, False], ids=["import", "dry run"])
-async def test_an_alias_of_nobody_is_taken_with_a_doubt(tmp_path: Path, write: bool) -> None:
+@pytest.mark.parametrize(
+    ("directory", "says"),
+    [
+        (False, "its user is none here: calls to it reach nobody"),
+        (True, "its user is in no table here: calls to it reach him if LDAP has him"),
+    ],
+)
+async def test_an_alias_of_nobody_is_taken_with_a_doubt_and_a_users_own_name_is_left_out(
+    tmp_path: Path, write: bool, directory: bool, says: str
+) -> None:
     users = [{"username": "alice", "domain": "example.test", "password": "x"}]
     called = [
         {"alias_username": alias, "alias_domain": "", "username": user, "domain": "example.test"}
-        for alias, user in (("desk", "alice"), ("door", "carol"), ("hall", "ghost"))
+        for alias, user in (("desk", "alice"), ("door", "carol"), ("hall", "ghost"), ("alice", "carol"), ("carol", "x"))
     ]
     (tmp_path / DATABASE).touch()
     system = system_at(tmp_path, Sources.read({"RAMAL_DOMAIN": "example.test"}))
     theirs = cast("Source", Theirs(subscriber=users, dbaliases=called))
     async with system.tables() as tables:
         await tables.migrate()
-        ours = Ours(tables, "example.test", {"example.test"}, write, {("carol", "example.test")})
+        ours = Ours(tables, "example.test", {"example.test"}, write, {("carol", "example.test")}, directory)
         await accounts(theirs, ours, lambda _: None)
         counted = await aliases(theirs, ours, lambda _: None)
         there = await tables.query("SELECT COUNT(*) FROM dbaliases")
     assert (counted.new, there) == (3, [(3 if write else 0,)])
     [(why, doubt)] = counted.doubts.items()
-    assert why == "its user is none here: only a user of LDAP can be called so"
+    assert why == says
     assert doubt.examples == ["hall@example.test"]
+    [(left, reason)] = counted.reasons.items()
+    assert left == "a user has that name: calls to it ring there"
+    assert reason.examples == ["alice@example.test", "carol@example.test"]

@@ -1,15 +1,21 @@
 """`ramal user` in an embedded system is about the users file and about `subscriber`, where `ramal import` writes."""
 
+import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from authsvc.users import enrolled
 from authsvc.users import table as subscriber
 from authsvc.users.file import UsersFile, list_users
 from authsvc.users.ha1 import from_password
+from authsvc.users.sealing import Keyring
 from ramal import users
+from ramal.cli import app
 from ramal.directory import DATABASE, USERS
 from ramal.system import System, system_at
+from ramal.wording import local_time
 from runtime.config import Sources
 
 DAVE = ("dave", "example.test")
@@ -37,6 +43,41 @@ async def test_users_of_both_are_listed_once(system: System, tmp_path: Path) -> 
     assert await users.everyone(system, tmp_path) == [("carol", "example.test"), DAVE]
     await users.add(system, tmp_path, *DAVE, "another")
     assert await users.everyone(system, tmp_path) == [("carol", "example.test"), DAVE]
+
+
+async def test_who_has_enrolled_is_listed_with_since_when_and_by_which_kind_and_no_secret(
+    system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("authsvc.users.enrolled.PAGE", 1)
+    ring = Keyring({"e1": bytes(32)})
+    async with system.tables() as tables:
+        for name, kind in (("eva", "generated"), ("zoe", "directory")):
+            keys = [(name, "example.test")]
+            await tables.transact([enrolled.enrolling(tables, ring, keys, "hush", kind, ("", ""), 1_700_000_000_000)])
+        (row,) = await enrolled.rows_of(tables, [("zoe", "example.test")])
+        await tables.transact([enrolled.retiring(row, "the password has changed", 1_700_000_060_000)])
+    found = await users.listed(system, tmp_path)
+    assert [(each.name, each.ours, each.enrolled is not None) for each in found] == [
+        ("carol", True, False), ("dave", True, False), ("eva", False, True), ("zoe", False, True),
+    ]  # fmt: skip
+    monkeypatch.setattr("ramal.cli_users.run", lambda asked: asked.close() or found)
+    monkeypatch.setenv("TZ", "UTC")
+    words = ["user", "list", "--data", str(tmp_path)]
+    said = CliRunner().invoke(app, words, catch_exceptions=False)
+    since = local_time(1_700_000_000_000)
+    assert said.stdout.splitlines() == [
+        "carol@example.test",
+        "dave@example.test",
+        f"eva@example.test  enrolled {since}: a password of our making",
+        f"zoe@example.test  enrolled {since}, over since {local_time(1_700_000_060_000)}: the password has changed",
+    ]
+    told = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
+    assert told[2] == {
+        "name": "eva", "domain": "example.test", "ours": False, "enrolled": since, "phone_password": "generated",
+        "retired": None, "retired_for": None, "key": "e1",
+    }  # fmt: skip
+    with_ldap = {"RAMAL_LDAP_URL": "ldaps://ldap.example.test", "RAMAL_LDAP_BASE": "o=x"}
+    assert "the others only LDAP can list" in CliRunner(env=with_ldap).invoke(app, words).stderr
 
 
 async def test_a_new_password_leaves_no_imported_one_behind(system: System, tmp_path: Path) -> None:
