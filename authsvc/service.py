@@ -81,7 +81,7 @@ class AuthService:
 
     def status(self) -> dict[str, str]:
         """By what it needs, why that is away; "" while it is there."""
-        return self._worker.status()
+        return {**self._worker.status(), "users file": self._users.file_lost()}
 
     def not_ready(self) -> list[str]:
         """The worker's reasons. A directory that is away is none: who is known goes on."""

@@ -83,11 +83,11 @@ def user_list_command(domain: Domain = None, as_json: AsJson = False, data_: Dat
 def _enrolment(row: Enrolled | None) -> dict[str, str | None]:
     """An enrolment as JSON; every field is null where there is none."""
     return {
-        "enrolled": row and wording.local_time(row.enrolled_at),
-        "phone_password": row and row.password,
+        "enrolled": wording.local_time(row.enrolled_at) if row else None,
+        "phone_password": row.password if row else None,
         "retired": wording.local_time(row.retired_at) if row and row.retired_at else None,
-        "retired_for": (row and row.retired_for) or None,
-        "key": row and row.key_id,
+        "retired_for": (row.retired_for or None) if row else None,
+        "key": row.key_id if row else None,
     }
 
 

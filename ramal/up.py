@@ -31,6 +31,7 @@ from ramal.directory import (
     kept_keys,
     make_enrolment_keys,
     remember_settings,
+    started_with,
 )
 from ramal.page import PageOptions, urls
 from ramal.sockets import addresses, listening
@@ -41,6 +42,7 @@ from runtime.config import Common, Sources, masked
 from runtime.database.port import Database
 from runtime.errors import ConfigError, DatabaseUnavailable
 from runtime.http import HttpServer, Route
+from runtime.rewriting import rewriting
 from runtime.service import serve
 from runtime.store import check
 
@@ -162,10 +164,20 @@ def _to_remember(directory: Path, sources: Sources) -> dict[str, dict[str, Any]]
 
 
 def _first_users(directory: Path, system: System) -> None:
-    """Makes alice and bob where no user could be known otherwise, and keeps their passwords until they are used."""
+    """Makes alice and bob where no user could be known otherwise, and keeps their passwords until they are used.
+
+    A users file that is gone is not made anew: who is registered would then be nobody.
+    """
     own = directory / USERS
     elsewhere = system.sources.section(AuthSettings, "authsvc").users_file != str(own)
-    if elsewhere or system.sources.section(LdapSettings, "ldap").url or list_users(own):
+    if elsewhere or (not own.exists() and started_with(directory)):
+        return
+    if system.sources.section(LdapSettings, "ldap").url:
+        if not own.exists():
+            with rewriting(own, private=True):
+                pass  # empty: it says that it has no users
+        return
+    if list_users(own):
         return
     passwords = {name: readable_password() for name in DEMO_USERS}
     keep_first_passwords(directory, passwords)

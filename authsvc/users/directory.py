@@ -116,6 +116,13 @@ class Users:
         if self._file:
             self._file.refresh(self._now)
 
+    def file_lost(self) -> str:
+        """Why the users file cannot tell who its users are; "" while it can, and where none is named."""
+        if not self._file:
+            return ""
+        self._file.refresh(self._clock())
+        return self._file.lost
+
     def user(self, key: Key) -> User | Unknown | None:
         """The user, None when there is no such one, or why that is not known."""
         if self._file and (user := self._file.get(key)) is not None:

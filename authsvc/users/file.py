@@ -15,6 +15,7 @@ from runtime.rewriting import lines_of, rewriting
 
 log = logging.getLogger("ramal.authsvc")
 
+MISSING = "it is not there (if it is to have no users, make an empty one)"
 CHECK_SECONDS = 0.5
 """A change is seen at most this much later."""
 
@@ -31,7 +32,7 @@ class UsersFile:
         self._users: dict[tuple[str, str], User] = {}
         self._version: tuple[int, int, int] | None = None
         self._next_check = float("-inf")
-        self._lost = ""
+        self.lost = ""
         """Why it cannot be said whose line is in it; "" while it can."""
 
     def get(self, key: tuple[str, str]) -> User | None:
@@ -40,26 +41,28 @@ class UsersFile:
 
     def among(self, keys: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
         """Those of these users that it has. Raises UsersFileUnavailable: the file could not be read."""
-        if self._lost:
-            raise UsersFileUnavailable(f"the users file {self._path}: {self._lost}")
+        if self.lost:
+            raise UsersFileUnavailable(f"the users file {self._path}: {self.lost}")
         return {key for key in keys if key in self._users}
 
     def refresh(self, now: float) -> None:
-        """Reads the file again if it changed, `now` in monotonic seconds; one that is not there has no users."""
+        """Reads the file again if it changed, `now` in monotonic seconds.
+
+        One that is not there has no users, and says of nobody that he has left: it may be a disk that is not mounted.
+        """
         if now < self._next_check:
             return
         self._next_check = now + CHECK_SECONDS
         try:
             status = self._path.stat()
         except FileNotFoundError:
-            if self._version is not None:
-                self._lost = "it was there, and is not any more"
+            self._lose(MISSING)
             self._users, self._version = {}, None
             return
         except OSError as error:
             self._unreadable(error)
             return
-        self._lost = ""
+        self.lost = ""
         version = (status.st_mtime_ns, status.st_size, status.st_ino)
         if version == self._version:
             return
@@ -73,8 +76,12 @@ class UsersFile:
         self._version = version
 
     def _unreadable(self, error: OSError) -> None:
-        self._lost = "it cannot be read"
-        log.warning("the users file cannot be read", extra={"path": str(self._path), "cause": str(error)})
+        self._lose(f"it cannot be read: {error.strerror}")
+
+    def _lose(self, why: str) -> None:
+        if why != self.lost:
+            log.warning("the users file cannot tell who its users are", extra={"path": str(self._path), "cause": why})
+        self.lost = why
 
 
 def add_user(path: Path, name: str, realm: str, password: str) -> None:

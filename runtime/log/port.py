@@ -197,6 +197,10 @@ class Log(Protocol):
         Raises LogUnavailable (any of them may have been written) or LogRefused (a record larger than
         `events.limits.RECORD_BYTES`, or that the broker will not have: none of the refused one's
         successors is blocked by it). May be called concurrently.
+
+        After either, what was for other partitions may stand in the log: which of it, nobody is told. So whoever
+        appends for several does the whole again or says that it is not done, never a part of it; what stands twice
+        has one id (`ce_id`), by which its readers count it once.
         """
         ...
 

@@ -304,6 +304,23 @@ async def test_r42_rows_and_lines_of_users_count_as_ldap_does(tables: Database, 
     assert await site.look(3) == []
 
 
+async def test_r42_a_users_file_that_was_never_there_ends_nobody_and_an_empty_one_has_no_users(
+    tables: Database, site_of: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(USERS - 2):
+        await subscriber.add_user(tables, f"u{number:05d}", REALM, "x")
+    file = tmp_path / "users.htdigest"
+    site = site_of(None, file=file)
+    assert await site.look(3) == []
+    assert site.users.file_lost().startswith("it is not there")
+    told = [record for record in caplog.records if "the users file cannot tell" in record.message]
+    assert [record.levelname for record in told] == ["WARNING"]
+    file.touch(mode=0o600)
+    site.users._file._next_check = 0.0  # type: ignore[union-attr]
+    assert await site.look(2) == [f"u{USERS - 2:05d}", f"u{USERS - 1:05d}"]
+    assert site.users.file_lost() == ""
+
+
 async def test_r42_each_process_looks_at_its_own_users_only_and_at_no_domain_that_is_not_served(
     own: LdapServer, tables: Database, site_of: Make
 ) -> None:
