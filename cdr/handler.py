@@ -90,7 +90,7 @@ class CdrHandler:
     def __init__(self, log: Log, database: Database, settings: Settings) -> None:
         self._log = log
         self._database = database
-        self._positions = Positions(database, LIVE.projection)
+        self.positions = Positions(database, LIVE.projection)
         self._projection = Projection(database, LIVE, limits(settings))
         self._remembered = settings.remembered
         self._partitions: dict[int, Partition] = {}
@@ -102,9 +102,13 @@ class CdrHandler:
         """Those that are ours and restored."""
         return sorted(self._partitions)
 
+    def reached(self) -> dict[int, int]:
+        """By partition that is ours, the offset behind what we have committed."""
+        return {number: partition.at.next for number, partition in self._partitions.items()}
+
     async def restore(self, partition: int) -> int:
         """Where the table says that we are; publishes what may not have been."""
-        place = Partition(partition, await self._positions.find(partition, CLAIM))
+        place = Partition(partition, await self.positions.find(partition, CLAIM))
         try:
             await self._publish_rest(place)
         except PositionConflict as error:

@@ -10,6 +10,7 @@ from cdr.handler import CdrHandler
 from cdr.view import SOURCES, ViewHandler
 from events.topics import VIEW
 from runtime.config import Common, Sources
+from runtime.database.failover import look_back
 from runtime.database.port import Database
 from runtime.errors import LogUnavailable
 from runtime.http import Route
@@ -31,7 +32,7 @@ class Cdr:
 
     def __init__(self, log: Log, database: Database, settings: Settings, served: Collection[str] = ()) -> None:
         """`served`: the domains that stay in the analysts' view."""
-        handler = CdrHandler(log, database, settings)
+        self._handler = handler = CdrHandler(log, database, settings)
         self._log = log
         self._worker = Worker(log, handler, gather=GATHER, most=TOGETHER)
         self._views = [Worker(log, ViewHandler(topic, log, database, served)) for topic in SOURCES]
@@ -44,6 +45,9 @@ class Cdr:
         self._tasks = [
             asyncio.create_task(self._worker.run(), name="cdr"),
             asyncio.create_task(self._closing.run(), name="cdr closing"),
+            asyncio.create_task(
+                look_back(self._handler.positions, self._handler.reached, self._worker.give_up), name="cdr failover"
+            ),
             asyncio.create_task(self._show(), name="cdr view"),
         ]
 

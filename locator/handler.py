@@ -84,7 +84,7 @@ class LocatorHandler:
 
     def __init__(self, log: Log, database: Database, settings: Settings) -> None:
         self._log = log
-        self._positions = Positions(database, LIVE.projection)
+        self.positions = Positions(database, LIVE.projection)
         self._projection = Projection(database, LIVE)
         self._remembered = settings.remembered
         self._partitions: dict[int, Partition] = {}
@@ -107,9 +107,13 @@ class LocatorHandler:
         """Whether the partition is this process's now."""
         return partition in self._partitions
 
+    def reached(self) -> dict[int, int]:
+        """By partition that is ours, the offset behind what we have committed."""
+        return {number: partition.at.next for number, partition in self._partitions.items()}
+
     async def restore(self, partition: int) -> int:
         """Where the table says that we are; sends once more the replies that may not have been sent."""
-        at = await self._positions.find(partition, claim=-1)
+        at = await self.positions.find(partition, claim=-1)
         await self._answer_again(partition, at)
         self._partitions[partition] = Partition(partition, at)
         return at.next

@@ -8,6 +8,7 @@ from locator.config import Settings
 from locator.handler import LocatorHandler
 from locator.retention import Retention
 from runtime.config import Sources
+from runtime.database.failover import look_back
 from runtime.database.port import Database
 from runtime.http import Route
 from runtime.log.port import Log
@@ -31,6 +32,9 @@ class Locator:
         self._tasks = [
             asyncio.create_task(self._worker.run(), name="locator"),
             asyncio.create_task(self._retention.run(), name="locator retention"),
+            asyncio.create_task(
+                look_back(self._handler.positions, self._handler.reached, self._worker.give_up), name="locator failover"
+            ),
         ]
 
     async def stop(self, deadline: float) -> None:

@@ -25,6 +25,7 @@ database/             the tables
   migrations            the schema, in numbered files
   keyset                PURE; pages without OFFSET
   positions             how far each partition of the log is in them
+  failover              notices that they are older than that
   rebuild               made anew from the log
 store                 the one SQLite file, shared by log and tables
 handler               what a service is to a worker

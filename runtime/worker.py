@@ -389,6 +389,11 @@ class Worker:
         if offset is None:
             offset = (await self._log.committed(handler.topic, handler.group)).get(partition, 0)
         bounds = await self._log.bounds(handler.topic, partition)
+        if 0 < offset < bounds.begin:
+            log.error(
+                "records were deleted before they were handled here",
+                extra=self._extra(partition, offset=offset, begin=bounds.begin),
+            )
         place.next = offset
         if place.end is None:
             place.end = bounds.end

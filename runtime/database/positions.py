@@ -96,6 +96,14 @@ class Positions:
                 raise DatabaseUnavailable("the position vanished")
         return at
 
+    async def behind(self, known: Mapping[int, int]) -> set[int]:
+        """The partitions whose offset in the table is below this one: it is an older copy of the one we knew."""
+        rows = await self._database.query(
+            "SELECT partition_no, next_offset FROM projection_offset WHERE projection = %s", (self._projection,)
+        )
+        there = {int(number): int(next_) for number, next_ in rows}
+        return {number for number, next_ in known.items() if there.get(number, 0) < next_}
+
     async def _free(self, partition: int) -> Position | None:
         at = await position(self._database, self._projection, partition)
         if at is None or not at.held():

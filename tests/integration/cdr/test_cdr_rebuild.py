@@ -84,6 +84,19 @@ async def serving(site: Site) -> AsyncIterator[Cdr]:
         await cdr.stop(5.0)
 
 
+async def test_calls_tables_that_become_an_older_copy_are_brought_up_again_though_no_event_comes(site: Site) -> None:
+    await site.happen(60)
+    async with serving(site):
+        await site.projected()
+        before = await everything(site.database)
+        older = [Statement(f"DELETE FROM {table}") for table in ("cdrs", "open_calls", "acc", "missed_calls")]
+        back = "UPDATE projection_offset SET next_offset = 0 WHERE projection = 'calls'"
+        await site.database.transact([*older, Statement(back)])
+        assert await everything(site.database) != before
+        await site.projected()
+        assert await everything(site.database) == before
+
+
 async def test_c14_a_rebuild_of_right_tables_finds_them_equal_and_publishes_nothing_again(site: Site) -> None:
     await site.happen(60)
     async with serving(site):

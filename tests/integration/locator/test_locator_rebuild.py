@@ -288,6 +288,22 @@ async def test_e19_a_rebuild_that_meets_a_snapshot_it_does_not_know_stops(
         await rebuild(site.log, site.database)
 
 
+async def test_tables_that_become_an_older_copy_are_brought_up_again_though_no_record_comes(site: Site) -> None:
+    await site.happen(20)
+    async with serving(site):
+        await site.projected()
+        await site.database.transact(  # a failover to a replica that was behind
+            [
+                Statement("DELETE FROM location WHERE partition_no = 1"),
+                Statement("DELETE FROM registration_history WHERE partition_no = 1"),
+                Statement("UPDATE projection_offset SET next_offset = 0, claim = -1 WHERE partition_no = 1"),
+            ]
+        )
+        assert await site.shown() != site.expected()
+        await site.projected()
+        assert await site.shown() == site.expected()
+
+
 async def test_what_a_killed_rebuild_left_is_gone_after_the_next(site: Site) -> None:
     await site.happen(20)
     async with serving(site):

@@ -27,6 +27,7 @@ class ScriptedLog:
         self.commit_faults: list[Exception] = []
         self.begun: list[tuple[int, int | None]] = []
         self.stopped = False
+        self.begin_ = 0
         self._partitions = partitions
         self._joined = False
 
@@ -81,7 +82,7 @@ class ScriptedLog:
         return {0: 7}
 
     async def bounds(self, topic: str, partition: int) -> Bounds:
-        return Bounds(0, 10)
+        return Bounds(self.begin_, 10)
 
 
 class Counting:
@@ -234,6 +235,16 @@ async def test_offsets_of_a_revoked_partition_are_not_committed() -> None:
     await worker.stop(1.0)
     await running
     assert log.commits == [{1: 4}]
+
+
+async def test_records_that_were_deleted_before_they_were_handled_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    log = ScriptedLog(batch(9))
+    log.begin_ = 9
+    worker, running = await work(log, Counting())
+    [told] = [each for each in caplog.records if each.msg == "records were deleted before they were handled here"]
+    assert (told.levelname, told.__dict__["offset"], told.__dict__["begin"]) == ("ERROR", 7, 9)
+    await worker.stop(1)
+    await running
 
 
 async def test_while_the_log_is_away_it_is_not_ready_and_then_again() -> None:
