@@ -71,9 +71,9 @@ class Live:
     async def _tell(self, answer: web.StreamResponse, may: Callable[[], bool]) -> None:
         told = dict(self._news)
         await answer.write(b"retry: 3000\n\n")
-        while not self._ended and may():
+        while True:
             changed = await self._changed(told)
-            if self._ended:
+            if self._ended or not may():
                 return
             told = dict(self._news)
             names = ",".join(f'"{name}":true' for name in changed)

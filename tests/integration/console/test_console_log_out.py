@@ -21,8 +21,11 @@ async def site(tmp_path: Path) -> AsyncIterator[ConsoleSite]:
     await found.stop()
 
 
-async def test_who_is_logged_out_everywhere_or_has_a_new_password_has_no_session_left(site: ConsoleSite) -> None:
-    """And a stream that is open ends."""
+async def test_who_is_logged_out_everywhere_or_has_a_new_password_has_no_session_left(
+    site: ConsoleSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a stream that is open ends, and tells nothing more."""
+    monkeypatch.setattr("console.live.ALIVE_SECONDS", 0.3)
     rui = site.browser()
     await rui.log_in("rui")
     for end in (
@@ -38,5 +41,5 @@ async def test_who_is_logged_out_everywhere_or_has_a_new_password_has_no_session
             for browser in browsers:
                 assert await browser.get("me") == (200, NOBODY)
                 assert (await browser.get("calls"))[0] == 401
-            await asyncio.wait_for(stream.read(), 10)
+            assert b"event:" not in await asyncio.wait_for(stream.read(), 20)
     assert (await rui.get("me"))[1]["name"] == "rui"
