@@ -38,6 +38,7 @@ class Context:
         "elsewhere",
         "final",
         "finals",
+        "heard",
         "late",
         "leg",
         "live",
@@ -106,6 +107,9 @@ class Context:
         self.seen: list[tuple[Uri, Hop]] = []
         """What has been tried: Request-URIs, and where each went."""
         self.finals: list[Response] = []
+        """What failed attempts were answered, then what was said for those that nobody answered."""
+        self.heard = 0
+        """How many of these phones answered."""
         self.final = 0
         """The status of the final response that went up; 0: none yet."""
         self.answered = False

@@ -363,7 +363,11 @@ class Proxy:
             self._attempt(context, attempt.target, now, attempt.breadth, attempt.index + 1)
             if context.live:
                 return
-        context.finals.append(response)
+        if ours:
+            context.finals.append(response)
+        else:  # a phone's answer comes before what is said for one that is gone: busy, not unavailable
+            context.finals.insert(context.heard, response)
+            context.heard += 1
         if response.status >= 600:
             self._end_others(context, BUSY_ELSEWHERE, now)
         self._next_group(context, now)
@@ -398,6 +402,7 @@ class Proxy:
         if chosen.status == 430 and context.elsewhere is not None and not context.no_more:
             elsewhere, context.elsewhere = context.elsewhere, None
             finals.clear()
+            context.heard = 0
             elsewhere(now)
             return
         if chosen.status == 430 and not context.path:  # the flow is gone, and no other was there (CHECKLIST N06)

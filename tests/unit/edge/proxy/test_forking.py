@@ -1,5 +1,7 @@
 """Several phones: who rings when, and which answer goes up (RFC 3261 sections 16.6 and 16.7)."""
 
+import pytest
+
 from tests.kit.calls import Cluster
 from tests.kit.dialogs import BOB, answered, invite
 
@@ -92,6 +94,19 @@ def test_y25_a_target_that_cannot_be_sent_to_does_not_end_the_others() -> None:
     invite(alice)
     _, ok = answered(alice, bob)
     assert ok.status == 200
+
+
+@pytest.mark.parametrize("status", [404, 486, 480])
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_y22_what_a_phone_answers_comes_before_what_is_said_for_one_that_is_gone(transport: str, status: int) -> None:
+    """Who is busy is told so, though the binding of a telephone that was switched off is still there."""
+    cluster = Cluster()
+    alice = cluster.phone("alice")
+    gone, bob = cluster.phone("bob", "edge-1", transport), cluster.phone("bob", "edge-2")
+    del cluster.phones[gone.flow]
+    invite(alice)
+    bob.respond(bob.got_request("INVITE"), status, tag="bobs")
+    assert alice.got_response(status).to.tag == "bobs"
 
 
 def test_y31_a_message_reaches_each_of_three_phones_and_for_nobody_it_is_480() -> None:

@@ -66,7 +66,7 @@ def test_of_several_phones_those_with_a_sips_contact_get_the_sips_call() -> None
     invite(alice, SECURE_BOB)
     secure.respond(secure.got_request("INVITE"), 486)
     assert not plain.inbox
-    alice.got_response(480)  # the best of 480 and 486, as they came
+    alice.got_response(486)  # what a phone says comes before what is said for one that was not asked
 
 
 def test_y14_a_call_to_a_sips_uri_has_record_routes_of_sips() -> None:
