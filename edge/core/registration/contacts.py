@@ -13,9 +13,9 @@ from edge.core.tokens.flow_names import FlowNames
 from events.commands import Contact, Registration
 from events.limits import USER_AGENT
 from events.registrations import Binding
-from sipcore.address import Address
+from sipcore.address import Address, parse_address
 from sipcore.errors import ParseError
-from sipcore.grammar import VALUES, delta_seconds, qvalue, too_many, uint
+from sipcore.grammar import VALUES, delta_seconds, qvalue, split_list, too_many, uint
 from sipcore.message import Header, Request
 
 Way = Callable[[Address], tuple[str, ...] | None]
@@ -61,13 +61,23 @@ def asks_for_outbound(request: Request) -> bool:
     )
 
 
-def registration(request: Request, names: FlowNames, way: Way) -> Registration:
+def path_beyond(request: Request) -> tuple[str, ...]:
+    """The Path values of proxies between the phone and us, the nearest first; ParseError (400) for what is none."""
+    values = request.counted("path")
+    elements = [element for value in values for element in split_list(value) if element]
+    for element in elements:
+        if not element.isascii() or "<" not in element or not parse_address(element).parsed_uri.is_sip:
+            raise ParseError("bad-path", "Bad Path")
+    return tuple(elements)
+
+
+def registration(request: Request, names: FlowNames, way: Way, beyond: tuple[str, ...] = ()) -> Registration:
     """What the request says and how it came; ParseError (400) where a Contact says nonsense.
 
     What came by another proxy is no flow of the phone's: its `reg-id` is ignored (RFC 5626 section 6).
 
     `way` gives the Path of a Contact, as `events.commands.Contact` has it; it is not asked of those that are removed.
-    A Path of the phone's own is left out (CHECKLIST N16): ours alone stands there.
+    `beyond` are the Path values behind ours: a listed proxy's. A phone's own are left out (CHECKLIST N16).
     """
     expires = expires_of(request)
     contacts = tuple([_contact(address, way, expires) for address in request.contacts])
@@ -85,7 +95,7 @@ def registration(request: Request, names: FlowNames, way: Way) -> Registration:
         star=request.star,
         expires=expires,
         received=names.received,
-        path=(names.path,),
+        path=(names.path, *beyond),
         socket=names.socket,
         user_agent=_user_agent(request.first("user-agent")),
         methods=_allowed(request),

@@ -21,6 +21,7 @@ from edge.core.registration.contacts import (
     expires_of,
     is_first_hop,
     is_removed,
+    path_beyond,
     registration,
 )
 from edge.core.registration.flows import Flows
@@ -39,9 +40,19 @@ from sipcore.uri import Uri, aor, parse_uri
 class Registration:
     """A REGISTER that the log is asked about."""
 
-    __slots__ = ("aor", "began", "flow", "head", "outbound", "path", "realm", "server", "size", "user")
+    __slots__ = ("aor", "began", "beyond", "flow", "head", "outbound", "path", "realm", "server", "size", "user")
 
-    def __init__(self, arrival: Arrival, server: Server, head: str, realm: str, aor: str, user: str, path: str) -> None:
+    def __init__(
+        self,
+        arrival: Arrival,
+        server: Server,
+        head: str,
+        realm: str,
+        aor: str,
+        user: str,
+        path: str,
+        beyond: tuple[str, ...],
+    ) -> None:
         self.began = arrival.now
         self.flow = arrival.flow
         self.size = arrival.size
@@ -57,7 +68,9 @@ class Registration:
         self.user = user
         """The digest's user and realm."""
         self.path = path
-        """The Path value of the binding."""
+        """Our Path value of the binding."""
+        self.beyond = beyond
+        """Those of the proxies behind it."""
         self.outbound = asks_for_outbound(arrival.request) and is_first_hop(arrival.request)
         """Whether it registers a flow by RFC 5626, and its 200 says that we do, too."""
 
@@ -142,7 +155,12 @@ class Registers:
         answers, request, flow, now = self._answers, arrival.request, arrival.flow, arrival.now
         to = self._aor(request, flow)
         id_ = answers.command_id()
-        register = registration(request, self._tokens.names(flow), lambda address: self._path(address, request, flow))
+        beyond = path_beyond(request) if answers.settings.is_peer(flow.remote_host) else ()
+
+        def way(address: Address) -> tuple[str, ...] | None:
+            return None if beyond else self._path(address, request, flow)
+
+        register = registration(request, self._tokens.names(flow), way, beyond)
         by = register.contacts[0].path if len(register.contacts) == 1 else None
         path = (by or register.path)[0]
         command = Authenticate(
@@ -160,7 +178,7 @@ class Registers:
         head = response.head(answers.tag_key, request, flow)
         server.request = NOTHING_KEPT
         user = f"{given.username}@{given.realm}"
-        self.pending.wait(id_, Registration(arrival, server, head, realm, to, user, path), now)
+        self.pending.wait(id_, Registration(arrival, server, head, realm, to, user, path, beyond), now)
         answers.actions.publishes.append(Publish(id_, user, value, patient=True))
 
     def _path(self, address: Address, request: Request, flow: Flow) -> tuple[str, ...] | None:
@@ -199,7 +217,8 @@ class Registers:
         at = answers.clock.at(now)
         headers = [contact_row(binding, at) for binding in reply.bindings if binding.expires > at]
         path = f"{registration.path[:-1]};ob>" if registration.outbound else registration.path
-        headers += ("Path", path), SUPPORTED, ("Date", answers.http_date(at // 1000))
+        headers += [("Path", value) for value in (path, *registration.beyond)]
+        headers += SUPPORTED, ("Date", answers.http_date(at // 1000))
         if registration.outbound:
             headers.append(("Require", "outbound"))
             if answers.settings.flow_timer:

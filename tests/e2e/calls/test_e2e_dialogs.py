@@ -188,3 +188,24 @@ def test_a_listed_peer_calls_a_phone_by_its_path_and_a_stranger_does_not(with_pe
             passes(call, incoming, "INVITE")
             passes(incoming, call, "BYE")
         bob.deregister()
+
+
+def test_r33_y11_a_phone_behind_a_listed_proxy_is_called_by_the_proxys_path(with_peer: System) -> None:
+    """RFC 3327: the phone is at an address that only the proxy knows; what it wrote into Path comes back in Route."""
+    edge = with_peer.at[0]["udp"]
+    password = f"secret-{user(BOB)}"
+    with Phone(FromLink(edge, PEER), user(BOB), password, DOMAIN) as proxy, with_peer.phone(BOB) as caller:
+        path = f"<sip:n4t@{PEER}:{proxy.link.local[1]};lr>"
+        contact = "sip:desk@10.11.12.13:5060"
+        answer = proxy.registers("Supported: path", f"Path: {path}", f"Contact: <{contact}>;expires=60")
+        assert answer.status == 200
+        assert answer.all("path")[1:] == [path]
+        call = caller.invite(caller.aor)
+        incoming = proxy.incoming()
+        assert incoming.received.uri == contact
+        assert incoming.received.all("route") == [path]
+        incoming.respond(486)
+        incoming.gets("ACK")
+        call.hears(486)
+        call.ack()
+        assert proxy.registers("Contact: *", "Expires: 0").status == 200

@@ -107,6 +107,27 @@ def test_n04_n16_our_path_alone_stands_in_the_command_and_names_the_flow() -> No
     assert (named.edge, named.boot, named.flow) == ("edge-1", "", UDP)
 
 
+PROXYS = "<sip:t0ken@198.51.100.7:5060;lr>", '"Floor 2, left" <sip:10.0.0.2;lr>;x="a,b"'
+
+
+def test_r33_n16_a_listed_proxys_path_stands_behind_ours_and_in_the_200() -> None:
+    edge = core(is_peer=lambda host: host == UDP.remote_host)
+    contact = "<sip:alice@10.0.0.9:5062>, <sip:alice@203.0.113.9>"
+    command = asked(receive(edge, credible(f"Path: {PROXYS[0]},{PROXYS[1]}", "Supported: path", contact=contact)))
+    ours, *others = command.register.path
+    assert ours.endswith("@sip.example.test;lr>")
+    assert tuple(others) == PROXYS
+    assert [each.path for each in command.register.contacts] == [None, None]  # by the proxy, wherever they say
+    edge.replied([registered(command)], NOW)
+    assert heard(edge.take())[0].values("path") == [ours, *PROXYS]
+
+
+@pytest.mark.parametrize("path", ["sip:10.0.0.2;lr", "<tel:123>", "<sip:10.0.0.2", "<sip:é@10.0.0.2;lr>"])
+def test_n16_a_listed_proxys_path_that_is_none_is_400(path: str) -> None:
+    edge = core(is_peer=lambda host: True)
+    assert answer(edge, credible(f"Path: {path}")).status == 400
+
+
 # --- answered -----------------------------------------------------------------------------------------------------
 
 
