@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 import struct
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 
@@ -21,8 +22,8 @@ PRODUCE, FETCH, LIST_OFFSETS, METADATA, API_VERSIONS, PRODUCER_ID = 0, 1, 2, 3, 
 SPOKEN = {PRODUCE: 3, FETCH: 4, LIST_OFFSETS: 2, METADATA: 1, API_VERSIONS: 0, PRODUCER_ID: 0}
 NONE, OFFSET_OUT_OF_RANGE, NOT_LEADER, OUT_OF_ORDER, INVALID_EPOCH = 0, 1, 6, 45, 47
 STAMP = 1_700_000_000_000
-WAIT = 0.05
-"""Seconds for which a Fetch waits for records."""
+LOOK = 0.005
+"""Seconds between two looks for records that a Fetch waits for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Partition:
         self.staged: dict[int, list[Error]] = {}
         """By request."""
         self.asked: Counter[int] = Counter()
+        self.fetches: list[int] = []
+        """The offsets that were asked for."""
         self.producers: dict[int, tuple[int, int, int, int]] = {}
         """By id: epoch, first and last sequence number of the last batch, and its offset."""
         self.batches: list[tuple[int, int, int, int]] = []
@@ -188,18 +191,25 @@ class Brokers:
         return encoded
 
     async def _fetch(self, node: int, request: FetchRequest_v4) -> bytes:
+        wanted = [(self.partitions[n], offset) for _, partitions in request.topics for n, offset, _ in partitions]
+        for part, offset in wanted:
+            part.fetches.append(offset)
+        errors = {part: part.next_error(FETCH) for part, _ in wanted if part.leader == node}
+        until = time.monotonic() + request.max_wait_time / 1000
+        while not any(errors.values()) and time.monotonic() < until:
+            if any(part.leader != node or offset != len(part.values) for part, offset in wanted):
+                break
+            await asyncio.sleep(LOOK)
         answers = []
         for topic, partitions in request.topics:
             parts = []
             for number, offset, _ in partitions:
                 part = self.partitions[number]
-                error = part.next_error(FETCH) if part.leader == node else Error(NOT_LEADER)
+                error = errors[part] if part.leader == node else Error(NOT_LEADER)
                 code = error.code if error else NONE if 0 <= offset <= len(part.values) else OFFSET_OUT_OF_RANGE
                 octets = b"" if code else b"".join(part.octets[offset:])
                 parts.append((number, code, len(part.values), len(part.values), None, octets))
             answers.append((topic, parts))
-        if not any(code or octets for _, parts in answers for _, code, *_, octets in parts):
-            await asyncio.sleep(WAIT)
         encoded: bytes = FetchResponse_v4(0, answers).encode()
         return encoded
 

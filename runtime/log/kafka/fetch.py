@@ -28,10 +28,14 @@ from runtime.log.kafka.session import Client
 from runtime.log.kafka.wire import FetchedPart, Malformed, fetch, fetched
 from runtime.log.port import Headers, Unreadable
 
-MAX_WAIT_MS = 500
+MAX_WAIT_MS = 2000
+"""A fetch that finds nothing waits at the broker for this long. Each costs it more than half a millisecond while the
+load is light; and it is this much later that a broker which hangs is given up."""
 PARTITION_BYTES = 1024 * 1024
 FETCH_BYTES = 8 * 1024 * 1024
 BACKOFF_SECONDS = 0.1
+RESTING_WAIT_MS = 100
+"""While a partition rests, the others' fetch waits no longer than it does."""
 
 log = logging.getLogger("ramal.log")
 
@@ -62,6 +66,13 @@ class NoSuchOffset(Exception):
         self.partition, self.offset = partition, offset
 
 
+class _Asked(NamedTuple):
+    """The positions that a broker was asked for, and how long it waits for what is behind them."""
+
+    positions: dict[int, int]
+    wait_ms: int
+
+
 class _Answer(NamedTuple):
     """What a broker answered, and the positions it was asked for."""
 
@@ -81,8 +92,8 @@ class Fetcher:
         self._links = Links(client, timeout + MAX_WAIT_MS / 1000)
         self._positions: dict[int, int] = {}
         self._held: dict[int, list[Fetched]] = {}
-        self._in_flight: set[int] = set()
-        """Brokers that owe us an answer."""
+        self._in_flight: dict[int, _Asked] = {}
+        """By broker, what it owes us an answer to."""
         self._answers: list[_Answer] = []
         self._arrived: asyncio.Future[None] | None = None
         """Whoever waits for the next answer."""
@@ -181,7 +192,12 @@ class Fetcher:
             timer.cancel()
 
     def _send(self) -> None:
-        """One request to each broker that has none in flight, for the partitions it leads."""
+        """One request to each broker that has none in flight, for the partitions it leads.
+
+        One that waits there, and does not know of a partition that has begun since, is called off.
+        """
+        if self._answers:  # positions are about to move: the same would be fetched again
+            return
         wanted: dict[int, dict[int, int]] = {}
         if self._resting:
             now = asyncio.get_running_loop().time()
@@ -192,24 +208,32 @@ class Fetcher:
             node = self._links.leader(TopicPartition(self._topic, partition))
             if node is None:
                 self._client.force_metadata_update()
-            elif node not in self._in_flight:
+            else:
                 wanted.setdefault(node, {})[partition] = position
+        wait_ms = RESTING_WAIT_MS if self._resting else MAX_WAIT_MS
         for node, positions in wanted.items():
+            if before := self._in_flight.get(node):
+                if before.wait_ms < MAX_WAIT_MS or positions.items() <= before.positions.items():
+                    continue
+                del self._in_flight[node]
+                self._links.hang_up(node)
             request = fetch(
                 self._topic,
                 positions.items(),
-                wait_ms=MAX_WAIT_MS,
+                wait_ms=wait_ms,
                 most=FETCH_BYTES,
                 most_per_partition=PARTITION_BYTES,
                 committed=self._committed,
             )
-            self._in_flight.add(node)
-            self._links.send(node, request, functools.partial(self._answered, node, positions))
+            self._in_flight[node] = asked = _Asked(positions, wait_ms)
+            self._links.send(node, request, functools.partial(self._answered, node, asked))
 
-    def _answered(self, node: int, positions: dict[int, int], outcome: bytes | errors.KafkaError) -> None:
+    def _answered(self, node: int, asked: _Asked, outcome: bytes | errors.KafkaError) -> None:
         """What it is made of is found out by whoever polls, who is to hear what is wrong with it."""
-        self._in_flight.discard(node)
-        self._answers.append(_Answer(positions, outcome))
+        if self._in_flight.get(node) is not asked:  # called off
+            return
+        del self._in_flight[node]
+        self._answers.append(_Answer(asked.positions, outcome))
         if self._arrived is not None:
             _wake(self._arrived)
 

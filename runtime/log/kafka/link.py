@@ -26,8 +26,6 @@ IDLE_SECONDS = 480.0
 sent to it just then has an outcome that nobody knows."""
 LIFE = 0.8
 """The part of a session's life that is used: the broker ends a connection at the first request behind its end."""
-TICKS = 8
-"""How often within its time-out a request is looked at."""
 
 SPOKEN = {0: 3, 1: 4}
 """The versions of Produce and Fetch that we speak."""
@@ -58,7 +56,6 @@ class _Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._clock = self._loop.call_later(self._timeout / TICKS, self._tick)
 
     def usable(self) -> bool:
         """Whether it is open and will not be closed by the broker, for being idle or too old."""
@@ -85,6 +82,8 @@ class _Link(asyncio.Protocol):
         self._number = number = (self._number + 1) & 0x7FFFFFFF
         self._used = now = self._loop.time()
         self._waiting.append((number, now + self._timeout, answered))
+        if self._clock is None:
+            self._clock = self._loop.call_later(self._timeout, self._look)
         transport.write(frame(request, number, self._client_id))
 
     def close(self, error: errors.KafkaError) -> None:
@@ -140,11 +139,16 @@ class _Link(asyncio.Protocol):
             self._have = end - at
             self._need = frame_size(data, at) if self._have >= 4 else 4
 
-    def _tick(self) -> None:
-        if self._waiting and self._waiting[0][1] <= self._loop.time():
-            self.close(errors.RequestTimedOutError("the broker did not answer in time"))
+    def _look(self) -> None:
+        """Whether the oldest request waits too long; looks again when it will have."""
+        self._clock = None
+        if not self._waiting:
             return
-        self._clock = self._loop.call_later(self._timeout / TICKS, self._tick)
+        until = self._waiting[0][1]
+        if until <= self._loop.time():
+            self.close(errors.RequestTimedOutError("the broker did not answer in time"))
+        else:
+            self._clock = self._loop.call_at(until, self._look)
 
 
 class Links:
@@ -180,6 +184,14 @@ class Links:
         self._to_send.setdefault(node, []).append((request, answered))
         if node not in self._dialling:
             self._dialling[node] = asyncio.create_task(self._dial(node), name=f"dial broker {node}")
+
+    def hang_up(self, node: int) -> None:
+        """Calls off what a broker has not answered; what is sent next goes over a new connection."""
+        error = errors.KafkaConnectionError("it was called off")
+        for _, answered in self._to_send.pop(node, ()):
+            answered(error)
+        if link := self._links.pop(node, None):
+            link.close(error)
 
     async def close(self) -> None:
         """Closes all connections; who waits hears KafkaConnectionError."""

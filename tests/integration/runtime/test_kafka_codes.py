@@ -314,6 +314,26 @@ async def test_a_broker_that_is_gone_holds_up_no_other() -> None:
                 assert await fetched(fetcher, 1, SOON) == [b"%d" % number]
 
 
+async def test_what_comes_while_a_batch_is_handled_is_fetched_once() -> None:
+    async with opened() as (log, both), fetching(log) as fetcher:
+        for number in range(4):
+            await log.append([record(b"%d" % number)])
+            if number:
+                await asyncio.sleep(0.05)  # it is here before it is asked for
+            assert await fetched(fetcher, 0, SOON) == [b"%d" % number]
+        assert both.partitions[0].fetches == sorted(set(both.partitions[0].fetches))
+
+
+async def test_a_partition_that_begins_does_not_wait_for_a_fetch_of_others_that_waits() -> None:
+    async with opened() as (log, both), fetching(log, 1) as fetcher:
+        assert not await fetcher.poll(0.1, 100)  # this one waits for long
+        fetcher.begin(1, 0)
+        assert await fetched(fetcher, 1, SOON) == [b"first"]
+        await log.append([record(b"a")])
+        assert await fetched(fetcher, 0, SOON) == [b"a"]
+        assert both.partitions[0].asked[broker_kit.FETCH] <= 5
+
+
 # -- ListOffsets --------------------------------------------------------------------------------------------
 
 
