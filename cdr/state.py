@@ -16,7 +16,6 @@ from events.calls import (
     BranchFinal,
     BranchProvisional,
     BranchStarted,
-    By,
     CallAnswered,
     CallAttempted,
     CallCancelled,
@@ -28,10 +27,12 @@ from events.calls import (
     CallRinging,
     CallTimedOut,
     CallTransferred,
+    EndedBy,
     MessageAttempted,
     MessageDelivered,
     MessageFailed,
 )
+from events.cdrs import Outcome
 from events.limits import CALL_ID, TAG, URI, USER_AGENT
 
 NEVER = 1 << 62
@@ -95,7 +96,7 @@ class End(msgspec.Struct, frozen=True, order=True, array_like=True, gc=False):
 
     at: int
     edge: str
-    by: By
+    by: EndedBy
     reason: str
     cause: int
     begun: int
@@ -107,8 +108,7 @@ class Final(msgspec.Struct, frozen=True, order=True, array_like=True, gc=False):
     """The earliest final response that is no 2xx."""
 
     at: int
-    kind: str
-    """`failed`, `cancelled` or `redirected`."""
+    kind: Outcome
     edge: str
     code: int
     phrase: str

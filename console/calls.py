@@ -20,6 +20,7 @@ from runtime.database.keyset import following
 from runtime.database.port import Database, Statement
 from runtime.errors import LogUnavailable
 from runtime.log.port import Log, PartitionFault
+from sipcore.reasons import REASONS
 
 PAGE = 200
 """Rows of one answer at most."""
@@ -124,8 +125,12 @@ async def _story(log_: Log, id_: int, last: int, call: Mapping[str, Any]) -> Cal
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
-    """Ids as text: they are longer than a browser's numbers."""
-    return {**row, "id": str(row["id"])}
+    """Ids as text: they are longer than a browser's numbers; the RFC's phrase where none came with a response."""
+    return {**row, "id": str(row["id"])} | _phrase(row)
+
+
+def _phrase(row: Mapping[str, Any]) -> dict[str, str]:
+    return {"phrase": row["phrase"] or REASONS.get(row["code"], "")} if "phrase" in row else {}
 
 
 def _moment(query: Mapping[str, str], name: str, default: int) -> int:

@@ -28,6 +28,7 @@ from events.calls import (
     steps,
 )
 from events.cdrs import CallRecord
+from sipcore.reasons import in_words
 
 CALLER = "caller"
 
@@ -126,7 +127,7 @@ def _branches(told: CallStory, say: Phrases) -> Iterator[str]:
         ways = say["gateway"].format(gateway=branch.gateway) if branch.gateway else ""
         ways += say["owner"].format(owner=branch.owner) if branch.owner else ""
         heard = [
-            say["heard"].format(code=event.code, phrase=event.phrase, after=after(event.at - branch.at))
+            say["heard"].format(response=in_words(event.code, event.phrase), after=after(event.at - branch.at))
             for event in told.events
             if isinstance(event, BranchProvisional) and event.branch == branch.branch
         ]
@@ -134,7 +135,8 @@ def _branches(told: CallStory, say: Phrases) -> Iterator[str]:
             heard.append(say["no_final"])
         else:
             how = "heard_ours" if final.ours else "heard"
-            heard.append(say[how].format(code=final.code, phrase=final.phrase, after=after(final.at - branch.at)))
+            response = in_words(final.code, final.phrase)
+            heard.append(say[how].format(response=response, after=after(final.at - branch.at)))
         yield say["branch"].format(
             number=number,
             contact=branch.contact,
@@ -162,14 +164,16 @@ def _ending(told: CallStory, say: Phrases) -> str:
         answered = say["answered"].format(after=late) if made.answered else say["answered_when_unknown"]
         if made.hung_up == "timeout":
             return say["timed_out"].format(answered=answered, talk=talk)
+        if not made.hung_up:
+            return say["ended"].format(answered=answered, talk=talk, why=why)
         return say["hung_up"].format(answered=answered, by=say.get(made.hung_up, made.hung_up), talk=talk, why=why)
     if made.outcome == "cancelled":
-        return say["cancelled"].format(after=late, code=made.code, phrase=made.phrase, why=why)
+        return say["cancelled"].format(after=late, response=in_words(made.code, made.phrase), why=why)
     if made.outcome == "redirected":
-        return say["redirected"].format(code=made.code, phrase=made.phrase)
+        return say["redirected"].format(response=in_words(made.code, made.phrase))
     if not made.code:
         return say["died"]
-    return say["failed"].format(code=made.code, phrase=made.phrase, why=why, cause=_cause(told, say))
+    return say["failed"].format(response=in_words(made.code, made.phrase), why=why, cause=_cause(told, say))
 
 
 def _cause(told: CallStory, say: Phrases) -> str:
@@ -250,16 +254,18 @@ def _arrows(event: CallEvent, answered: str, say: Phrases) -> Iterator[tuple[str
             yield edge, event.branch, "INVITE"
         case BranchProvisional() | BranchFinal():
             ours = isinstance(event, BranchFinal) and event.ours
-            yield (edge if ours else event.branch), edge, f"{event.code} {event.phrase}"
+            yield (edge if ours else event.branch), edge, in_words(event.code, event.phrase)
         case CallRinging() | CallAnswered():
             yield edge, CALLER, str(event.code)
         case CallFailed():
-            yield edge, CALLER, f"{event.code} {event.phrase}"
+            yield edge, CALLER, in_words(event.code, event.phrase)
         case CallCancelled():
             yield CALLER, edge, "CANCEL"
             yield edge, CALLER, str(event.code)
         case CallRedirected():
             yield edge, CALLER, str(event.code)
+        case CallEnded(by=""):
+            yield edge, edge, "BYE"
         case CallEnded():
             sides = (CALLER, answered or edge)
             start, end = sides if event.by == "caller" else sides[::-1]

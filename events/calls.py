@@ -27,6 +27,8 @@ Cause = Annotated[int, msgspec.Meta(ge=0, le=127)]
 """Of Q.850; 0: none."""
 By = Literal["caller", "callee"]
 """Whose phone sent a request within the dialog."""
+EndedBy = Literal["", "caller", "callee"]
+"""Who hung up; "" where what was imported from another proxy does not say it."""
 
 
 class Happened(
@@ -155,7 +157,7 @@ class CallEnded(Happened, frozen=True, kw_only=True):
 
     to_tag: str
     """The callee's tag."""
-    by: By
+    by: EndedBy
     reason: str = ""
     """The Reason header (RFC 3326)."""
     cause: Cause = 0
@@ -312,8 +314,10 @@ _NAMES = {kind: (kind.__name__, _FACTS.get(kind, ())) for kind in KINDS}
 def event_id(event: CallEvent) -> str:
     """The event's id, 32 hex digits: equal for equal kinds and SIP facts, whoever saw them, and when."""
     name, facts = _NAMES[type(event)]
-    parts = [name, event.call_id, event.from_tag, str(event.cseq), *[str(getattr(event, fact)) for fact in facts]]
-    return blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    text = f"{name}\0{event.call_id}\0{event.from_tag}\0{event.cseq}"
+    for fact in facts:
+        text += f"\0{getattr(event, fact)}"
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def steps(event: CallEvent) -> tuple[CallEvent, ...]:

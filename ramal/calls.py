@@ -26,6 +26,7 @@ from ramal.system import System
 from ramal.wording import counted, listing, local_time
 from runtime.errors import ConfigError
 from runtime.log.port import Log
+from sipcore.reasons import in_words
 
 _OPEN = ("caller", "callee", "dialled", "progress", "attempted_ms", "answered_ms", "edges", "call_id")
 _ENDED = (
@@ -84,7 +85,7 @@ async def show_ended(system: System, console: Console, since: int, *, as_json: b
                 local_time(row["attempted_ms"]),
                 row["caller"],
                 row["callee"] or row["dialled"],
-                row["outcome"] if row["answered_ms"] else f"{row['outcome']}: {row['code']} {row['phrase']}".rstrip(),
+                row["outcome"] if row["answered_ms"] else _outcome(row),
                 duration(row["talk_ms"] / 1000) if row["answered_ms"] else "",
                 row["call_id"],
             )
@@ -94,6 +95,13 @@ async def show_ended(system: System, console: Console, since: int, *, as_json: b
         console.print(f"{counted(len(found), 'call')} since {local_time(since)}", soft_wrap=True)
     if len(rows) > MOST:
         print(f"ramal: only the latest {MOST}; `ramal export cdrs --since …` has all", file=sys.stderr)
+
+
+def _outcome(row: dict[str, Any]) -> str:
+    """`answered`, or how it failed: `failed: 480 Temporarily Unavailable`."""
+    if row["answered_ms"] or not row["code"]:
+        return str(row["outcome"])
+    return f"{row['outcome']}: {in_words(row['code'], row['phrase'])}"
 
 
 async def show_call(system: System, console: Console, call_id: str, *, as_json: bool) -> None:

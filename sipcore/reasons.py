@@ -73,3 +73,8 @@ REASONS: Final[dict[int, str]] = {
     606: "Not Acceptable",
     607: "Unwanted",
 }
+
+
+def in_words(status: int, phrase: str) -> str:
+    """A final or provisional response in words: the phrase that came with it, else the RFC's, else its code alone."""
+    return f"{status} {phrase.strip() or REASONS.get(status, '')}".rstrip()

@@ -17,6 +17,7 @@ from events.calls import (
     CallEvent,
     CallFailed,
     CallRedirected,
+    EndedBy,
 )
 from events.commands import Contact, Registration
 from events.limits import CALL_ID, DOMAIN, PHRASE, TAG, URI, USERNAME
@@ -212,12 +213,8 @@ def calls(row: Row, callers: Collection[tuple[str, str]], served: Collection[str
     if method == "BYE":
         by_callee = (other, own) in callers
         tags = (other, own) if by_callee else (own, other)
-        return [
-            CallEnded(
-                call_id=call_id, from_tag=tags[0], cseq=0, at=int(at), edge=edge,
-                to_tag=tags[1], by="callee" if by_callee else "caller",
-            )
-        ]  # fmt: skip
+        by: EndedBy = "callee" if by_callee else "caller" if tags in callers else ""
+        return [CallEnded(call_id=call_id, from_tag=tags[0], cseq=0, at=int(at), edge=edge, to_tag=tags[1], by=by)]
     if method != "INVITE":
         return Left("it is of no call's beginning or end (another method)", said)
     setup, lasted = 1000 * (_number(row, "setuptime") or 0), _lasted(row)
@@ -249,7 +246,7 @@ def _invite(
     if code < 300:
         events: list[CallEvent] = [begin, CallAnswered(code=code, **what)]
         if lasted:
-            events.append(CallEnded(**{**what, "at": at + lasted}, by="caller"))
+            events.append(CallEnded(**{**what, "at": at + lasted}, by=""))  # it does not say who hung up
         return events
     if code == 487:
         return [begin, CallCancelled(**what)]

@@ -34,6 +34,17 @@ def test_e21_an_answered_call_says_who_when_which_bindings_which_branches_and_wh
     assert "It was answered after 2.0 s, and the callee hung up after 1 min 30 s (Q.850;cause=16)." in text
 
 
+def test_e21_of_an_imported_end_nobody_is_said_to_have_hung_up() -> None:
+    story = Story().attempted().branch().answered().wait(61_000).ended("")
+    (told,) = stories(story.events)
+
+    assert "ended after 1 min 1 s; who hung up is unknown." in said(story)
+    arrow = ladder(told).arrows[-1]
+    assert (arrow.start, arrow.text) == (arrow.end, "BYE")
+    (portuguese,) = [line for line in words(told, local_time, LANGUAGES["pt"]) if "desligou" in line]
+    assert "não se sabe quem desligou" in portuguese
+
+
 @pytest.mark.parametrize(
     ("story", "why"),
     [
@@ -48,6 +59,8 @@ def test_e21_an_answered_call_says_who_when_which_bindings_which_branches_and_wh
             Story().attempted().branch("b1").branch("b2").failed(486, "Busy Here", branch="b2"),
             "what branch 2 answered, the best of 2 (RFC 3261 section 16.7)",
         ),
+        (Story().attempted(transport="").failed(480, ""), "480 Temporarily Unavailable: why is unknown."),
+        (Story().attempted().branch().failed(499, ""), "It failed with 499: an edge answered so itself."),
         (missed(), "The caller gave up after 9.1 s: 487"),
         (Story().attempted().redirected(), "The caller was sent elsewhere: 302"),
         (Story().attempted().branch(), "It has no end yet."),
@@ -190,8 +203,16 @@ def test_times_are_coarse() -> None:
 @pytest.mark.parametrize(
     ("language", "opening", "ending"),
     [
-        ("en", "called sip:bob@example.test from 192.0.2.4, at kamailio.", "It failed with 480 : why is unknown."),
-        ("pt", "ligou para sip:bob@example.test de 192.0.2.4, em kamailio.", "Falhou com 480 : não se sabe por quê."),
+        (
+            "en",
+            "called sip:bob@example.test from 192.0.2.4, at kamailio.",
+            "It failed with 480 Temporarily Unavailable: why is unknown.",
+        ),
+        (
+            "pt",
+            "ligou para sip:bob@example.test de 192.0.2.4, em kamailio.",
+            "Falhou com 480 Temporarily Unavailable: não se sabe por quê.",
+        ),
     ],
 )
 def test_e21_an_imported_call_tells_what_the_other_proxys_records_say_and_no_more(

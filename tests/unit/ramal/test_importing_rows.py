@@ -208,6 +208,14 @@ def test_a_bye_belongs_to_the_invite_whichever_side_sent_it() -> None:
     assert (by_callee.by, by_callee.from_tag, by_callee.to_tag) == ("callee", "b", "a")
 
 
+def test_who_hung_up_is_said_only_where_the_rows_tell_it() -> None:
+    [alone] = events(method="BYE")
+    [of_another] = events({("a", "c")}, method="BYE")
+    *_, of_one_row = events(duration=61)
+    assert isinstance(of_one_row, CallEnded)
+    assert (alone.by, of_another.by, of_one_row.by) == ("", "", "")
+
+
 def test_without_columns_of_the_parties_a_call_is_known_by_its_call_id() -> None:
     bare = {name: value for name, value in ACC.items() if name[:4] not in ("src_", "dst_")}
     attempted, _ = calls(bare, set(), SERVED, "kamailio")
