@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import logging
 import time
+from collections import Counter as Counted
 from collections.abc import Iterable, Mapping, Sequence
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -29,6 +30,7 @@ from runtime.database.port import Advance, Database
 from runtime.database.positions import Positions
 from runtime.errors import DatabaseUnavailable, PositionConflict
 from runtime.log.port import Append, Batch, Log, Record
+from runtime.logs import EACH
 from runtime.metrics import dropped
 from runtime.tasks import all_of
 from runtime.worker import Lost, dead_letter
@@ -58,10 +60,19 @@ def limits(settings: Settings) -> Limits:
     return Limits(settings.longest_setup * 1000, settings.longest_call * 1000, settings.grace * 1000)
 
 
-def _tell(record: CallRecord) -> None:
+def _tell(records: Sequence[CallRecord]) -> None:
     """One line for each call, once it has ended."""
-    told = {"caller": record.caller, "callee": record.callee, "outcome": record.outcome, "code": record.code}
-    log.info("call", extra=told | {"seconds": record.talk_ms // 1000, "call_id": record.call_id})
+    for outcome, count in Counted(each.outcome for each in records).items():
+        _CALLS.labels(outcome).inc(count)
+    if records and log.isEnabledFor(logging.INFO):
+        log.info("call", extra={EACH: [_told(each) for each in records]})
+
+
+def _told(record: CallRecord) -> dict[str, object]:
+    return {
+        "caller": record.caller, "callee": record.callee, "outcome": record.outcome, "code": record.code,
+        "seconds": record.talk_ms // 1000, "call_id": record.call_id,
+    }  # fmt: skip
 
 
 @dataclasses.dataclass(slots=True)
@@ -205,10 +216,7 @@ class CdrHandler:
         count = await self._log.partitions(CDRS)
         await self._log.append([call_record(each.record, count) for each in finished])
         _RECORDS.inc(len(finished))
-        for each in finished:
-            if not each.again:
-                _CALLS.labels(each.record.outcome).inc()
-                _tell(each.record)
+        _tell([each.record for each in finished if not each.again])
         stays = [
             Advance(LIVE.projection, place.number, place.at.next, place.at.next, place.at.claim) for place in partitions
         ]

@@ -34,6 +34,9 @@ GATHER = 0.2
 FIRST_BACKOFF, LAST_BACKOFF = 0.1, 2.0
 SOURCE = "edge"
 
+_new = tuple.__new__
+"""Twice as fast as a named tuple's own."""
+
 _SPOOLED = Gauge("ramal_edge_spooled_call_events", "Call events that the log has not taken yet.")
 
 
@@ -129,7 +132,7 @@ class CallSpool:
         for event in events:
             key = event.call_id
             headers = happened(KINDS[type(event)], SOURCE, event_id(event), key, event.at)
-            yield Append(CALLS, partition_of(key, partitions), key.encode(), encode(event), headers)
+            yield _new(Append, (CALLS, partition_of(key, partitions), key.encode(), encode(event), headers))
 
     def _log_is_away(self, error: LogUnavailable) -> None:
         if not self.away:

@@ -29,6 +29,20 @@ def test_in_words_it_is_the_time_of_day_what_happened_and_the_details() -> None:
     assert WordsFormatter().format(record("the log is away", logging.WARNING))[8:] == " WARNING: the log is away"
 
 
+def test_what_happened_together_is_one_record_and_a_line_each_in_json_and_in_words() -> None:
+    together = record("call", domain="example.test", each=[{"code": 200}, {"code": 480, "call_id": "b\r\nc"}])
+
+    lines = [json.loads(line) for line in JsonFormatter().format(together).split("\n")]
+    assert [(line["message"], line["domain"], line["code"]) for line in lines] == [
+        ("call", "example.test", 200), ("call", "example.test", 480)
+    ]  # fmt: skip
+    assert lines[1]["call_id"] == "b\r\nc"
+    assert [line[8:] for line in WordsFormatter().format(together).split("\n")] == [
+        " call (domain example.test, code 200)",
+        " call (domain example.test, code 480, call_id b\\r\\nc)",
+    ]
+
+
 @pytest.mark.parametrize("bad", ["\x1b[2J", "\r\n14:05:03 registered", "\x07", "\u202e"])
 def test_p24_what_strangers_write_does_not_steer_the_terminal(bad: str) -> None:
     line = WordsFormatter().format(record("authentication failed", user=f"alice{bad}"))
