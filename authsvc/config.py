@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from authsvc.users.accounts import DISABLED_BY
-from runtime.config import Count, Seconds, Secret, WholeSeconds
+from runtime.config import Count, Duration, Seconds, Secret, WholeSeconds
 from runtime.errors import ConfigError
 
 
@@ -31,7 +31,7 @@ class AuthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long after that a remembered user is still used while a source is away."""
     lost_flows: Literal["remove", "keep"] = "remove"
     """Whether the binding of a closed connection ends at once (`remove`), or by its own time (`keep`)."""
-    sweep_seconds: Annotated[float, msgspec.Meta(ge=0)] = 120.0
+    sweep_seconds: Duration = 120.0
     """How often it is looked whether those who are registered are still users; after two looks in a row that miss
     somebody his bindings end. 0: never."""
     sweep_percent: Annotated[int, msgspec.Meta(ge=0, le=100)] = 10
@@ -113,7 +113,7 @@ class EnrolmentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     of our making."""
     retire: Literal["password-changed", "never"] = "password-changed"
     """Whether a new password in the directory ends what the old one enrolled."""
-    check_seconds: Annotated[float, msgspec.Meta(ge=0)] = 120.0
+    check_seconds: Duration = 120.0
     """How often the directory is asked whose password has changed; 0: never."""
     failures: Count = 5
     """Wrong passwords of one user until the next attempt must wait: fewer than lock an account in the directory."""

@@ -96,7 +96,7 @@ def build(sources: Sources, log: Log, database: Database) -> AuthService:
     enrolment = sources.section(EnrolmentSettings, "enrolment")
     directory.check()
     if not 0 < common.nonce_seconds <= LONGEST_NONCE:
-        raise ConfigError(f"RAMAL_NONCE_SECONDS: must be from 1 to {LONGEST_NONCE}")
+        raise ConfigError(f"RAMAL_NONCE_SECONDS: {common.nonce_seconds} is not from 1 to {LONGEST_NONCE}")
     domains = common.served()
     _check_algorithms(domains)
     subscriber = SubscriberUsers(database) if settings.subscriber else None

@@ -9,7 +9,7 @@ import msgspec
 from edge.core.deny import SipPeers
 from edge.core.gateways.numbers import aors, rules_of
 from edge.core.settings import CoreSettings
-from runtime.config import Common
+from runtime.config import Common, Count, Duration, Number, Seconds, WholeSeconds
 from runtime.errors import ConfigError
 from sipcore.errors import ParseError
 from sipcore.uri import parse_uri
@@ -74,11 +74,11 @@ class EdgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     min_se: Annotated[int, msgspec.Meta(ge=90)] = 90
     """Seconds of the shortest session timer that a call may have (Min-SE, RFC 4028): what is shorter is answered 422,
     or prolonged where the phone would not know why."""
-    max_calls: int = 5_000
+    max_calls: Count = 5_000
     """Server transactions that are not answered yet; above that new calls get 503."""
-    keepalive_seconds: float = 20.0
+    keepalive_seconds: Duration = 20.0
     """How often the owner pings a phone on UDP; 0: never."""
-    flow_timer: Annotated[int, msgspec.Meta(ge=0)] = 0
+    flow_timer: Number = 0
     """Within how many seconds a phone that registers flows (RFC 5626) is asked to say something on each: Flow-Timer;
     0: it is not told, and chooses for itself."""
     service_route: tuple[str, ...] = ()
@@ -91,34 +91,34 @@ class EdgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     5060; the default domain by default."""
     own_addresses: bool = False
     """A phone may use an address of this host (or localhost) as its domain: it then means the default domain."""
-    gather_seconds: float = 0.03
+    gather_seconds: Duration = 0.03
     """How long a registration may wait for others to go to the log with, once one has just gone; 0: not at all."""
     reply_seconds: float = 2.0
     """How long a phone waits for the log's answer before it hears 503; at most 2."""
     retry_after: tuple[int, int] = (5, 15)
     """Least and greatest Retry-After of our own 503s, in seconds; drawn at random, so that phones spread."""
-    max_pending: int = 10_000
+    max_pending: Count = 10_000
     """Transactions without an answer; above that, 503 at once."""
-    max_completed: int = 100_000
+    max_completed: Number = 100_000
     """Answered UDP transactions kept for retransmissions (32 s); the oldest goes first."""
-    challenges_per_second: float = 0.0
+    challenges_per_second: Duration = 0.0
     """Per source address, requests without usable credentials that are answered; 0: all."""
-    max_connections: int = 20_000
+    max_connections: Count = 20_000
     """Of all transports but UDP, at one edge."""
-    connections_per_source: int = 2_000
+    connections_per_source: Count = 2_000
     """Of those, from one address."""
-    message_seconds: float = 10.0
+    message_seconds: Seconds = 10.0
     """A stream whose message is not whole this long after its first octet is closed."""
-    idle_seconds: float = 180.0
+    idle_seconds: Seconds = 180.0
     """A connection by which no SIP message has come yet is closed when it says nothing for this long, keep-alives
     included (they come every 120 s at most, RFC 5626 section 4.4.1). A phone's flow may be silent: it stays until
     its peer closes it, or no more answers TCP's or WebSocket's probes."""
-    drain_seconds: Annotated[float, msgspec.Meta(ge=0)] = 30.0
+    drain_seconds: Duration = 30.0
     """After SIGTERM, how long calls that ring may take to be answered; new ones go to other edges meanwhile.
     0: it does not wait."""
-    lease_seconds: int = 5
+    lease_seconds: WholeSeconds = 5
     """How often an edge says on `edge.leases` that it lives, and asks the database."""
-    grace_seconds: int = 5
+    grace_seconds: Number = 5
     """An ended binding is still routed by for this long: clocks and the log's way to the table."""
 
 
@@ -142,11 +142,13 @@ def core_settings(
     """
     least, greatest = config.retry_after
     if not 0 < least <= greatest:
-        raise ConfigError("RAMAL_EDGE_RETRY_AFTER: needs 0 < least <= greatest")
+        raise ConfigError(f"RAMAL_EDGE_RETRY_AFTER: {least},{greatest} is not 0 < least <= greatest")
     if not 0 < config.reply_seconds <= LONGEST_REPLY:
-        raise ConfigError(f"RAMAL_EDGE_REPLY_SECONDS: must be above 0 and at most {LONGEST_REPLY}")
+        raise ConfigError(
+            f"RAMAL_EDGE_REPLY_SECONDS: {config.reply_seconds} is not above 0 and at most {LONGEST_REPLY}"
+        )
     if config.timer_c <= 180:
-        raise ConfigError("RAMAL_EDGE_TIMER_C: must be above 180 (RFC 3261 section 16.6)")
+        raise ConfigError(f"RAMAL_EDGE_TIMER_C: {config.timer_c:g} is not above 180 (RFC 3261 section 16.6)")
     for uri in config.service_route:
         _check_route(uri)
     domains = common.served()

@@ -49,4 +49,6 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
         for key, holds, rule in bounds:
             if not holds:
-                raise ConfigError(f"RAMAL_REGISTRAR_{key.upper()} (or registrar.{key} in the file): {rule}")
+                raise ConfigError(
+                    f"RAMAL_REGISTRAR_{key.upper()} (or registrar.{key} in the file): {getattr(self, key)} {rule}"
+                )

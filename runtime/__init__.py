@@ -38,6 +38,7 @@ http                  /healthz, /readyz, /metrics
 inherited             sockets that our parent has opened
 pages                 pages for the public, and their listener
 config                `RAMAL_…` over `ramal.toml`
+kinds                 PURE; types of settings, and what they allow in words
 errors                what can go wrong with what we need
 logs, metrics
 rewriting             small files of lines that people and programs change

@@ -15,11 +15,12 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 import msgspec
 
 from runtime.errors import ConfigError
+from runtime.kinds import typed
 from sipcore.errors import ParseError
 from sipcore.uri import parse_uri
 
@@ -31,6 +32,7 @@ LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 SERVICE_LINK = re.compile(r"RAMAL_\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP)(_\w+)?)")
 """What Kubernetes sets for a Service whose name begins with `ramal-`, beside `…_PORT=tcp://…`: nobody's setting."""
 
+_TOPIC_PREFIX = re.compile(r"[a-zA-Z0-9._-]{0,200}")
 _USERINFO = re.compile(r"(?<=://)[^/?#\s]*@")
 _BROKER = re.compile(r"(?:[^\s\[\]:,/@]+|\[[0-9a-fA-F:.]+\])(?::(?P<port>\d{1,5}))?")
 
@@ -38,6 +40,9 @@ Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 WholeSeconds = Annotated[int, msgspec.Meta(ge=1)]
+Number = Annotated[int, msgspec.Meta(ge=0)]
+Duration = Annotated[float, msgspec.Meta(ge=0)]
+"""Seconds, of which 0 means none."""
 
 
 class Secret(str):
@@ -109,7 +114,7 @@ class Common(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where health, readiness and metrics are served: where no phone can reach it."""
     http_port: Port = 0
     """The port of health, readiness and metrics; 0: any free port."""
-    setup_seconds: Annotated[float, msgspec.Meta(ge=0)] = 60.0
+    setup_seconds: Duration = 60.0
     """For how long `ramal topics` and `ramal migrate` wait for Kafka and MySQL that are not there yet."""
     log_level: str = "INFO"
     """`DEBUG`, `INFO`, `WARNING`, `ERROR` or `CRITICAL`."""
@@ -121,6 +126,11 @@ class Common(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Raises ConfigError where a name is none."""
         if self.log_level.upper() not in LEVELS:
             raise ConfigError(f"RAMAL_LOG_LEVEL: {self.log_level!r} is none of {', '.join(LEVELS)}")
+        if not _TOPIC_PREFIX.fullmatch(self.topic_prefix):
+            raise ConfigError(
+                f"RAMAL_TOPIC_PREFIX: {self.topic_prefix!r} cannot begin a topic's name:"
+                " up to 200 letters, digits and any of ._- can"
+            )
         for key, name in [("RAMAL_DOMAIN", self.domain), *(("RAMAL_DOMAINS", name) for name in self.domains)]:
             if not is_domain(name):
                 raise ConfigError(f"{key}: {name!r} is not a SIP domain such as example.test")
@@ -301,6 +311,7 @@ class Sources:
         if field.type is Secret:
             return Secret(value)
         # In the environment a list is comma-separated and a table is JSON.
+        given = value
         if isinstance(value, str) and field.type is not str:
             text = value.strip()
             listed = "tuple" in str(field.type)
@@ -312,12 +323,7 @@ class Sources:
                     raise ConfigError(f"{key}: {error}") from error
             elif listed:
                 value = [part.strip() for part in text.split(",") if part.strip()]
-        try:
-            return msgspec.convert(value, field.type, strict=False)
-        except msgspec.ValidationError as error:
-            if get_origin(field.type) is Literal:
-                raise ConfigError(f"{key}: {value!r} is none of {', '.join(get_args(field.type))}") from None
-            raise ConfigError(f"{key}: {error}") from error
+        return typed(key, field.type, value, given)
 
     def _refuse_unknown(self, kind: type[T], name: str, table: Mapping[str, Any]) -> None:
         known = {field.name for field in msgspec.structs.fields(kind)}
