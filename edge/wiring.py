@@ -17,6 +17,7 @@ from edge.core.dispatch import EdgeCore
 from edge.core.flow import WILDCARDS
 from edge.core.gateways.numbers import rules_of
 from edge.core.gateways.routes import GatewaysConfig
+from edge.core.proxy.failures import SILENT
 from edge.mesh.mesh import Mesh
 from edge.outside.lookups import Locations
 from edge.outside.resolver import Resolver
@@ -130,7 +131,8 @@ class Surroundings:
     def _deliver(self, send: Send) -> None:
         """Another edge sends by a flow of ours."""
         if send.data.startswith(b"INVITE "):
-            self._core.track_invite(send.data, send.flow, time.monotonic(), send.id)
+            if self._core.track_invite(send.data, send.flow, time.monotonic(), send.id) and send.id:
+                self._transports.unsent(send.id, SILENT)
         elif self._core.drain.begun:
             self._core.drain.track_response(send.data, send.flow)
         self._transports.deliver(send)

@@ -67,11 +67,12 @@ class EdgeCore:
         self.reach = Reach(settings, edge, boot)
         gateways = gateways or Gateways(GatewaysConfig())
         dialogs = DialogTokens(keys)
-        self.proxy = Proxy(answers, branches, Outgoing(answers, dialogs, self.reach), self.reach, layer)
+        self._flows = flows = Flows(answers, tokens, branches, self.reach)
+        outgoing = Outgoing(answers, dialogs, self.reach)
+        self.proxy = Proxy(answers, branches, outgoing, self.reach, layer, flows.is_silent)
         self.probes = Probes(answers, branches, layer, self.reach, gateways)
         self.drain = Draining(answers, self.reach)
         self.calls = Calls(answers, branches, dialogs, tokens, layer, self.proxy, gateways, self.drain.hands_over)
-        self._flows = Flows(answers, tokens, branches, self.reach)
         self.registers = Registers(answers, tokens, self._flows, self.calls.destinations.elsewhere.refusal)
         self.serving = False
         """Whether REGISTERs can be answered: the log's time is known and replies are read. Else they get 503."""
@@ -146,15 +147,17 @@ class EdgeCore:
         """Another edge has taken what was sought."""
         self.calls.cancels.found_elsewhere(id_)
 
-    def track_invite(self, data: bytes, flow: Flow, now: float, id_: str = "") -> None:
+    def track_invite(self, data: bytes, flow: Flow, now: float, id_: str = "") -> bool:
         """An INVITE that another edge sends by a flow of ours; its branch tells whose it is.
 
-        It is told by `id_` if the flow is a connection that closes later.
+        It is told by `id_` if the flow is a connection that closes later. Returns whether the phone at the flow is
+        silent, which is told at once.
         """
         branch = BRANCH.search(data, 0, TOP)
         ours = None if branch is None else self._branches.verify(branch[1].decode("ascii", "replace"))
         if ours is not None:
             self.calls.cancels.track(data, flow, (ours.edge, ours.boot), id_, now)
+        return self._flows.is_silent(flow)
 
     def media_reply(self, number: int, reply: dict[str, object] | None, now: float) -> None:
         """rtpengine's answer to a `Media`; None: there was none."""
@@ -192,7 +195,10 @@ class EdgeCore:
         self.calls.unpublished(ids, now)
 
     def unsent(self, failures: Iterable[tuple[str, int]], now: float) -> None:
-        """What was sent with these ids (branches) did not leave: 430, its connection is gone; 503, anything else."""
+        """What was sent with these ids (branches) did not leave: 430, its connection is gone; 503, anything else.
+
+        408: it left, by another edge's flow whose phone is silent.
+        """
         for id_, status in failures:
             if self.calls.failures.only_lost(id_, status, now):
                 continue
@@ -297,7 +303,7 @@ class EdgeCore:
             foreign = not answers.us.has(via.host, caller.flow, via.port)
             answers.drop("foreign-response" if foreign else "unexpected-response")
         elif ours.loop == PING:
-            pass  # a phone answers our keep-alive: it is there, and nothing is dropped
+            self._flows.answered(caller.flow)
         elif (ours.edge, ours.boot) == (self._edge, self._boot):
             answers.drop("unmatched-response")
         elif not handed and (ours.edge, ours.boot) in self.reach.neighbours:

@@ -25,7 +25,10 @@ class SendFrame(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=1):
 
 
 class Unsent(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=2):
-    """What you sent by this id did not leave: 430, its connection is gone; 503, anything else."""
+    """What you sent by this id did not leave: 430, its connection is gone; 503, anything else.
+
+    408: it did, by a flow whose phone answers pings no more.
+    """
 
     id: str
     status: int

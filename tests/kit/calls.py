@@ -339,7 +339,8 @@ class Cluster:
                 core.unsent([(send.id, 430 if send.flow.connection else 503)], self.now)
             return
         if owner != name and send.data.startswith(b"INVITE "):
-            self.edges[owner].track_invite(send.data, send.flow, self.now, f"{name} {send.id}")
+            if self.edges[owner].track_invite(send.data, send.flow, self.now, f"{name} {send.id}"):
+                core.unsent([(send.id, 408)], self.now)
         elif owner != name:
             self.edges[owner].drain.track_response(send.data, send.flow)
         message = parse_datagram(send.data)

@@ -18,6 +18,8 @@ GONE_SECONDS = 8.0
 """How long a phone may take to come back whose connection closed while it rang."""
 GONE = 430
 """RFC 5626 section 11.5: the connection is gone."""
+SILENT = 408
+"""The phone at a flow answers pings no more."""
 CLOSED_SECONDS = 10.0
 """For how long it is known that a connection has closed: a call by it may begin to ring only now."""
 CLOSED = 50_000
@@ -139,11 +141,21 @@ class Failures:
                 self._proxy.cancel(context, now)
             return True
         client = self._layer.client(id_)
+        if status == SILENT:
+            self._silent(client, now)
+            return True
         attempt = None if client is None or client.cancelled or status != GONE else client.user
         if not isinstance(attempt, Attempt) or not attempt.provisional or not attempt.context.is_invite:
             return False
         self._lost(attempt, now)
         return True
+
+    def _silent(self, client: Client | None, now: float) -> None:
+        """Another edge says that the phone at its flow answers no more: its next flow is called, if it has one."""
+        attempt = None if client is None or client.cancelled else client.user
+        # What is on its way by a flow of our own by now is not meant.
+        if isinstance(attempt, Attempt) and not attempt.provisional and attempt.hop.edge not in ("", self._edge):
+            self._proxy.leave_flow(attempt, now)
 
     # --- edges ----------------------------------------------------------------------------------------------------
 

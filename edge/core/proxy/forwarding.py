@@ -6,11 +6,11 @@ How it leaves is `edge.core.proxy.outgoing`'s. PURE.
 Over 400 lines: what goes down and what comes up are one response context, read in the order of these sections.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from edge.core.answers import Answers
 from edge.core.call_events.telling import Whereto
-from edge.core.flow import SECURE, Hop, Way, host_port
+from edge.core.flow import SECURE, Flow, Hop, Way, host_port
 from edge.core.media.relay import Leg, Relaying, has_sdp, response_with_body, with_body
 from edge.core.proxy.context import Attempt, Context
 from edge.core.proxy.identity import IDENTITIES, claims_identity
@@ -35,8 +35,15 @@ class Proxy:
     """Forks requests and sends up what comes back."""
 
     def __init__(
-        self, answers: Answers, branches: Branches, outgoing: Outgoing, reach: Reach, layer: Transactions
+        self,
+        answers: Answers,
+        branches: Branches,
+        outgoing: Outgoing,
+        reach: Reach,
+        layer: Transactions,
+        is_silent: Callable[[Flow], bool],
     ) -> None:
+        """`is_silent`: whether a phone answers no more by a flow of ours."""
         self._answers = answers
         self._settings = answers.settings
         self._branches = branches
@@ -44,6 +51,7 @@ class Proxy:
         self.reach = reach
         self._layer = layer
         self._edge = answers.edge
+        self._is_silent = is_silent
         self.relaying = Relaying(answers)
         self.ringing: dict[Context, None] = {}
         """INVITEs without a final response, in the order they came."""
@@ -170,6 +178,9 @@ class Proxy:
     def _launch(self, attempt: Attempt, now: float) -> None:
         context, target, index, branch = attempt.context, attempt.target, attempt.index, attempt.branch
         way = target.ways[index]
+        if self._has_next_flow(attempt) and way.hop.edge == self._edge and self._is_silent(way.hop.flow):
+            self._next_flow(attempt, now)
+            return
         hop, gives_up = self.reach.reachable(way.hop, context.caller.flow, now)
         if hop is None:
             self._answers.drop("flow-gone")

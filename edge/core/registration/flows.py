@@ -52,6 +52,14 @@ class Flows:
             if len(aors) < PER_FLOW:
                 aors[aor] = user
 
+    def answered(self, flow: Flow) -> None:
+        """A phone has answered a ping."""
+        self._keepalives.answered(flow)
+
+    def is_silent(self, flow: Flow) -> bool:
+        """Whether a phone that answered pings by this flow answers no more: then its next flow is called (RFC 5626)."""
+        return self._keepalives.is_silent(flow)
+
     def closed(self, flow: Flow, now: float) -> None:
         """A connection is closed: if a phone had registered by it, the log is told."""
         answers = self._answers

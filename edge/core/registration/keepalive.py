@@ -14,6 +14,10 @@ STRIDE = 77
 """From one flow's turn to that of the next; without a factor in common with TURNS, so that all get as many."""
 
 
+MISSED = 2
+"""Pings that a phone which answers them has left unanswered, before one more, when its flow is taken for dead."""
+
+
 class Keepalives:
     """Which flows are pinged, and when next: those by which a line (an AOR) is registered, one or many."""
 
@@ -25,6 +29,8 @@ class Keepalives:
         """By flow and line, until when the line is registered there."""
         self._lines = 0
         """How many these are."""
+        self._unanswered: dict[Flow, int] = {}
+        """Of phones that answer pings, how many they have not answered; a phone that never does may live."""
         self._turns: list[list[Flow]] = [[] for _ in range(TURNS)]
         """Each flow of `_until` has its place in one; one without a line leaves at its next turn."""
         self._turn = 0
@@ -56,7 +62,18 @@ class Keepalives:
             self._next = at if self._next is None else min(self._next, at)
             lines = self._until[flow] = {}
         lines[line] = until
+        if flow in self._unanswered:
+            self._unanswered[flow] = 0
         return True
+
+    def answered(self, flow: Flow) -> None:
+        """Its phone has answered a ping."""
+        if flow in self._until:
+            self._unanswered[flow] = 0
+
+    def is_silent(self, flow: Flow) -> bool:
+        """Whether its phone, which answered pings before, answers them no more."""
+        return self._unanswered.get(flow, 0) > MISSED
 
     def ended(self, flow: Flow, line: str) -> None:
         """A line is registered by this flow no more; others may be."""
@@ -86,6 +103,9 @@ class Keepalives:
         flows = self._turns[self._turn]
         if flows:
             flows = self._turns[self._turn] = [flow for flow in flows if self._lives(flow, now)]
+            for flow in flows:
+                if flow in self._unanswered:
+                    self._unanswered[flow] += 1
         self._turn = (self._turn + 1) % TURNS
         self._at += self._step
         return flows
@@ -97,6 +117,7 @@ class Keepalives:
             self.ended(flow, line)
         if not lines:
             del self._until[flow]
+            self._unanswered.pop(flow, None)
         return bool(lines)
 
     def _when(self) -> float | None:

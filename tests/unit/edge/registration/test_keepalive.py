@@ -107,6 +107,29 @@ def test_lines_beyond_the_limit_are_not_pinged_until_others_end(monkeypatch: pyt
     assert keepalives.registered(flow(2), LINE, FOREVER, 60.0)
 
 
+def test_r34_a_phone_that_answered_pings_and_does_no_more_is_silent_and_one_that_never_did_is_not() -> None:
+    keepalives = Keepalives(INTERVAL)
+    for number in (1, 2):
+        keepalives.registered(flow(number), LINE, FOREVER, 0.0)
+    keepalives.answered(flow(3))
+    pinged(keepalives, 0.0, INTERVAL)
+    keepalives.answered(flow(1))
+    pinged(keepalives, INTERVAL, 3 * INTERVAL)
+    assert not keepalives.is_silent(flow(1))
+    pinged(keepalives, 3 * INTERVAL, 4 * INTERVAL)
+    assert [keepalives.is_silent(flow(number)) for number in (1, 2, 3)] == [True, False, False]
+    keepalives.answered(flow(1))
+    assert not keepalives.is_silent(flow(1))
+    pinged(keepalives, 4 * INTERVAL, 8 * INTERVAL)
+    assert keepalives.is_silent(flow(1))
+    keepalives.registered(flow(1), LINE, FOREVER, 8 * INTERVAL)
+    assert not keepalives.is_silent(flow(1))
+    pinged(keepalives, 8 * INTERVAL, 12 * INTERVAL)
+    keepalives.ended(flow(1), LINE)
+    pinged(keepalives, 12 * INTERVAL, 13 * INTERVAL)
+    assert not keepalives.is_silent(flow(1))
+
+
 def test_a_caller_that_comes_late_pings_each_flow_once() -> None:
     keepalives = Keepalives(INTERVAL)
     for number in range(500):
