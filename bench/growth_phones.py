@@ -9,6 +9,8 @@ from events.commands import Contact, RegisterContacts, Registration, ReplyTo
 from events.registrations import AorState, Binding, Seen, binding_id
 from events.wire import Header
 
+COPIED = 10_000
+"""So many rows of `location` are written, and copied: phones so far apart have the same port."""
 FAR = 2**50
 """A deadline that never passes."""
 TICK = os.sysconf("SC_CLK_TCK")
@@ -30,9 +32,9 @@ def aor(number: int) -> str:
     return f"u{number:07d}@example.test"
 
 
-def state(number: int, at: int, cseq: int = 1) -> AorState:
-    """A phone like SIPp's, with what an edge adds."""
-    name, port = f"u{number:07d}", 1024 + number % 60000
+def state(number: int, at: int, cseq: int = 1, moved: int = 0) -> AorState:
+    """A phone like SIPp's, with what an edge adds; `moved`: so many ports further than at first."""
+    name, port = f"u{number:07d}", 1024 + number % COPIED + moved
     binding = Binding(
         binding_id(0, number + 1, 0),
         f"sip:{name}@192.0.2.77:{port}",

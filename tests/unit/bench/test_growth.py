@@ -31,13 +31,22 @@ def test_a_refresh_is_of_the_binding_that_was_filled_in(growth: Any) -> None:
     assert event.aor == growth.aor(12345)
 
 
-def test_rows_are_copied_from_the_columns_that_tell_phones_apart(growth: Any) -> None:
-    """What the database changes in a copy is all that differs between two phones, but for their ports."""
-    one, other = (location(growth.state(n, 0).bindings[0], growth.aor(n), 0) for n in (1, 1 + 60_000))
+def test_rows_are_copied_but_for_the_columns_that_tell_phones_apart(growth: Any) -> None:
+    """A copy that is not what its phone registered makes the phone's refresh a move."""
+    tables = importlib.import_module("growth_tables")
+    one, other = (location(growth.state(n, 0).bindings[0], growth.aor(n), 0) for n in (1, 1 + tables.COPIED))
 
     differing = {name for name in one._fields if getattr(one, name) != getattr(other, name)}
 
-    assert differing == {"contact_id", "username", "contact", "callid"}
+    assert differing == set(tables.told_apart(tables.COPIED))
+
+
+def test_who_has_moved_is_at_another_place_under_the_same_name(growth: Any) -> None:
+    stays, moved = (location(growth.state(1, 0, 2, ports).bindings[0], growth.aor(1), 0) for ports in (0, 1))
+
+    differing = {name for name in stays._fields if getattr(stays, name) != getattr(moved, name)}
+
+    assert differing == {"contact", "received"}
 
 
 @pytest.mark.parametrize(
@@ -47,7 +56,7 @@ def test_a_tenth_more_than_the_least_is_too_much_and_so_are_2_ms_for_a_look_up(
     growth: Any, costs: tuple[float, float], lookup: float, good: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = {(name, size): [cost] for name in NAMES for size, cost in zip((10, 100), costs, strict=True)}
-    found |= {("look-up", size): [lookup] for size in (10, 100)}
+    found |= {(name, size): [lookup] for name in ("moved", "look-up", "idle") for size in (10, 100)}
 
     assert growth.tell(found, (10, 100)) is good
     assert f"| 100 | {costs[1]:.3f} |" in capsys.readouterr().out
