@@ -131,12 +131,14 @@ async def run(directory: Path, given: argparse.Namespace) -> int:
         await asyncio.sleep(given.ready)
         crowd.forget()
         most: dict[str, float] = {}
-        mine = time.process_time()
+        mine, worked = time.process_time(), {pid: spent(pid) for pid in stack.pids().values()}
         began = time.monotonic()
         watching = asyncio.create_task(watch(stack, most, crowd, began))
         whole = await crowd.storm(given.within, given.limit)
         watching.cancel()
         tell(crowd, began, time.process_time() - mine)
+        took = {name: spent(pid) - worked.get(pid, 0.0) for name, pid in stack.pids().items()}
+        print("CPU-seconds meanwhile: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in took.items()))
         print("Memory, MB: " + ", ".join(f"{name} {before.get(name, 0):.0f} → {most[name]:.0f}" for name in most))
         return 0 if whole and set(crowd.heard) <= {200, 401, 503} and not crowd.retry_after[-1] else 1
     finally:

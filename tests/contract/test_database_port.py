@@ -291,6 +291,36 @@ async def test_tables_made_before_contacts_were_indexed_get_the_index(database: 
     assert sorted(await database.query(indexes)) == whole
 
 
+@pytest.mark.parametrize("database", DATABASES[1:], indirect=True)
+async def test_rows_as_wide_as_declared_become_as_wide_as_what_is_in_them(database: Database) -> None:
+    """Only those of few rows by themselves: nobody registers while a table is copied."""
+    columns = (
+        "SELECT table_name, column_name, column_type, is_nullable, column_default FROM information_schema.columns"
+        " WHERE table_schema = DATABASE() AND table_name IN ('location', 'registration_history')"
+    )
+    registered = ["contact_id", "username", "domain", "contact", "expires", "callid", "user_agent"]
+    row = (1, "alice", "a.test", "sip:a", 5, "c@a", "Ünïcode 1.0")
+    narrow = sorted(map(str, await database.query(columns)))
+    assert not [column for column in narrow if "'char" in column]
+    await database.transact([database.upsert("location", registered, ["contact_id"], [row])])
+    widths = ((64, ("username", "domain", "socket")), (255, ("received", "callid", "cflags", "sip_instance", "attr")))
+    changes = [f"MODIFY {name} CHAR({width})" for width, names in widths for name in names]
+    await database.transact(
+        [
+            Statement(f"ALTER TABLE location {', '.join(changes)}, MODIFY user_agent CHAR(255) DEFAULT '' NOT NULL"),
+            Statement("ALTER TABLE registration_history MODIFY username CHAR(64), MODIFY domain CHAR(64)"),
+            Statement("DELETE FROM schema_version WHERE number = 9"),
+        ]
+    )
+    assert sorted(map(str, await database.query(columns))) != narrow
+    assert await database.migrate() == ["009_narrow_rows"]
+    assert sorted(map(str, await database.query(columns))) == narrow
+    assert await database.query(f"SELECT {', '.join(registered)} FROM location") == [row]
+    await database.transact([Statement("DELETE FROM schema_version WHERE number = 9")])
+    assert await database.migrate() == ["009_narrow_rows"]
+    assert sorted(map(str, await database.query(columns))) == narrow
+
+
 async def test_checksums_are_equal_for_equal_rows_in_any_order(database: Database) -> None:
     checksum = database.checksum(["id", "text", "number"])
 
