@@ -164,6 +164,8 @@ async def measure(kafka: KafkaServer, mysql: MySQLServer, sizes: Sequence[int], 
             filling = context.Process(target=fill_process, args=(kafka.bootstrap, aors))
             filling.start()
             await asyncio.to_thread(filling.join)
+            if filling.exitcode:
+                raise SystemExit(f"the log was not filled with {aors:,} AORs")
             ours, theirs = context.Pipe()
             child = context.Process(target=registrar_process, args=(theirs, kafka.bootstrap, aors), daemon=True)
             child.start()
@@ -177,6 +179,8 @@ async def measure(kafka: KafkaServer, mysql: MySQLServer, sizes: Sequence[int], 
             tables[aors] = Tables(mysql, aors)
             await tables[aors].fill()
             say(f"{aors:,} rows are in the tables ({time.monotonic() - began:.0f} s)")
+            octets = await tables[aors].octets()
+            print(f"{aors:9,} rows: " + ", ".join(f"{size:.0f} octets of {name}" for name, size in octets.items()))
         costs: dict[tuple[str, int], list[float]] = defaultdict(list)
         for number in range(rounds + 1):
             for aors in sizes if number % 2 else reversed(sizes):

@@ -70,6 +70,18 @@ class Tables:
             self._partition.known.update(await stored_bindings(database, LIVE, ids))
         await database.transact([begin_at(database, LIVE.projection, 0, self._partition.at)])
 
+    async def octets(self) -> dict[str, float]:
+        """Of a row of `location` and of its history, with their indices."""
+        names = ("location", "registration_history")
+        for name in names:
+            await self._database.query(f"ANALYZE TABLE {name}")
+        rows = await self._database.query(
+            "SELECT table_name, data_length + index_length FROM information_schema.tables"
+            " WHERE table_schema = DATABASE() AND table_name IN (%s, %s)",
+            names,
+        )
+        return {name: int(octets) / self._aors for name, octets in rows}
+
     async def refresh(self, times: int = REFRESHES, *, moved: bool = False) -> tuple[float, float]:
         """CPU-milliseconds of one refresh in this process, and in MariaDB; `moved`: from another port than before."""
         self._cseq += 1

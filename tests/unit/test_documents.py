@@ -204,3 +204,14 @@ def test_who_reads_and_writes_which_topic_is_what_the_catalog_says(document: str
         for cell, named in ((read, "readers"), (written, "writers")):
             said = set(re.findall(r"`([a-z.]+)`", cell)) & CHANNELS.keys()
             assert said == {topic for topic, channel in CHANNELS.items() if service in getattr(channel, named)}, service
+
+
+@pytest.mark.parametrize("page", ["docs/operating.md", "docs/pt/operacao.md"])
+def test_large_tables_are_narrowed_by_hand_as_small_ones_are_by_the_migration(page: str) -> None:
+    migration = (ROOT / "runtime/database/schema/mysql/009_narrow_rows.sql").read_text().replace("''", "'")
+    [block] = re.findall(
+        r"^```sql\n(ALTER TABLE location.*?)^```$", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL
+    )
+
+    for statement in block.split(";")[:-1]:
+        assert " ".join(statement.split()) in " ".join(migration.split())

@@ -2,8 +2,8 @@
 -- declared. To change them copies the table, and nobody registers meanwhile (2 s for 100,000 rows on a quiet machine), so
 -- larger ones stay as they are, and right, until somebody chooses the hour (docs/operating.md, Upgrading).
 
-SET @ramal_small = (SELECT COUNT(*) FROM (SELECT 1 FROM location LIMIT 100001) AS some) <= 100000
-    AND (SELECT COUNT(*) FROM (SELECT 1 FROM registration_history LIMIT 100001) AS some) <= 100000;
+SET @ramal_small = (SELECT COUNT(*) FROM (SELECT 1 FROM location LIMIT 100001) AS counted) <= 100000
+    AND (SELECT COUNT(*) FROM (SELECT 1 FROM registration_history LIMIT 100001) AS counted) <= 100000;
 
 SET @ramal_narrow = IF(
     @ramal_small AND EXISTS (
