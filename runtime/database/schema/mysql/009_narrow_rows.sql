@@ -1,5 +1,5 @@
 -- Texts of `location` and its history as VARCHAR, which earlier tables had as CHAR: InnoDB keeps those as wide as they are
--- declared. To change them copies the table, and nobody registers meanwhile (2 s for 100,000 rows on a quiet machine), so
+-- declared. To change them copies the table, and nobody registers meanwhile (1 s for 100,000 rows on a quiet machine), so
 -- larger ones stay as they are, and right, until somebody chooses the hour (docs/operating.md, Upgrading).
 
 SET @ramal_small = (SELECT COUNT(*) FROM (SELECT 1 FROM location LIMIT 100001) AS counted) <= 100000
