@@ -33,6 +33,7 @@ rebuilding   `rebuild`
 users        `user`, `alias`
 enrolling    `enroll`, `keys`
 questions    who is registered, who was
+logins       why a phone cannot log in
 calls        which calls are open, what became of one, who missed what
 top          `top`: what the system does now
 ladder       PURE; a call's ladder as text

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from authsvc.users.enrolled import Enrolled
-from ramal import users, wording
+from ramal import logins, users, wording
 from ramal.asking import AsJson, Data, Domain, console, data, example, run, system
 from ramal.system import System
 from runtime.errors import ConfigError
@@ -101,7 +101,10 @@ def _in_short(row: Enrolled) -> str:
 
 @user_app.command("show", epilog=example("ramal user show alice --json"))
 def user_show_command(name: Name, domain: Domain = None, as_json: AsJson = False, data_: Data = None) -> None:
-    """Where a user comes from, and whether phones can log in by an enrolment; LDAP is not asked."""
+    """Why a phone cannot log in: where the user comes from, whether he has enrolled, and failed log-ins of a day.
+
+    LDAP itself is not asked.
+    """
     where = data(data_)
     asked = system(where)
     name, realm = named(name, domain, asked)
@@ -109,10 +112,25 @@ def user_show_command(name: Name, domain: Domain = None, as_json: AsJson = False
     row = found.enrolled
     sources = [text for text, there in (("users file", found.in_file), ("subscriber", found.in_table)) if there]
     if as_json:
-        told = {"name": name, "domain": realm, "sources": sources, **_enrolment(row)}
+        failed = [
+            each._asdict() | {"last": wording.local_time(each.last)}
+            for each in run(_failures(asked, f"{name}@{realm}"))
+        ]
+        told = {"name": name, "domain": realm, "sources": sources, **_enrolment(row), "failed_logins": failed}
         print(json.dumps(told, indent=2, ensure_ascii=False))
         return
     console.print(f"{name}@{realm}: {', '.join(sources) or 'not among our own users (in LDAP, if anywhere)'}")
+    if row or not sources:
+        _show_enrolment(row)
+    logins.show(console, f"{name}@{realm}", run(_failures(asked, f"{name}@{realm}")))
+
+
+async def _failures(asked: System, aor: str) -> list[logins.Failures]:
+    async with asked.log() as log:
+        return await logins.failures(log, aor)
+
+
+def _show_enrolment(row: Enrolled | None) -> None:
     if row is None:
         console.print("Has not enrolled. A user of LDAP does so on the console's page /enroll, or by `ramal enroll`.")
         return

@@ -34,6 +34,26 @@ def test_show_history_and_at_tell_the_same(system: System) -> None:
     assert phone.contact in system.ramal("at", during).stdout
 
 
+def test_why_a_phone_cannot_log_in_is_told_of_its_user(system: System) -> None:
+    """Wrong passwords, names that are nobody's, and silence: what each means for whoever looks."""
+    name = user(FIRST + 3)
+    strangers = (Phone(UdpLink(system.edges[0]), who, "mistyped", DOMAIN) for who in (name, "nobody-here"))
+    for stranger in strangers:
+        with stranger as phone:
+            assert phone.register().status == 401
+
+    wrong = system.ramal("user", "show", name).stdout
+    unknown = json.loads(system.ramal("user", "show", "nobody-here", "--json").stdout)["failed_logins"]
+    silent = system.ramal("user", "show", user(FIRST + 4)).stdout
+
+    assert "wrong password" in wrong
+    assert "1 time" in wrong
+    assert [(each["reason"], each["times"], each["user"]) for each in unknown] == [
+        ("unknown user", 1, f"nobody-here@{DOMAIN}")
+    ]
+    assert "No failed log-in in 24 hours" in silent
+
+
 def test_an_operators_removal_goes_through_the_log_and_is_on_record(system: System) -> None:
     aor = f"{user(FIRST + 1)}@{DOMAIN}"
     with system.phone(FIRST + 1) as phone:
