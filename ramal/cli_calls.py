@@ -14,7 +14,7 @@ from ramal.wording import counted, one_day
 from runtime.errors import ConfigError
 
 app = typer.Typer()
-TIMES = "yesterday 14:05, 2026-03-01 14:05: local time; with UTC behind it, that"
+TIMES = "yesterday 14:05, 2026-03-01: local time; with UTC behind it, that"
 END = 253_402_300_799_999
 """Milliseconds until the year 9999."""
 

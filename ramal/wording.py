@@ -17,6 +17,8 @@ from sipcore.uri import aor as canonical
 from sipcore.uri import parse_uri
 
 _CLOCK = re.compile(r"(?:(yesterday|today)\s+)?(\d{1,2}):(\d\d)(?::(\d\d))?")
+_DAYS = {"today": 0, "yesterday": 1}
+"""Days that have a name, and how long ago they were."""
 
 
 def command() -> str:
@@ -113,14 +115,16 @@ def zoned(text: str) -> tuple[str, tzinfo | None]:
 def point_in_time(text: str, now: datetime) -> datetime:
     """`14:05`, `yesterday 14:05`, `2026-03-01 14:05`, each with `UTC` behind it or not, or ISO 8601 with a zone.
 
-    Local time where no zone is said. `now` is aware and local. ValueError for anything else.
+    A day alone is its begin. Local time where no zone is said. `now` is aware and local. ValueError for anything else.
     """
     bare, zone = zoned(text)
+    here = now if zone is None else now.astimezone(zone)
     try:
         if clock := _CLOCK.fullmatch(bare.lower()):
             day, hour, minute, second = clock.groups()
-            today = (now if zone is None else now.astimezone(zone)).date() - timedelta(days=day == "yesterday")
-            moment = datetime.combine(today, time(int(hour), int(minute), int(second or 0)))
+            moment = datetime.combine(_named(day or "today", here), time(int(hour), int(minute), int(second or 0)))
+        elif bare.lower() in _DAYS:
+            moment = datetime.combine(_named(bare, here), time())
         else:
             moment = datetime.fromisoformat(bare)
         if zone is not None:
@@ -128,13 +132,18 @@ def point_in_time(text: str, now: datetime) -> datetime:
         return moment.astimezone()  # the zone's offset of that day, not of today
     except (ValueError, OverflowError) as error:
         raise ValueError(
-            f"{text!r} is not a time: write 14:05, yesterday 14:05 or 2026-03-01 14:05 in local time, the same with UTC"
-            " behind it, or 2026-03-01T14:05:00+01:00"
+            f"{text!r} is not a time: write 14:05, yesterday 14:05, 2026-03-01 14:05 or a day alone in local time, the"
+            " same with UTC behind it, or 2026-03-01T14:05:00+01:00"
         ) from error
 
 
+def _named(day: str, now: datetime) -> date:
+    """The date of `today` or `yesterday`."""
+    return now.date() - timedelta(days=_DAYS[day.lower()])
+
+
 def one_day(text: str, now: datetime) -> tuple[datetime, datetime]:
-    """`2026-03-01`, of local time, or of UTC with that behind it; today for an empty text: its begin and its end.
+    """Begin and end of `2026-03-01` or `yesterday`: of local time, or of UTC with that behind it. Today for an empty text.
 
     `now` is aware and local. ValueError for anything else, and for a day that is not yet.
     """
@@ -142,13 +151,13 @@ def one_day(text: str, now: datetime) -> tuple[datetime, datetime]:
     if zone is not None:
         now = now.astimezone(zone)
     try:
-        day = date.fromisoformat(bare) if bare else now.date()
+        day = _named(bare or "today", now) if bare.lower() in ("", *_DAYS) else date.fromisoformat(bare)
         if not date(1970, 1, 2) <= day <= now.date():
             raise ValueError(f"{text!r} is not a day on which there were calls")
     except ValueError as error:
         if "calls" in str(error):
             raise
-        raise ValueError(f"{text!r} is not a date like 2026-03-01, or 2026-03-01 UTC") from error
+        raise ValueError(f"{text!r} is not a date like 2026-03-01, yesterday, or 2026-03-01 UTC") from error
     ends = (datetime.combine(each, time(), zone) for each in (day, day + timedelta(days=1)))
     begin, end = (each.astimezone() if zone is None else each for each in ends)
     return begin, end

@@ -39,6 +39,10 @@ NOW = datetime(2026, 3, 10, 15, 0, tzinfo=HERE)
         ("today 9:30", datetime(2026, 3, 10, 9, 30, tzinfo=HERE)),
         ("yesterday 14:05", datetime(2026, 3, 9, 14, 5, tzinfo=HERE)),
         ("Yesterday 14:05:59", datetime(2026, 3, 9, 14, 5, 59, tzinfo=HERE)),
+        ("yesterday", datetime(2026, 3, 9, tzinfo=HERE)),
+        ("Today", datetime(2026, 3, 10, tzinfo=HERE)),
+        ("yesterday UTC", NOW.astimezone(UTC).replace(hour=0, minute=0) - timedelta(days=1)),
+        ("2026-03-01", datetime(2026, 3, 1, tzinfo=HERE)),
         ("2026-03-01 14:05", datetime(2026, 3, 1, 14, 5, tzinfo=HERE)),
         ("2026-03-01T14:05:00Z", datetime(2026, 3, 1, 14, 5, tzinfo=UTC)),
         ("2026-03-01 14:05 UTC", datetime(2026, 3, 1, 14, 5, tzinfo=UTC)),
@@ -111,7 +115,8 @@ def test_a_day_is_the_local_one_or_with_its_name_that_of_utc() -> None:
         begin, end = one_day(text, NOW)
         assert begin == datetime(2026, 3, 1, tzinfo=zone)
         assert end == datetime(2026, 3, 2, tzinfo=zone)
-    assert one_day("", NOW)[0] == datetime(2026, 3, 10, tzinfo=HERE)
+    assert one_day("", NOW)[0] == one_day("today", NOW)[0] == datetime(2026, 3, 10, tzinfo=HERE)
+    assert one_day("Yesterday", NOW) == (datetime(2026, 3, 9, tzinfo=HERE), datetime(2026, 3, 10, tzinfo=HERE))
 
 
 @pytest.mark.parametrize("zone", ["America/Sao_Paulo", "Pacific/Kiritimati"])
