@@ -143,7 +143,7 @@ def _named(day: str, now: datetime) -> date:
 
 
 def one_day(text: str, now: datetime) -> tuple[datetime, datetime]:
-    """Begin and end of `2026-03-01` or `yesterday`: of local time, or of UTC with that behind it. Today for an empty text.
+    """Begin and end of `2026-03-01` or `yesterday`: of local time, or of UTC with that behind it; "" is today.
 
     `now` is aware and local. ValueError for anything else, and for a day that is not yet.
     """
