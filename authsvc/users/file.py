@@ -15,7 +15,7 @@ from runtime.rewriting import lines_of, rewriting
 
 log = logging.getLogger("ramal.authsvc")
 
-MISSING = "it is not there (if it is to have no users, make an empty one)"
+MISSING = "is not there (if it is to have no users, make an empty one)"
 CHECK_SECONDS = 0.5
 """A change is seen at most this much later."""
 
@@ -42,7 +42,7 @@ class UsersFile:
     def among(self, keys: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
         """Those of these users that it has. Raises UsersFileUnavailable: the file could not be read."""
         if self.lost:
-            raise UsersFileUnavailable(f"the users file {self._path}: {self.lost}")
+            raise UsersFileUnavailable(self.lost)
         return {key for key in keys if key in self._users}
 
     def refresh(self, now: float) -> None:
@@ -76,11 +76,12 @@ class UsersFile:
         self._version = version
 
     def _unreadable(self, error: OSError) -> None:
-        self._lose(f"it cannot be read: {error.strerror}")
+        self._lose(f"cannot be read: {error.strerror}")
 
     def _lose(self, why: str) -> None:
+        why = f"the users file {self._path} {why}"
         if why != self.lost:
-            log.warning("the users file cannot tell who its users are", extra={"path": str(self._path), "cause": why})
+            log.warning("nobody can say who is in the users file", extra={"cause": why})
         self.lost = why
 
 

@@ -312,8 +312,8 @@ async def test_r42_a_users_file_that_was_never_there_ends_nobody_and_an_empty_on
     file = tmp_path / "users.htdigest"
     site = site_of(None, file=file)
     assert await site.look(3) == []
-    assert site.users.file_lost().startswith("it is not there")
-    told = [record for record in caplog.records if "the users file cannot tell" in record.message]
+    assert site.users.file_lost().startswith(f"the users file {file} is not there")
+    told = [record for record in caplog.records if "who is in the users file" in record.message]
     assert [record.levelname for record in told] == ["WARNING"]
     file.touch(mode=0o600)
     site.users._file._next_check = 0.0  # type: ignore[union-attr]
