@@ -240,6 +240,8 @@ class RegistrarHandler:
         """
         partition = work.partition
         for position in positions:
+            if position.offset <= partition.claim:  # the topic was made anew: our claim does not stand there
+                return False
             if position.offset != work.next and await self._is_claimed(partition, work.next, position.offset):
                 return False
             work.next = position.offset + 1

@@ -14,14 +14,18 @@ from events.truths import CLAIMED, check_state
 from events.wire import COMMAND_OFFSET, Poisoned, cloud_event, encode, int_header
 from registrar import metrics
 from registrar.partition import Partition
+from registrar.snapshot import snapshots_id
 from registrar.truths import (
     SOURCE,
     claim_of,
     decode_replayed,
+    decode_state,
     decode_watermark,
     is_claim,
     is_watermark,
+    watermark,
 )
+from runtime.errors import Fenced, LogUnavailable
 from runtime.log.port import Append, Log, PartitionFault, Record
 from runtime.metrics import dropped
 
@@ -48,6 +52,18 @@ async def restore(source: Log, number: int, writer: str, grace_ms: int, learn: C
     learn(position.timestamp)
     partition = Partition(number, position.offset, grace_ms)
     states, mark = await _snapshots(source, number)
+    if mark.through >= position.offset:
+        # The topic was made anew, or has lost its end: all it has is read, and claims begin anew. Whoever restores
+        # after us must know that, too: by then it may have grown past the snapshots' offset.
+        log.error(
+            "registrations ends before its snapshots",
+            extra={"partition": number, "end": position.offset, "snapshots": mark.through},
+        )
+        mark = Watermark(-1, mark.command, -1)
+        try:
+            await source.append_transaction(snapshots_id(number), [watermark(number, mark)])
+        except Fenced as error:
+            raise LogUnavailable("snapshots were fenced meanwhile") from error
     replay = _Replay(number, states, mark)
     async with aclosing(source.read(REGISTRATIONS, number, mark.through + 1, position.offset)) as reading:
         async for records in reading:
@@ -102,6 +118,8 @@ class _Replay:
 
     def __init__(self, number: int, states: dict[str, bytes], mark: Watermark) -> None:
         self._number = number
+        self._by_time = mark.through < 0 and bool(states)
+        """Offsets do not tell which truths the snapshots have, so none goes back in time."""
         self.states = states
         self.changed: set[str] = set()
         self.handled = mark.command
@@ -129,7 +147,13 @@ class _Replay:
         try:
             event = decode_replayed(record.value)
             self.handled = max(self.handled, int_header(record.headers, COMMAND_OFFSET))
+            if self._by_time and self._is_older(bytes(event.state), event.aor):
+                return
         except Poisoned as error:
             raise PartitionFault(self._number, f"the truth at offset {record.offset} is not known: {error}") from error
         self.states[event.aor] = bytes(event.state)
         self.changed.add(event.aor)
+
+    def _is_older(self, state: bytes, aor: str) -> bool:
+        known = self.states.get(aor)
+        return known is not None and decode_state(state).at < decode_state(known).at

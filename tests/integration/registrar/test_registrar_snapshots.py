@@ -1,15 +1,19 @@
 """The registrar over a real log: crashes, snapshots, restores."""
 
+import sqlite3
+
 import pytest
 
 from events.commands import Contact
-from events.topics import BINDINGS
+from events.topics import BINDINGS, REGISTRATIONS
 from events.wire import encode
 from registrar import snapshot
 from registrar.config import Policy
 from registrar.handler import RegistrarHandler
+from registrar.truths import claim_of
 from runtime.errors import LogUnavailable
 from runtime.log.embedded.log import EmbeddedLog
+from runtime.log.embedded.sql import ROW_BITS
 from runtime.store import EmbeddedStore
 from runtime.worker import Lost
 from tests.kit.registrar import AOR, DESK, MOBILE, Site, fail_transactions
@@ -46,6 +50,54 @@ async def test_e23_crashes_between_truth_and_snapshot_twice_in_a_row_lose_and_ke
     assert fourth.contacts == third.contacts
     assert fourth.partition.changed == set()
     assert fourth.offset == 4
+
+
+LAST = (1 << ROW_BITS) - 1
+
+
+async def shorten(site: Site, end: int) -> None:
+    """`registrations` ends here now: at 0, it was deleted and made anew; behind that, an unclean leader was elected."""
+
+    def write(connection: sqlite3.Connection) -> None:
+        (partition,) = connection.execute("SELECT id FROM log_partition WHERE topic = 'registrations'").fetchone()
+        connection.execute("DELETE FROM log_record WHERE id >> ? = ? AND id & ? >= ?", (ROW_BITS, partition, LAST, end))
+        connection.execute("UPDATE log_partition SET end_offset = ? WHERE id = ?", (end, partition))
+
+    await site.store.write(write)
+
+
+async def test_a_registrar_whose_topic_was_made_anew_claims_anew_and_loses_nothing_after_it(site: Site):
+    registrar = await site.registrar().start()
+    await site.send(site.register(DESK))
+    await registrar.work()
+    await registrar.handler.snapshot()
+    await shorten(site, 0)
+    await site.send(site.register(MOBILE))
+    with pytest.raises(Lost):  # what it wrote is under a claim that does not stand in the log
+        await registrar.work()
+    await (await registrar.start()).work()
+    truths = [record for record in await site.records(REGISTRATIONS) if record.offset > registrar.partition.claim]
+    assert [claim_of(record) for record in truths] == [registrar.partition.claim]
+    restored = await site.registrar().start()  # crashed before its snapshot
+    assert restored.contacts == registrar.contacts == {AOR: [DESK, MOBILE]}
+    await restored.handler.snapshot()
+    assert (await site.registrar().start()).contacts == restored.contacts
+
+
+async def test_a_registrar_whose_topic_has_lost_its_end_does_not_go_back_behind_its_snapshots(site: Site):
+    registrar = await site.registrar().start()
+    for contact in (DESK, MOBILE):
+        await site.send(site.register(contact))
+        await registrar.work()
+        site.clock.now += 1
+    await registrar.handler.snapshot()
+    await shorten(site, registrar.partition.next - 2)  # both truths are gone
+    second = await site.registrar().start()
+    assert second.contacts == {AOR: [DESK, MOBILE]}
+    await site.send(site.register("sip:third@192.0.2.3"))
+    await second.work()
+    third = await site.registrar().start()  # crashed before its snapshot
+    assert third.contacts == second.contacts == {AOR: [DESK, MOBILE, "sip:third@192.0.2.3"]}
 
 
 async def test_e23_a_crash_within_a_snapshot_of_several_parts_is_harmless(site: Site, monkeypatch):
