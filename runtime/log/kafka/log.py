@@ -42,6 +42,8 @@ LEADER_NOT_AVAILABLE, NETWORK_EXCEPTION = 5, 13
 ASK_SECONDS = 5.0
 RETRY_SECONDS = 0.2
 POLL_SECONDS = 0.5
+FOLLOW_SECONDS = 30.0
+"""Who reads for ever looks at nothing between two batches: each look is a wake-up."""
 READ_RECORDS = 5000
 
 log = logging.getLogger("ramal.log")
@@ -170,11 +172,12 @@ class KafkaLog:
         client, timeout = self._connected_client(), self._kafka.request_timeout
         fetcher = Fetcher(client, self._prefix + topic, timeout, committed=committed)
         idle_since: float | None = None
+        wait = FOLLOW_SECONDS if end is None else POLL_SECONDS
         try:
             fetcher.begin(partition, max(begin, (await self.bounds(topic, partition)).begin))
             while end is None or fetcher.position(partition) < end or fetcher.holding:
                 try:
-                    records = (await fetcher.poll(POLL_SECONDS, READ_RECORDS)).get(partition)
+                    records = (await fetcher.poll(wait, READ_RECORDS)).get(partition)
                 except NoSuchOffset as gone:
                     fetcher.begin(partition, await self._restart(topic, gone))
                     continue
