@@ -3,7 +3,9 @@
 from collections.abc import Iterable
 
 from edge.core.actions import Binding
-from edge.core.flow import Hop, Way
+from edge.core.addresses import spelled
+from edge.core.flow import Flow, Hop, Way
+from edge.core.place import place_of
 from edge.core.tokens.path import FlowTokens
 from sipcore import proxy
 from sipcore.address import parse_address
@@ -73,8 +75,14 @@ def _of_binding(binding: Binding, tokens: FlowTokens) -> Target | None:
         return None
     routes = [f"<{path.uri}>" for path in paths[1:]]
     port = 0 if hop.flow.reliable else hop.flow.remote_port
+    ways = [Way(hop, port)]
+    if routes and hop.flow.transport == "tcp":
+        # A proxy's connection is no phone's: where it is gone, another is opened to where its Path says it listens.
+        place = place_of(paths[1].parsed_uri)
+        if (place.transport, place.host) == ("tcp", spelled(hop.flow.remote_host)):
+            ways.append(Way(Hop(Flow("tcp", "", 0, hop.flow.remote_host, place.port)), place.port))
     q = binding.q if binding.q >= 0 else 1.0  # none was given
-    return Target(uri, (Way(hop, port),), q, routes)
+    return Target(uri, ways, q, routes, flows=len(ways) > 1)
 
 
 def same_contact(contact: str, text: str) -> bool:

@@ -225,6 +225,8 @@ class Registers:
                 headers.append(("Flow-Timer", str(answers.settings.flow_timer)))
         headers += [("Service-Route", f"<{uri}>") for uri in answers.settings.service_route]
         self._finish(registration, 200, response.encode(200, "OK", registration.head, headers), now)
+        if registration.beyond and registration.flow.reliable:
+            return  # a proxy's connection: its end is not that of the phones behind it
         self._flows.registered(registration.flow, registration.aor, registration.user, registration.path, reply, now)
 
     def _refused(self, registration: Registration, reply: Refused, now: float) -> None:

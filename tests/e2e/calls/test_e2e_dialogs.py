@@ -11,7 +11,7 @@ import pytest
 from authsvc.users.file import add_user
 from tests.e2e.conftest import CALLERS, DOMAIN, System, start_up, user
 from tests.kit.phone import SDP, Call, Phone
-from tests.kit.wire import TRANSPORTS, UdpLink
+from tests.kit.wire import TRANSPORTS, StreamLink, UdpLink
 
 pytestmark = pytest.mark.e2e
 
@@ -209,3 +209,41 @@ def test_r33_y11_a_phone_behind_a_listed_proxy_is_called_by_the_proxys_path(with
         call.hears(486)
         call.ack()
         assert proxy.registers("Contact: *", "Expires: 0").status == 200
+
+
+class FromStream(StreamLink):
+    """A connection from another address of this host."""
+
+    def __init__(self, edge: tuple[str, int], host: str) -> None:
+        super().__init__("tcp", edge)
+        self.socket.close()
+        self.go_on(socket.create_connection(edge, source_address=(host, 0)))
+
+    def go_on(self, connection: socket.socket) -> None:
+        self.socket.close()
+        self.socket, self._octets = connection, b""
+        self.local = connection.getsockname()
+
+
+def test_r33_a_listed_proxy_whose_connection_is_gone_is_connected_to_where_its_path_says(with_peer: System) -> None:
+    link = FromStream(with_peer.at[0]["tcp"], PEER)
+    password = f"secret-{user(BOB)}"
+    with (
+        socket.create_server((PEER, 0)) as listening,
+        Phone(link, user(BOB), password, DOMAIN) as proxy,
+        with_peer.phone(BOB) as caller,
+    ):
+        path = f"<sip:n4t@{PEER}:{listening.getsockname()[1]};transport=tcp;lr>"
+        answer = proxy.registers(f"Path: {path}", "Contact: <sip:desk@10.11.12.13>;expires=60")
+        assert answer.all("path")[1:] == [path]
+        link.socket.close()
+        call = caller.invite(caller.aor)
+        listening.settimeout(10)
+        link.go_on(listening.accept()[0])
+        incoming = proxy.incoming()
+        assert incoming.received.all("route") == [path]
+        incoming.respond(486)
+        incoming.gets("ACK")
+        call.hears(486)
+        call.ack()
+        assert caller.registers("Contact: *", "Expires: 0").status == 200
