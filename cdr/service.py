@@ -17,9 +17,9 @@ from runtime.http import Route
 from runtime.log.port import Log
 from runtime.worker import Worker
 
-GATHER = 0.5
-"""Seconds from one look at the log to the next: nobody waits for the tables, and one transaction for many calls costs a
-fraction of many for few. A call that begins and ends within one is written once."""
+GATHER = 0.7
+"""Seconds from one look at the log to the next: one transaction for many calls costs a fraction of many for few, and a
+call that begins and ends within one is written once. With what the edge gathers, a call is shown within a second."""
 TOGETHER = 2000
 """Events of one transaction at most."""
 
