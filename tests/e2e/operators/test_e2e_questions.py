@@ -40,7 +40,7 @@ def test_why_a_phone_cannot_log_in_is_told_of_its_user(system: System) -> None:
     strangers = (Phone(UdpLink(system.edges[0]), who, "mistyped", DOMAIN) for who in (name, "nobody-here"))
     for stranger in strangers:
         with stranger as phone:
-            assert phone.register().status == 401
+            assert phone.registers(f"Contact: <{phone.contact}>", "Expires: 300").status == 401
 
     wrong = system.ramal("user", "show", name).stdout
     unknown = json.loads(system.ramal("user", "show", "nobody-here", "--json").stdout)["failed_logins"]
