@@ -57,7 +57,7 @@ class LdapSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The attribute with the digest user's name."""
     password_attribute: str = "userPassword"  # noqa: S105  # the name of an attribute
     """Clear text; a value with a `{SCHEME}` is a hash, from which no HA1 can be made. Empty: never asked for."""
-    ha1_attributes: dict[str, str] = {}
+    ha1_attributes: dict[Literal["MD5", "SHA-256", "SHA-512-256"], str] = {}
     """By algorithm, the attribute that holds the HA1: `{"MD5": "sipHA1"}`."""
     number_attribute: str = "telephoneNumber"
     """The attribute whose values are further names of the user, by which he is called too; empty: none. Needs an

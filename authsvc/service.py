@@ -99,6 +99,8 @@ def build(sources: Sources, log: Log, database: Database) -> AuthService:
         raise ConfigError(f"RAMAL_NONCE_SECONDS: {common.nonce_seconds} is not from 1 to {LONGEST_NONCE}")
     domains = common.served()
     _check_algorithms(domains)
+    if unserved := [name for name in directory.domains if name.lower() not in domains]:
+        raise ConfigError(f"RAMAL_LDAP_DOMAINS: {unserved[0]!r} is not served; served are {', '.join(domains)}")
     subscriber = SubscriberUsers(database) if settings.subscriber else None
     ldap = LdapUsers(directory, domains) if directory.url else None
     asked: list[Source] = [source for source in (subscriber, ldap) if source is not None]

@@ -1,8 +1,9 @@
 """Settings of the edge; section `edge`."""
 
+import re
 import socket
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -14,6 +15,7 @@ from runtime.errors import ConfigError
 from sipcore.errors import ParseError
 from sipcore.uri import parse_uri
 
+_ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#\s]+")
 LONGEST_REPLY = 2.0
 """authsvc lets copies of a REGISTER pass for 30 s, each on its way for this long at most: the registrar, which
 remembers the first for 32 s, must still know it."""
@@ -67,7 +69,7 @@ class EdgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether our users may call other domains, and register Contacts that are elsewhere than their phones."""
     rtpengine: tuple[str, ...] = ()
     """`host:port` of each rtpengine's ng protocol; a call's server is chosen by its Call-ID."""
-    srtp: tuple[str, ...] = ()
+    srtp: tuple[Literal["udp", "tcp", "tls"], ...] = ()
     """Transports (`tls`) whose phones are offered RTP/SAVP by rtpengine; RTP/AVP to the others, DTLS to browsers."""
     timer_c: float = 185.0
     """Seconds an INVITE may ring on one branch; more than 3 minutes (RFC 3261 section 16.6)."""
@@ -151,6 +153,7 @@ def core_settings(
         raise ConfigError(f"RAMAL_EDGE_TIMER_C: {config.timer_c:g} is not above 180 (RFC 3261 section 16.6)")
     for uri in config.service_route:
         _check_route(uri)
+    _check_names(config)
     domains = common.served()
     modes = {name: domain.media for name, domain in domains.items()}
     if not config.rtpengine and set(modes.values()) != {"direct"}:
@@ -195,6 +198,23 @@ def _check_route(text: str) -> None:
         good = False
     if not good:
         raise ConfigError(f"RAMAL_EDGE_SERVICE_ROUTE: {text!r} is not like sip:sip.example.test;lr")
+
+
+def _check_names(config: EdgeConfig) -> None:
+    """Raises ConfigError for what would stand in Path as it is, and for an origin that no browser ever names."""
+    for origin in config.origins:
+        if not _ORIGIN.fullmatch(origin):
+            raise ConfigError(f"RAMAL_EDGE_ORIGINS: {origin!r} is not like https://phone.example.test, without a path")
+    if config.service_name:
+        try:
+            uri = parse_uri(f"sip:{config.service_name}")
+            good = uri.user is None and not uri.params and not set(config.service_name) & set(' <>",;?\r\n')
+        except ParseError:
+            good = False
+        if not good:
+            raise ConfigError(f"RAMAL_EDGE_SERVICE_NAME: {config.service_name!r} is not host or host:port")
+    if config.edges:
+        endpoint(config.edges, "RAMAL_EDGE_EDGES")
 
 
 def endpoint(text: str, key: str) -> tuple[str, int]:

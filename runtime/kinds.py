@@ -37,6 +37,8 @@ def wanted_of(kind: Any) -> str:
     base = get_args(kind)[0] if bounds else kind
     if get_origin(base) is tuple and len(set(get_args(base))) == 1:  # as many of one kind
         return f"{len(get_args(base))} of these, comma-separated: {wanted_of(get_args(base)[0])}"
+    if get_origin(base) is tuple and get_origin(get_args(base)[0]) is Literal:
+        return f"a list of any of {', '.join(get_args(get_args(base)[0]))}"
     words = _KINDS.get(get_origin(base) or base, "")
     for each in bounds:
         if each.ge is not None and each.le is not None:

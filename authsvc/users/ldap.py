@@ -327,7 +327,9 @@ class LdapUsers:
         computed = from_password(name, realm, password, wanted) if password else User()
         if not settings.ha1_attributes:
             return computed
-        stored = {algorithm: _text(entry, attribute) for algorithm, attribute in settings.ha1_attributes.items()}
+        stored: dict[str, str] = {
+            algorithm: _text(entry, attribute) for algorithm, attribute in settings.ha1_attributes.items()
+        }
         return from_ha1s(stored).completed(computed)
 
 

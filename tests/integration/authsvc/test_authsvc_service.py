@@ -354,6 +354,7 @@ async def test_the_clear_text_column_stands_in_for_ha1s_that_are_not_there(datab
         ("RAMAL_DOMAINS", '{"example.test": {"algorithms": ["SHA-1"]}}'),
         ("RAMAL_DOMAINS", '{"example.test": {"algorithms": []}}'),
         ("RAMAL_LDAP_URL", "ldap://127.0.0.1"),
+        ("RAMAL_LDAP_DOMAINS", "other.test"),
     ],
 )
 def test_a_setting_that_cannot_work_stops_the_start_and_is_named(variable: str, value: str) -> None:

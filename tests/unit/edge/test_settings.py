@@ -2,6 +2,7 @@
 
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from authsvc.memory.nonces import COPY_MILLISECONDS
@@ -53,3 +54,25 @@ def test_bad_settings_name_the_key() -> None:
         environ = {"RAMAL_KEYS": "k:" + "00" * 32, f"RAMAL_EDGE_{key}": value}
         with pytest.raises(ConfigError, match=f"RAMAL_EDGE_{key}"):
             build(Sources(environ, {}), cast(Any, None), cast(Any, None))
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("origins", ("phone.example.test",)),
+        ("origins", ("https://phone.example.test/",)),
+        ("service_name", "a b"),
+        ("service_name", "sip:sip.example.test"),
+        ("service_name", "sip.example.test;lr"),
+        ("service_name", "alice@example.test"),
+        ("edges", "nohost"),
+    ],
+)
+def test_a_name_that_nobody_could_follow_is_refused_before_anything_is_waited_for(setting: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=f"RAMAL_EDGE_{setting.upper()}: "):
+        core_settings(msgspec.structs.replace(EdgeConfig(), **{setting: value}), Common(), frozenset())
+
+
+@pytest.mark.parametrize("name", ["sip.example.test", "127.0.0.1:5060", "[2001:db8::1]:5060", "example.test:5060"])
+def test_a_host_with_or_without_a_port_is_a_service_name(name: str) -> None:
+    core_settings(EdgeConfig(service_name=name), Common(), frozenset())

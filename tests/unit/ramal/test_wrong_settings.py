@@ -58,6 +58,8 @@ def test_a_number_names_what_was_typed() -> None:
         ("RAMAL_EDGE_KEEPALIVE_SECONDS", "edge", "-1", "'-1' is not a number of at least 0"),
         ("RAMAL_EDGE_RETRY_AFTER", "edge", "5", "'5' is not 2 of these, comma-separated: a whole number"),
         ("RAMAL_EDGE_ADVERTISED", "edge", "sip.a.test", "'sip.a.test' is not a table, in the environment one of JSON"),
+        ("RAMAL_EDGE_SRTP", "edge", "tls,udpx", "'tls,udpx' is not a list of any of udp, tcp, tls"),
+        ("RAMAL_LDAP_HA1_ATTRIBUTES", "ldap", '{"MD6": "sipHA1"}', "'MD6'"),
         ("RAMAL_CDR_CLOSE_EVERY", "cdr", "0", "'0' is not a number above 0"),
         ("RAMAL_REGISTRAR_GRACE", "registrar", "99", "99 must be between 0 and 60"),
         ("RAMAL_TOPIC_PREFIX", "", "a b", "'a b' cannot begin a topic's name"),
