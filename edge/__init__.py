@@ -30,6 +30,7 @@ core/         PURE
     record_route  tokens of dialogs
     dialog        what they say
     branch        branches of our Vias
+    gruu          URIs of one phone (RFC 5627)
     base32        how all of them are written
   registration/ RFC 3261 section 10
     register      challenged, asked of the log, answered

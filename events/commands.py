@@ -73,6 +73,8 @@ class Registration(msgspec.Struct, frozen=True, omit_defaults=True):
     user_agent: str = ""
     methods: int | None = None
     """OpenSIPS' bit mask of the Allow header; None when absent."""
+    gruu: bool = False
+    """Whether the phone asks for GRUUs (RFC 5627): `Supported: gruu`."""
 
 
 class RequestId(msgspec.Struct, frozen=True):

@@ -53,6 +53,8 @@ class Binding(msgspec.Struct, frozen=True, omit_defaults=True):
     socket: str = ""
     user_agent: str = ""
     methods: int | None = None
+    gruus_since: int = 0
+    """Since when temporary GRUUs of its `instance` are good (RFC 5627 section 5), milliseconds; 0: it has had none."""
 
 
 class Seen(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):

@@ -76,6 +76,8 @@ class Location(NamedTuple):
     created_ms: int
     updated_ms: int
     partition_no: int
+    attr: str | None = None
+    """OpenSIPS' column for what scripts note of a Contact: `gruus_since=…`, milliseconds, of a phone with GRUUs."""
 
 
 class Interval(msgspec.Struct):
@@ -295,6 +297,7 @@ def location(binding: Binding, aor: str, partition: int) -> Location:
         binding.created,
         binding.updated,
         partition,
+        f"gruus_since={binding.gruus_since}" if binding.gruus_since else None,
     )
 
 

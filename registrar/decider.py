@@ -292,12 +292,35 @@ def _apply(draft: _Draft, register: Registration, contact: Contact, new_id: int,
     old = matches[0] if matches else None
     if old and not draft.same(old.contact, contact.uri):
         draft.forget(old.contact, old.call_id, old.cseq)
-    draft.put(_bind(draft.at, register, contact, requested, old, new_id, policy))
+    since = 0 if contact.instance is None else _gruus_since(draft, register, contact.instance, old)
+    draft.put(_bind(draft.at, register, contact, requested, old, new_id, policy, since))
     return None
 
 
+def _gruus_since(draft: _Draft, register: Registration, instance: str, old: Binding | None) -> int:
+    """Since when temporary GRUUs of an instance are good (RFC 5627 sections 5.1 and 5.3): one time for its bindings.
+
+    They last as long as any of these does, and another Call-ID in a refresh ends all that were given before.
+    """
+    mates = [binding for binding in draft.bindings.values() if binding.instance == instance and binding.gruus_since]
+    if not mates:
+        return draft.at if register.gruu else 0
+    if old is None or old.instance != instance or old.call_id == register.call_id:
+        return max(binding.gruus_since for binding in mates)
+    for binding in [each for each in mates if each.expires > draft.at]:
+        draft.put(msgspec.structs.replace(binding, gruus_since=draft.at))
+    return draft.at
+
+
 def _bind(
-    at: int, register: Registration, contact: Contact, requested: int, old: Binding | None, new_id: int, policy: Policy
+    at: int,
+    register: Registration,
+    contact: Contact,
+    requested: int,
+    old: Binding | None,
+    new_id: int,
+    policy: Policy,
+    since: int,
 ) -> Binding:
     """The binding that this contact makes, or that it refreshes."""
     granted = min(requested, policy.max_expires)
@@ -323,6 +346,7 @@ def _bind(
         socket=register.socket,
         user_agent=register.user_agent[: limits.USER_AGENT],
         methods=register.methods,
+        gruus_since=since,
     )
 
 

@@ -59,6 +59,8 @@ class Binding(msgspec.Struct, frozen=True, gc=False):
     expires: int
     """Unix seconds."""
     id: int
+    gruus_since: int = 0
+    """As in `events.registrations.Binding`."""
 
 
 class Location(msgspec.Struct, frozen=True, gc=False):

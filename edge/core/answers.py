@@ -12,6 +12,7 @@ from edge.core.clock import LogClock
 from edge.core.flow import Flow, Hop
 from edge.core.rate import SourceRate
 from edge.core.settings import CoreSettings
+from edge.core.tokens.gruu import Gruu, Gruus
 from edge.core.us import Us
 from events.calls import CallEvent
 from events.commands import ReplyTo
@@ -19,7 +20,7 @@ from sipcore import nonce, proxy
 from sipcore.digest import Credentials
 from sipcore.errors import ParseError
 from sipcore.message import Header, Request
-from sipcore.uri import Uri, aor
+from sipcore.uri import Uri, aor, parse_uri
 
 AMPLIFICATION = 2
 """A UDP response to an unauthenticated request is at most this many times as large (CHECKLIST S02)."""
@@ -39,8 +40,8 @@ CAPABILITIES: tuple[Header, ...] = (
     ("Accept-Encoding", "identity"),
     ("Accept-Language", "en"),
 )
-EXTENSIONS = frozenset({"path", "outbound"})
-"""Option tags that we support; gruu is none of them."""
+EXTENSIONS = frozenset({"path", "outbound", "gruu"})
+"""Option tags that we support; of gruu no response says so (RFC 5627 section 5.2)."""
 
 
 class Answers:
@@ -62,6 +63,7 @@ class Answers:
         self.edge, self.boot = edge, boot
         self.clock = clock
         self.entropy = entropy
+        self.gruus = Gruus(keys)
         self.us = Us(settings.algorithms, settings.own_hosts)
         self.rate = SourceRate(settings.challenges_per_second)
         self.actions = Actions()
@@ -201,6 +203,17 @@ class Answers:
         if domain is None and self.settings.own_addresses and self.us.has(host, flow, port):
             return self.settings.default_domain
         return domain
+
+    def gruu_of(self, text: str) -> Gruu | None:
+        """Whose a URI is that is a GRUU of a domain of ours; None for all others."""
+        if ";gr" not in text.lower():
+            return None
+        try:
+            uri = parse_uri(text)
+        except ParseError:
+            return None
+        domain = self.us.domain(uri.host) if uri.is_sip else None
+        return None if domain is None else self.gruus.read(uri, domain)
 
 
 def amplifies(data: bytes, flow: Flow, size: int) -> bool:

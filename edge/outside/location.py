@@ -18,6 +18,7 @@ from edge.core.actions import Binding, Location
 from events import limits
 from runtime.database.port import Database, Row
 from runtime.errors import DatabaseUnavailable
+from sipcore.grammar import uint
 from sipcore.telephone import NO_RULE, NumberRule, digits, spellings
 from sipcore.uri import Uri, canonical_escapes, parse_uri
 
@@ -27,17 +28,19 @@ Name = tuple[str, str]
 # The database's own clock comes with the rows: no edge's clock counts (DESIGN section 7).
 _BINDINGS = (
     "SELECT JSON_ARRAY(username, domain, NULL, NULL, contact, received, path, socket, q, sip_instance, expires,"
-    " contact_id, CURRENT_TIMESTAMP) FROM location WHERE "
+    " contact_id, attr, CURRENT_TIMESTAMP) FROM location WHERE "
 )
 _ALIASES = (
     "SELECT JSON_ARRAY(d.alias_username, d.alias_domain, d.username, d.domain, l.contact, l.received, l.path,"
-    " l.socket, l.q, l.sip_instance, l.expires, l.contact_id, CURRENT_TIMESTAMP)"
+    " l.socket, l.q, l.sip_instance, l.expires, l.contact_id, l.attr, CURRENT_TIMESTAMP)"
     " FROM dbaliases d LEFT JOIN location l ON l.username = d.username AND l.domain = d.domain WHERE "
 )
 _USERS = "SELECT 0, username, domain FROM subscriber WHERE "
 _REGISTERED = "SELECT 1, username, domain FROM registration_history WHERE "
 # A spelling itself, or with what follows `;` or `?`: those, and no character of a host, are between ";" and "@".
 _OF_CONTACT = "contact = %s OR (contact >= %s AND contact < %s)"
+LATEST = 10**15
+"""No time in milliseconds is later."""
 _SPELLINGS = 200
 """Spellings in one query: SQLite takes no deeper expression than 1,000."""
 _RESERVED = "&=+$,;?/"
@@ -60,6 +63,7 @@ class _Row(msgspec.Struct, array_like=True, gc=False):
     instance: str | None
     expires: int | None
     id: int | None
+    attr: str | None
     now: str
 
 
@@ -257,7 +261,14 @@ def _target(row: _Row) -> Binding:
         row.instance or "",
         row.expires or 0,
         row.id or 0,
+        0 if row.attr is None else _gruus_since(row.attr),
     )
+
+
+def _gruus_since(attr: str) -> int:
+    """What the locator has noted; 0 for what another wrote there."""
+    name, _, value = attr.partition("=")
+    return (uint(value, LATEST) or 0) if name == "gruus_since" else 0
 
 
 def _in_order(targets: list[Binding]) -> tuple[Binding, ...]:

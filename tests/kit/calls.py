@@ -221,11 +221,13 @@ class Cluster:
             self.register(phone, **binding)
         return phone
 
-    def register(self, phone: Phone, aor: str | None = None, *, q: float = -1, instance: str = "") -> None:
-        """Makes a binding of a phone."""
+    def register(
+        self, phone: Phone, aor: str | None = None, *, q: float = -1, instance: str = "", gruus: int = 0
+    ) -> None:
+        """Makes a binding of a phone; `gruus`: since when its temporary GRUUs are good."""
         names = FlowTokens(self.keys, phone.edge, "b00t", "sip.example.test").names(phone.flow)
         rows = self.bindings.setdefault(aor or f"{phone.name}@{DOMAIN}", [])
-        made = (phone.contact, names.received, names.path, names.socket, q, instance, int(WALL) + 300, len(rows))
+        made = (phone.contact, names.received, names.path, names.socket, q, instance, int(WALL) + 300, len(rows), gruus)
         rows.append(Binding(*made))
 
     def authsvc(self, edge: str, command: AuthCommand) -> Reply | None:

@@ -16,6 +16,7 @@ from edge.core.flow import Flow, host_port
 from edge.core.pending import Pending
 from edge.core.proxy.context import Context, opened, shed
 from edge.core.proxy.forwarding import Proxy
+from edge.core.proxy.outgoing import contact_of
 from edge.core.proxy.targets import Destinations
 from edge.core.proxy.waiting import Call
 from events.commands import Authenticate, RequestId
@@ -148,9 +149,17 @@ class Admission:
             self._answers.actions.forwards.append(forward)
             self._answers.drop("handed-over")
             return
+        if self._is_anothers(call, reply.user):
+            self._proxy.answer(call.context, 403, now, "Contact Is Another's GRUU")
+            return
         call.user = reply.user
         call.allowed = True
         self._destinations.go_on(call, now)
+
+    def _is_anothers(self, call: Call, user: str) -> bool:
+        """Whether the Contact, by which a dialog would go on, is the GRUU of somebody else (RFC 5627 section 6.2)."""
+        gruu = self._answers.gruu_of(contact_of(call.context.request))
+        return gruu is not None and gruu.aor not in (user, call.user)
 
     def refused(self, call: Call, reply: Refused, now: float) -> None:
         """The sender is not, or may not."""

@@ -4,6 +4,7 @@ The token says who may be reached (CHECKLIST Y35), the request where he is now: 
 the Contacts of both ends.
 
 the end itself has said so by a request that came here   --> the flow that this came by
+the target is a GRUU of that end's                       --> that phone's registered Contact
 the target is where it was when the token was made       --> the token's hop: no look-up
 it is a live Contact of the AOR that the token is for    --> that binding's flow
 another port or transport of the host that the token has --> there, then the token's hop
@@ -26,10 +27,11 @@ from edge.core.flow import Flow, Hop, Way
 from edge.core.place import DIALLED, Place, place_of
 from edge.core.proxy.outgoing import contact_of
 from edge.core.proxy.route import RouteInformation
-from edge.core.proxy.target_set import Target, of_bindings, port_of, same_contact
+from edge.core.proxy.target_set import Target, of_bindings, of_phones, port_of, same_contact
 from edge.core.proxy.targets import Destinations
 from edge.core.senders import reached_by
 from edge.core.tokens.dialog import NOBODY, Dialog, Marks
+from edge.core.tokens.gruu import Gruu
 from edge.core.tokens.path import FlowTokens
 from edge.core.tokens.record_route import DialogTokens
 from sipcore.address import uri_of
@@ -102,6 +104,8 @@ class Remote:
         if came is not None and came[0] == place and not routed.routes:
             by_flow = Target(routed.uri, (Way(came[1], port_of(came[1])),), 1.0)
             return _to(by_flow), self._to_binding(end, routed, by_hop)
+        if (gruu := self._gruu(end, routed)) is not None:
+            return self._to_phone(gruu, by_hop), None
         if place is None or (not routed.routes and self._is_at(end, place)):
             bound = None if end.marks.party == NOBODY or routed.routes else self._to_binding(end, routed, by_hop)
             return _to(by_hop), bound
@@ -134,6 +138,24 @@ class Remote:
 
         def found_for(go: Go) -> Callable[[Location, float], None]:
             return lambda located, at: go(self._bound(end, routed, located) or else_, at)
+
+        return lead
+
+    def _gruu(self, end: DialogEnd, routed: RouteInformation) -> Gruu | None:
+        """The GRUU that is the remote target of this end; None where that is something else."""
+        gruu = None if routed.routes else self._answers.gruu_of(routed.uri)
+        # Whoever has the token of a call may reach its two ends, and nobody else by it (CHECKLIST Y35).
+        return gruu if gruu is not None and self._dialogs.is_party(end.marks, end.call_id, gruu.aor) else None
+
+    def _to_phone(self, gruu: Gruu, by_hop: Target) -> Lead:
+        """To the phone's registered Contact, or by the token's hop if it has none any more (RFC 5627 section 6.1)."""
+
+        def lead(go: Go, now: float) -> None:
+            self._destinations.seek(gruu.aor, lambda located, at: go(bound(located) or by_hop, at), now)
+
+        def bound(located: Location) -> Target | None:
+            targets = of_phones(gruu.among(located.targets), self._tokens)
+            return targets[-1] if targets else None
 
         return lead
 

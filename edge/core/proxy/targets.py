@@ -1,6 +1,7 @@
 """Where a request goes whose sender may send it (RFC 3261 section 16.5). PURE.
 
 a domain of ours  --> bindings, aliases followed | 302 | 480
+                  --> a GRUU: those of its phone | 480 | 404 for one that we never gave, or that has ended
                   --> nobody in the tables --> authsvc: a user, or the one who has the number
                   --> nobody at all --> a gateway's number | 404
 elsewhere         --> the live binding whose Contact it is (RFC 5589 section 6: an attended transfer names one)
@@ -24,7 +25,7 @@ from edge.core.proxy.elsewhere import ByContact, Elsewhere, Fork
 from edge.core.proxy.forwarding import Proxy
 from edge.core.proxy.identity import rows_that_go_on
 from edge.core.proxy.target_set import Target, of_bindings, of_phones, same_contact
-from edge.core.proxy.waiting import Call
+from edge.core.proxy.waiting import NOBODYS, Call
 from edge.core.senders import reached_by
 from edge.core.tokens.path import FlowTokens
 from events.commands import FindUser
@@ -97,6 +98,7 @@ class Destinations:
 
     def locate(self, call: Call, now: float) -> None:
         """Asks who the target is, perhaps while authsvc is asked who the caller is."""
+        call.dereference(self._answers)
         name = self._name_of(call)
         if name is not None:
             self._look_up(call, name, now)
@@ -120,7 +122,7 @@ class Destinations:
         return aor(Uri("sip", target.user, None, served))
 
     def seek(self, contact: str, then: Callable[[Location, float], None], now: float) -> None:
-        """Has the bindings of a Contact URI told, in about a second at the latest; none if nobody says in time."""
+        """Has the bindings of a Contact URI, or of an AOR, told, within about a second; none if nobody says in time."""
         self._look_up(Seeking(then), contact, now)
 
     def _look_up(self, asking: Call | Context | OwnBindings | Seeking, name: str, now: float) -> None:
@@ -201,6 +203,9 @@ class Destinations:
         context = call.context
         if context.final or context.cancelled:
             return
+        if call.gruu == NOBODYS:
+            self._proxy.answer(context, 404, now)
+            return
         _told(call, call.located)
         name = self._name_of(call)
         if name is None:
@@ -214,21 +219,27 @@ class Destinations:
         if is_contact(name):
             self._by_contact(call, name, found, now)
             return
-        targets = of_phones(found.targets, self._tokens)
-        elsewhere = [binding for binding in found.targets if not binding.path]
-        if (targets or elsewhere) and self._settings.redirects(name.rpartition("@")[2]):
+        targets, elsewhere = self._phones(call, found)
+        if (targets or elsewhere) and call.gruu is None and self._settings.redirects(name.rpartition("@")[2]):
             self._redirect(context, found, now)
         elif targets or elsewhere:
-            context.aor = found.aor
+            context.aor = found.aor if call.gruu is None else ""  # no other phone joins
             self._ring(Fork(call, found.aor, targets, len(elsewhere)), elsewhere, now)
         elif found.away:
             self._proxy.unavailable(context, now)
         elif found.known or call.found:
-            self._proxy.answer(context, 480, now)
+            # A temporary GRUU ends with its phone's last binding, a public one does not (RFC 5627 section 5.3).
+            self._proxy.answer(context, 404 if call.gruu is not None and call.gruu.given else 480, now)
         elif call.believed:
             self._proxy.unavailable(context, now)  # who it is would have to be asked of the log
         else:
             self._find(call, name, now)
+
+    def _phones(self, call: Call, found: Location) -> tuple[list[Target], list[Binding]]:
+        """The targets that are known, and the bindings elsewhere; of a GRUU one alone (RFC 5627 section 6.1)."""
+        bindings = found.targets if call.gruu is None else call.gruu.among(found.targets)
+        targets = of_phones(bindings, self._tokens)
+        return (targets if call.gruu is None else targets[-1:]), [each for each in bindings if not each.path]
 
     def _ring(self, fork: Fork, elsewhere: Iterable[Binding], now: float) -> None:
         """The bindings of the one who is called, once it is known where those lead that are elsewhere."""
@@ -294,6 +305,9 @@ class Destinations:
 
     def found(self, call: Call, name: str | None, now: float) -> None:
         """Who is called so; None: nobody of ours."""
+        if name is None and call.gruu is not None:
+            self._proxy.answer(call.context, 404, now)
+            return
         if name is None:
             self._by_gateway(call, now)
             return

@@ -23,6 +23,9 @@ Way = Callable[[Address], tuple[str, ...] | None]
 MAX_REG_ID = 2**31 - 1
 """RFC 5626 section 4.2: 1 to 2**31-1."""
 
+GRUUS = ("pub-gruu", "temp-gruu")
+"""Parameters of a Contact that are ours to say, and ignored where a phone says them (RFC 5627 section 5.1)."""
+
 SHORT = 512
 """Octets of an Allow header that is remembered."""
 
@@ -87,6 +90,7 @@ def registration(request: Request, names: FlowNames, way: Way, beyond: tuple[str
         bound = [contact for contact in contacts if not _ends(contact.expires, expires)]
         if len(bound) > 1 and any(contact.reg_id is not None and contact.instance is not None for contact in bound):
             raise ParseError("several-flows", "One Flow In One REGISTER")  # RFC 5626 section 6
+    with_instance = any(contact.instance for contact in contacts)
     return Registration(
         call_id=request.call_id,
         cseq=request.cseq.number,
@@ -99,6 +103,7 @@ def registration(request: Request, names: FlowNames, way: Way, beyond: tuple[str
         socket=names.socket,
         user_agent=_user_agent(request.first("user-agent")),
         methods=_allowed(request),
+        gruu=with_instance and any(tag.lower() == "gruu" for tag in request.values("supported")),
     )
 
 
@@ -124,6 +129,7 @@ def _contact(address: Address, way: Way, default: int | None) -> Contact:
     q: float | None = None
     instance: str | None = None
     reg_id: int | None = None
+    gruus = False
     for name, value in address.params:
         if name == "expires":
             expires = delta_seconds(value or "")
@@ -135,7 +141,9 @@ def _contact(address: Address, way: Way, default: int | None) -> Contact:
             reg_id = uint(value or "", MAX_REG_ID)
             if not reg_id:
                 raise ParseError("bad-reg-id", "Bad reg-id")
-    params = address.raw_params if expires is None else address.params_without("expires")
+        elif name in GRUUS:
+            gruus = True
+    params = address.raw_params if expires is None and not gruus else address.params_without("expires", *GRUUS)
     path = None if _ends(expires, default) else way(address)
     return Contact(address.uri, params, q, expires, instance, reg_id, path)
 
@@ -167,10 +175,12 @@ def _methods(allow: str) -> int:
     return mask
 
 
-def contact_row(binding: Binding, at: int) -> Header:
+def contact_row(binding: Binding, at: int, gruus: str = "") -> Header:
     """Contact: a binding as it stands in the 200: the URI and parameters as the phone sent them (CHECKLIST R25, N01).
+
+    `gruus` are our own parameters, each with its `;`.
 
     Our idea of the log's time may be behind: never more seconds than were granted (R13). 0 would say that it is gone.
     """
     seconds = min(max((binding.expires - at + 500) // 1000, 1), binding.granted)
-    return "Contact", f"<{printable(binding.contact)}>{printable(binding.params)};expires={seconds}"
+    return "Contact", f"<{printable(binding.contact)}>{printable(binding.params)};expires={seconds}{gruus}"

@@ -26,21 +26,36 @@ from edge.core.registration.contacts import (
 )
 from edge.core.registration.flows import Flows
 from edge.core.senders import way_to
+from edge.core.tokens.gruu import SALT, can_have
 from edge.core.tokens.path import FlowTokens
 from events.commands import Authenticate
+from events.registrations import Binding
 from events.replies import Refused, Registered
 from sipcore.address import Address, parse_address
 from sipcore.digest import Credentials
 from sipcore.errors import ParseError
 from sipcore.message import Request
 from sipcore.transactions import NOTHING_KEPT, Sending, Server, Transactions
-from sipcore.uri import Uri, aor, parse_uri
+from sipcore.uri import Uri, aor, equal, parse_uri
 
 
 class Registration:
     """A REGISTER that the log is asked about."""
 
-    __slots__ = ("aor", "began", "beyond", "flow", "head", "outbound", "path", "realm", "server", "size", "user")
+    __slots__ = (
+        "aor",
+        "began",
+        "beyond",
+        "flow",
+        "gruu",
+        "head",
+        "outbound",
+        "path",
+        "realm",
+        "server",
+        "size",
+        "user",
+    )
 
     def __init__(
         self,
@@ -52,6 +67,8 @@ class Registration:
         user: str,
         path: str,
         beyond: tuple[str, ...],
+        *,
+        gruu: bool,
     ) -> None:
         self.began = arrival.now
         self.flow = arrival.flow
@@ -73,6 +90,8 @@ class Registration:
         """Those of the proxies behind it."""
         self.outbound = asks_for_outbound(arrival.request) and is_first_hop(arrival.request)
         """Whether it registers a flow by RFC 5626, and its 200 says that we do, too."""
+        self.gruu = gruu
+        """Whether its 200 has GRUUs."""
 
 
 class Registers:
@@ -158,6 +177,7 @@ class Registers:
         beyond = path_beyond(request) if answers.settings.is_peer(flow.remote_host) else ()
 
         def way(address: Address) -> tuple[str, ...] | None:
+            self._check_loop(address, flow, to)
             return None if beyond else self._path(address, request, flow)
 
         register = registration(request, self._tokens.names(flow), way, beyond)
@@ -178,8 +198,17 @@ class Registers:
         head = response.head(answers.tag_key, request, flow)
         server.request = NOTHING_KEPT
         user = f"{given.username}@{given.realm}"
-        self.pending.wait(id_, Registration(arrival, server, head, realm, to, user, path, beyond), now)
+        pending = Registration(arrival, server, head, realm, to, user, path, beyond, gruu=register.gruu)
+        self.pending.wait(id_, pending, now)
         answers.actions.publishes.append(Publish(id_, user, value, patient=True))
+
+    def _check_loop(self, address: Address, flow: Flow, to: str) -> None:
+        """ParseError (403) for a Contact that leads back here: a GRUU, or the AOR `to` (RFC 5627 section 5.1)."""
+        contact = address.parsed_uri
+        if contact.param("gr") is not None and self._answers.served(contact.host, flow, contact.port):
+            raise ParseError("contact-is-gruu", "Contact Is a GRUU", 403)
+        if address.get("+sip.instance") and equal(contact, parse_uri(f"sip:{to}")):
+            raise ParseError("contact-is-aor", "Contact Is the AOR", 403)
 
     def _path(self, address: Address, request: Request, flow: Flow) -> tuple[str, ...] | None:
         """The Path of a Contact, where it is not the flow's; ParseError (403) where nothing may be sent (S10)."""
@@ -215,7 +244,12 @@ class Registers:
         # The registration is durable and routable.
         answers = self._answers
         at = answers.clock.at(now)
-        headers = [contact_row(binding, at) for binding in reply.bindings if binding.expires > at]
+        live = [binding for binding in reply.bindings if binding.expires > at]
+        if registration.gruu:
+            gruus = self._gruus(registration.aor, live, reply.at)
+            headers = [contact_row(binding, at, gruus.get(binding.instance, "")) for binding in live]
+        else:
+            headers = [contact_row(binding, at) for binding in live]
         path = f"{registration.path[:-1]};ob>" if registration.outbound else registration.path
         headers += [("Path", value) for value in (path, *registration.beyond)]
         headers += SUPPORTED, ("Date", answers.http_date(at // 1000))
@@ -228,6 +262,20 @@ class Registers:
         if registration.beyond and registration.flow.reliable:
             return  # a proxy's connection: its end is not that of the phones behind it
         self._flows.registered(registration.flow, registration.aor, registration.user, registration.path, reply, now)
+
+    def _gruus(self, address: str, bindings: Iterable[Binding], at: int) -> dict[str | None, str]:
+        """By instance, the GRUUs of phones that have some, a temporary one that was never given (RFC 5627 section 5.2).
+
+        As Contact parameters, each with its `;`.
+        """
+        gruus, entropy = self._answers.gruus, self._answers.entropy
+        instances = dict.fromkeys(each.instance for each in bindings if each.gruus_since)
+        return {
+            instance: f';pub-gruu="{gruus.public(address, instance)}"'
+            f';temp-gruu="{gruus.temporary(address, instance, at, entropy(SALT))}"'
+            for instance in instances
+            if instance is not None and can_have(instance)
+        }
 
     def _refused(self, registration: Registration, reply: Refused, now: float) -> None:
         answers, flow = self._answers, registration.flow

@@ -27,9 +27,11 @@ def test_r01_request_uri_of_another_domain_is_403() -> None:
 
 
 def test_r02_unknown_require_is_420_with_unsupported() -> None:
-    response = answer(core(), request("REGISTER", "sip:example.test", "Require: gruu, path", "Proxy-Require: timer"))
+    response = answer(
+        core(), request("REGISTER", "sip:example.test", "Require: 100rel, path, gruu", "Proxy-Require: timer")
+    )
     assert response.status == 420
-    assert response.values("unsupported") == ["gruu", "timer"]
+    assert response.values("unsupported") == ["100rel", "timer"]
 
 
 def test_r02_require_path_is_known() -> None:
