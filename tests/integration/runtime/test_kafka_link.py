@@ -190,6 +190,23 @@ async def test_who_waits_when_it_is_closed_hears_so() -> None:
         assert isinstance(await waiting, errors.KafkaConnectionError)
 
 
+@pytest.mark.parametrize("connected", [False, True])
+async def test_what_is_called_off_hears_so_and_what_is_sent_next_is_answered(connected: bool) -> None:
+    async def first_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await (silent if connected and broker.connections == 1 else echo)(reader, writer)
+
+    broker = Broker(first_silent)
+    async with linked(broker) as (links, cluster):
+        called_off = ask(links)
+        if connected:
+            await asyncio.sleep(0.1)
+        links.hang_up(1)
+        after = ask(links)
+        assert isinstance(await called_off, errors.KafkaConnectionError)
+        assert await after == b"asked"
+        assert cluster.updates == 0
+
+
 async def test_a_connection_that_was_idle_for_long_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
     broker = Broker(echo)
     async with linked(broker) as (links, cluster):
