@@ -118,6 +118,22 @@ def test_the_portuguese_documents_have_one_word_for_one_thing(document: Path) ->
     assert re.findall(rf"{feminine} \*?(?:edges?|bindings?|AORs?)\b", text, re.IGNORECASE) == []
 
 
+_NAMES = re.compile(
+    r"RAMAL_[A-Z0-9_]*[A-Z0-9]|\bramal_[a-z0-9_]+|(?<![\w-])--[a-z][a-z-]+|`[a-z]+(?:[_-][a-z]+)+`|`[a-z]+[A-Z][A-Za-z]*`"
+)
+"""Settings, metrics, options, and words of code: the same in every language."""
+
+
+@pytest.mark.parametrize("document", PORTUGUESE, ids=lambda document: document.name)
+def test_a_portuguese_document_names_whatever_its_english_one_does(document: Path) -> None:
+    english = [
+        path for path in DOCUMENTS if path.parent != document.parent and f"(pt/{document.name})" in path.read_text()
+    ]
+    path = ROOT / "README.md" if document.name == "README.md" else english[0]
+
+    assert sorted(set(_NAMES.findall(path.read_text())) - set(_NAMES.findall(document.read_text()))) == []
+
+
 DENIED = re.compile(
     r"[^.|]*\b(?:not built yet|not served yet|is planned|ainda não é atendid|ainda não são atendid)[^.|]*",
     re.IGNORECASE,
