@@ -36,7 +36,7 @@ def test_show_history_and_at_tell_the_same(system: System) -> None:
 
 def test_why_a_phone_cannot_log_in_is_told_of_its_user(system: System) -> None:
     """Wrong passwords, names that are nobody's, and silence: what each means for whoever looks."""
-    name = user(FIRST + 3)
+    name = user(FIRST + 2)
     strangers = (Phone(UdpLink(system.edges[0]), who, "mistyped", DOMAIN) for who in (name, "nobody-here"))
     for stranger in strangers:
         with stranger as phone:
