@@ -440,7 +440,7 @@ async def test_e10_an_edge_begins_with_its_database_and_later_is_ready_without_i
 
 async def test_location_page_is_503_while_the_database_is_away(edge: EdgeService, tables: Tables) -> None:
     received, now = "sip:192.0.2.1:5;transport=udp", "1970-01-01 00:01:40"
-    row = ["u0", "example.test", None, None, "sip:u0@h", received, None, "udp:h:1", 0.5, None, 99, 7, now]
+    row = ["u0", "example.test", None, None, "sip:u0@h", received, None, "udp:h:1", 0.5, None, 99, 7, None, now]
     tables.rows = [(json.dumps(row),)]
     server = HttpServer("127.0.0.1", 0, edge.not_ready, edge.routes)
     await server.start()

@@ -13,7 +13,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from authsvc.users.file import add_user
 from ramal.cli import app
+from ramal.directory import USERS
 from ramal.help import PANELS
 from ramal.system import embedded
 from runtime.config import Sources
@@ -98,7 +100,8 @@ def test_the_version_is_that_of_the_package_and_says_whether_the_core_is_compile
 
 @pytest.fixture
 async def data(tmp_path: Path) -> Path:
-    """An embedded system whose topic `audit` has many records."""
+    """An embedded system with a user, whose topic `audit` has many records."""
+    add_user(tmp_path / USERS, "alice", "example.test", "secret")
     system = embedded(tmp_path, Sources({}, {}))
     async with system.log() as log:
         await log.append([Append("audit", 0, b"key", b'{"type":"ramal.Unknown"}') for _ in range(MANY)])
