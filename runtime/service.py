@@ -194,10 +194,14 @@ async def _stop(services: Sequence[Service], resources: Sequence[Resource], http
 
 
 def settle_garbage() -> None:
-    """Takes what start-up made out of the collector's sight, and lets it run rarely: it costs 5 % otherwise."""
+    """Takes what start-up made out of the collector's sight, and lets it run seldom but briefly.
+
+    Often, it costs 5 %. But a round of the second generation looks at all that has come since the one before: 50 times
+    20,000 objects were a standstill of half a second in an edge with 600 new calls a second.
+    """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 50, 50)
+    gc.set_threshold(10_000, 5, 100)
 
 
 def wake_in_turn() -> None:

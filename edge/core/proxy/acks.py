@@ -14,9 +14,9 @@ from edge.core.flow import SECURE, Flow, Hop
 from edge.core.media.relay import has_sdp, leg_in, with_body
 from edge.core.proxy.forwarding import Proxy
 from edge.core.proxy.identity import rows_that_go_on
-from edge.core.proxy.remote import Lead, Remote, end_of
+from edge.core.proxy.remote import Remote, end_of
 from edge.core.proxy.route import RouteInformation
-from edge.core.proxy.target_set import Target
+from edge.core.proxy.target_set import Lead, Target
 from edge.core.tokens.branch import Branches
 from edge.core.tokens.dialog import Dialog
 from sipcore import proxy

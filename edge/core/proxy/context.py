@@ -3,7 +3,7 @@
 One context is one request; one attempt is one client transaction of it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from edge.core import response
 from edge.core.answers import Answers
@@ -11,7 +11,7 @@ from edge.core.arrival import Arrival
 from edge.core.call_events.telling import InDialog, Telling
 from edge.core.flow import Hop, Way
 from edge.core.media.relay import Leg
-from edge.core.proxy.target_set import Target
+from edge.core.proxy.target_set import Lead, Target
 from sipcore import proxy, session_timer
 from sipcore.message import Request, Response, Row, respond, with_received
 from sipcore.transactions import Client, Server, Transactions
@@ -93,8 +93,8 @@ class Context:
         """Whose new bindings join while it rings; "" for none (Y10)."""
         self.parties = ("", "")
         """The AORs of caller and callee in the dialog that it begins; "" for who is none of our users."""
-        self.elsewhere: Callable[[float], None] | None = None
-        """What is done once if the flow that it was sent by is gone."""
+        self.elsewhere: Lead | None = None
+        """What leads on, once, if the flow that it was sent by is gone."""
         self.path = False
         """Whether its Route named the flow: who did so hears that it is gone (RFC 5626 section 5.3.1)."""
         self.look_up = 0

@@ -15,7 +15,7 @@ from edge.core.media.relay import Leg, Relaying, has_sdp, response_with_body, wi
 from edge.core.proxy.context import Attempt, Context
 from edge.core.proxy.identity import IDENTITIES, claims_identity
 from edge.core.proxy.outgoing import Outgoing
-from edge.core.proxy.target_set import Target
+from edge.core.proxy.target_set import Go, Target
 from edge.core.reach import Reach
 from edge.core.tokens.branch import Branches
 from sipcore import proxy, session_timer
@@ -67,6 +67,15 @@ class Proxy:
         if context.is_invite:
             self.ringing[context] = None
         self._next_group(context, now)
+
+    def beginning(self, context: Context) -> Go:
+        """What begins a request with the one target that it is told, unless it is over by then."""
+
+        def go(target: Target, now: float) -> None:
+            if not context.final and not context.cancelled:
+                self.begin(context, (target,), now)
+
+        return go
 
     def join(self, context: Context, targets: Iterable[Target], now: float) -> None:
         """Adds targets that have come while the others ring (Y10); a phone that comes by another way rings already.
@@ -414,7 +423,7 @@ class Proxy:
             elsewhere, context.elsewhere = context.elsewhere, None
             finals.clear()
             context.heard = 0
-            elsewhere(now)
+            elsewhere(self.beginning(context), now)
             return
         if chosen.status == 430 and not context.path:  # the flow is gone, and no other was there (CHECKLIST N06)
             chosen = self._made(context, 480)

@@ -27,7 +27,7 @@ from edge.core.flow import Flow, Hop, Way
 from edge.core.place import DIALLED, Place, place_of
 from edge.core.proxy.outgoing import contact_of
 from edge.core.proxy.route import RouteInformation
-from edge.core.proxy.target_set import Target, of_bindings, of_phones, port_of, same_contact
+from edge.core.proxy.target_set import Go, Lead, Target, of_bindings, of_phones, port_of, same_contact
 from edge.core.proxy.targets import Destinations
 from edge.core.senders import reached_by
 from edge.core.tokens.dialog import NOBODY, Dialog, Marks
@@ -43,11 +43,6 @@ REFRESHES = frozenset({"INVITE", "UPDATE", "SUBSCRIBE", "NOTIFY", "REFER"})
 """Requests whose Contact is the sender's new remote target (RFC 3261 section 12.2, RFC 3311, RFC 6665)."""
 CAME = 10_000
 """Ends of dialogs that are remembered to have moved; the first that did is forgotten first."""
-
-Go = Callable[[Target, float], None]
-"""Sends to a target at a time."""
-Lead = Callable[[Go, float], None]
-"""Has a request sent where it leads, at once or once that is looked up."""
 
 
 class DialogEnd(NamedTuple):

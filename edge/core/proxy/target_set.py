@@ -1,6 +1,6 @@
 """Where a request may go: targets, and the ways to each (RFC 3261 sections 16.5 and 16.6, step 7). PURE."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from edge.core.actions import Binding
 from edge.core.addresses import spelled
@@ -35,6 +35,12 @@ class Target:
     def uris(self) -> list[str]:
         """The Request-URIs of its ways."""
         return [way.uri or self.uri for way in self.ways]
+
+
+Go = Callable[[Target, float], None]
+"""Sends to a target at a time."""
+Lead = Callable[[Go, float], None]
+"""Has a request sent where it leads, at once or once that is looked up."""
 
 
 def of_bindings(bindings: Iterable[Binding], tokens: FlowTokens) -> list[Target]:

@@ -14,9 +14,9 @@ from edge.core.pending import Pending
 from edge.core.proxy.context import Context, opened, shed
 from edge.core.proxy.forwarding import Proxy
 from edge.core.proxy.identity import rows_that_go_on
-from edge.core.proxy.remote import Lead, Remote, end_of
+from edge.core.proxy.remote import Remote, end_of
 from edge.core.proxy.route import RouteInformation
-from edge.core.proxy.target_set import Target
+from edge.core.proxy.target_set import Lead, Target
 from edge.core.tokens.dialog import Dialog
 from sipcore.transactions import Transactions
 
@@ -56,16 +56,12 @@ class Within:
             callee_tag = request.to.tag if routed.to_callee else request.from_.tag
             self._proxy.relaying.end_call(context.leg, callee_tag or "")
 
-        def go(target: Target, at: float) -> None:
-            if not context.final and not context.cancelled:
-                self._proxy.begin(context, (target,), at)
-
         self._remote.came(arrival, routed, dialog)
         lead, otherwise = self._remote.lead(end_of(request, routed, dialog), routed)
         if otherwise is not None:
-            context.elsewhere = partial(otherwise, go)
+            context.elsewhere = otherwise
             self._silent.wait(context, (context, otherwise), now)
-        lead(go, now)
+        lead(self._proxy.beginning(context), now)
 
     def next_timer(self) -> float | None:
         """When `on_time` is next of use."""
