@@ -196,12 +196,13 @@ async def _stop(services: Sequence[Service], resources: Sequence[Resource], http
 def settle_garbage() -> None:
     """Takes what start-up made out of the collector's sight, and lets it run seldom but briefly.
 
-    Often, it costs 5 %. But a round of the second generation looks at all that has come since the one before: 50 times
-    20,000 objects were a standstill of half a second in an edge with 600 new calls a second.
+    As Python has it, it costs 5 %. But a round of the second generation looks at all that has come since the one
+    before: 50 times 20,000 objects were a standstill of half a second in an edge with 600 calls a second, which five
+    times 2,000 are not (docs/benchmark.md).
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 5, 100)
+    gc.set_threshold(2_000, 5, 500)
 
 
 def wake_in_turn() -> None:
