@@ -230,7 +230,7 @@ class Log(Protocol):
 
         `begin` below the log's start continues at the start. `committed` hides open and aborted
         transactions; then `end` counts control records too, and reading stops at it all the same.
-        An idle endless read wakes at least every 0.5 s internally and yields nothing. Raises Unreadable, and
+        An endless read yields nothing while nothing comes. Raises Unreadable, and
         OutOfRange when for END_SECONDS the log has ended before `end`.
         """
         ...
