@@ -74,7 +74,7 @@ def user_list_command(domain: Domain = None, as_json: AsJson = False, data_: Dat
         return
     for each in found:
         print(f"{each.name}@{each.domain}{f'  {_in_short(each.enrolled)}' if each.enrolled else ''}")
-    if users.in_ldap(asked):
+    if users.in_ldap(asked.sources):
         print("ramal: users of LDAP stand here if they have enrolled; the others only LDAP can list", file=sys.stderr)
     elif not found:
         print("ramal: there are no users; one more: ramal user add NAME", file=sys.stderr)
@@ -188,7 +188,7 @@ def alias_add_command(
     if called in known:
         raise ConfigError(f"ALIAS: {'@'.join(called)} is a user: calls to that name ring there, whatever an alias says")
     if user not in known:
-        rings = "calls reach him if LDAP has him" if users.in_ldap(asked) else "calls to the alias reach nobody"
+        rings = "calls reach him if LDAP has him" if users.in_ldap(asked.sources) else "calls to the alias reach nobody"
         print(f"ramal: {'@'.join(user)} is in no table here: {rings}", file=sys.stderr)
     run(users.add_alias(asked, called, user))
     console.print(f"{'@'.join(called)} is {'@'.join(user)}.", soft_wrap=True)

@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 from rich.console import Console
 
-from authsvc.config import AuthSettings, LdapSettings
+from authsvc.config import AuthSettings
 from authsvc.users.file import add_user, list_users
 from cdr.config import Analytics
 from console.accounts import listed
@@ -36,7 +36,7 @@ from ramal.directory import (
 from ramal.page import PageOptions, urls
 from ramal.sockets import addresses, listening
 from ramal.system import SERVICES, System, embedded, remembered, section_kinds, with_enrolment_keys, with_settings
-from ramal.users import forget_password, readable_password
+from ramal.users import forget_password, in_ldap, readable_password
 from ramal.wording import command
 from runtime.config import Common, Sources, masked
 from runtime.database.port import Database
@@ -117,7 +117,7 @@ async def up(directory: Path, sources: Sources, console: Console, page: PageOpti
     if sources.section(EdgeConfig, "edge").workers > 1:
         raise ConfigError("RAMAL_EDGE_WORKERS: `ramal up` is one process; several workers are for `ramal edge`")
     check(directory / DATABASE)
-    if sources.section(LdapSettings, "ldap").url:
+    if in_ldap(sources):
         make_enrolment_keys(directory / ENROLMENT_KEYS)
         sources = with_enrolment_keys(directory, sources)
     system = embedded(directory, sources)
@@ -172,7 +172,7 @@ def _first_users(directory: Path, system: System) -> None:
     elsewhere = system.sources.section(AuthSettings, "authsvc").users_file != str(own)
     if elsewhere or (not own.exists() and started_with(directory)):
         return
-    if system.sources.section(LdapSettings, "ldap").url:
+    if in_ldap(system.sources):
         if not own.exists():
             with rewriting(own, private=True):
                 pass  # empty: it says that it has no users
@@ -250,7 +250,7 @@ def _welcome(console: Console, directory: Path, system: System, http: HttpServer
 
 def _for_users_of_ldap(system: System, http: HttpServer) -> str:
     """Where they enrol."""
-    if not system.sources.section(LdapSettings, "ldap").url:
+    if not in_ldap(system.sources):
         return ""
     return f"Users of LDAP whose passwords are hashes there enrol: http://{http.host}:{http.port}/enroll\n"
 

@@ -18,6 +18,7 @@ from authsvc.users import file as users_file
 from authsvc.users import table as subscriber
 from ramal.directory import first_passwords, keep_first_passwords
 from ramal.system import System
+from runtime.config import Sources
 from runtime.database.port import Database
 from runtime.errors import ConfigError
 
@@ -130,9 +131,9 @@ async def listed(system: System, data: Path | None) -> list[Listed]:
     return [Listed(*key, key in ours, rows.get(key)) for key in keys]
 
 
-def in_ldap(system: System) -> bool:
+def in_ldap(sources: Sources) -> bool:
     """Whether users may be in a directory, which nobody lists here."""
-    return bool(system.sources.section(LdapSettings, "ldap").url)
+    return bool(sources.section(LdapSettings, "ldap").url)
 
 
 def _file(system: System, data: Path | None) -> Path | None:

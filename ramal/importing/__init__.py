@@ -10,7 +10,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from authsvc.config import LdapSettings
 from authsvc.users.file import list_users
 from ramal.directory import USERS
 from ramal.importing.report import Counted, show
@@ -19,6 +18,7 @@ from ramal.importing.tables import STEPS, Ours
 from ramal.importing.through_log import records, registrations
 from ramal.operations import running
 from ramal.system import System
+from ramal.users import in_ldap
 from registrar.config import Policy
 from runtime.config import MySQL
 from runtime.database.mysql import MySQLDatabase
@@ -45,7 +45,7 @@ async def run(
         await source.open()
         async with system.tables() as tables, system.log() as log, running(system, where, SERVICES):
             known = set(list_users(where / USERS)) if where else set()
-            directory = bool(system.sources.section(LdapSettings, "ldap").url)
+            directory = in_ldap(system.sources)
             ours = Ours(tables, domain.lower(), frozenset(system.common.served()), not dry_run, known, directory)
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
             with Progress(*columns, console=console, disable=console is None, transient=True) as bar:
