@@ -124,7 +124,8 @@ class Proxy:
             breadth = context.unused_breadth()
             if breadth < 1:
                 break
-            context.q = group[0].q if not context.live else context.q
+            if not context.live:
+                context.q = group[0].q
             some, rest = group[:breadth], group[breadth:]
             context.waiting[:1] = [rest] if rest else []
             for target, share in zip(some, proxy.shares(breadth, len(some)), strict=True):

@@ -245,11 +245,8 @@ class Registers:
         answers = self._answers
         at = answers.clock.at(now)
         live = [binding for binding in reply.bindings if binding.expires > at]
-        if registration.gruu:
-            gruus = self._gruus(registration.aor, live, reply.at)
-            headers = [contact_row(binding, at, gruus.get(binding.instance, "")) for binding in live]
-        else:
-            headers = [contact_row(binding, at) for binding in live]
+        gruus = self._gruus(registration.aor, live, reply.at) if registration.gruu else {}
+        headers = [contact_row(binding, at, gruus.get(binding.instance, "")) for binding in live]
         path = f"{registration.path[:-1]};ob>" if registration.outbound else registration.path
         headers += [("Path", value) for value in (path, *registration.beyond)]
         headers += SUPPORTED, ("Date", answers.http_date(at // 1000))

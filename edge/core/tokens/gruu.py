@@ -116,7 +116,7 @@ class Gruus:
 
 def can_have(instance: str | None) -> bool:
     """Whether a phone with this `+sip.instance` gets GRUUs: it is text that a URI can hold."""
-    return bool(instance) and instance is not None and instance.isascii() and instance.isprintable()
+    return instance is not None and instance != "" and instance.isascii() and instance.isprintable()
 
 
 def instance_of(instance: str) -> str:
