@@ -15,7 +15,7 @@ import pytest
 from ramal.processes import free_port
 from registrar.config import Policy
 from tests.chaos.load import DEADLINE, PATIENCE, SLACK, Intent, Phone, Sent
-from tests.chaos.rig import RAMAL
+from tests.chaos.rig import RAMAL, Extra
 from tests.chaos.system import CYCLES, FULL, MIN_EXPIRES, OUTAGE, SESSION, System
 
 pytestmark = [pytest.mark.chaos, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
@@ -310,27 +310,43 @@ async def test_e22_a_command_stuck_in_a_hung_edges_producer_is_too_late(system: 
         address = f"127.0.0.1:{free_port()}"
         edge = await system.stack.extra("edge", "edge-odd", ODD | {f"RAMAL_EDGE_{t}": address for t in ("UDP", "TCP")})
         system.load.edges["edge-odd"] = "127.0.0.1", int(address.rpartition(":")[2])
-        await asyncio.gather(system.register(phone, SOON), system.register(other, SOON))
-        began = time.time()
-        system.load.patience = 0.6
-        with contextlib.ExitStack() as sleeping:
-            async with system.stack.hung("kafka"):
-                first = asyncio.create_task(system.load.register(other, system.load.refresh(other), edge="edge-odd"))
-                await asyncio.sleep(0.5)  # no event tells that the edge has handed it to its producer
-                leaving = system.load.register(phone, Intent(phone.contact(), 0), edge="edge-odd", call_id="ago@chaos")
-                second = asyncio.create_task(leaving)
-                await asyncio.sleep(0.5)
-                sleeping.enter_context(system.stack.asleep(edge))
-            await asyncio.gather(first, second)
-            system.load.patience = PATIENCE
-            await system.recovered(SOON)
-            await system.register(phone, SOON)
-            await system.moved(max(0.0, began + DEADLINE + SLACK - time.time()))
-        while await system.dropped("late-command") == before:
-            assert time.time() < began + 30, "the deregistration was never late: the scenario did not do what it says"
-            await asyncio.sleep(0.1)
+        for _ in range(3):  # on a starved machine the edge may hand over both at once, or neither
+            await asyncio.gather(system.register(phone, SOON), system.register(other, SOON))
+            await stuck(system, edge, phone, other)
+            if await dropped_late(system, before):
+                break
+        else:
+            pytest.fail("the deregistration was never late: the scenario did not do what it says")
         await system.recovered(SETTLED)
     assert system.reader.ledger.states[phone.aor].bindings, phone.report()
+
+
+async def dropped_late(system: System, before: float) -> bool:
+    """Whether commands are dropped as late within 15 s, beside those before."""
+    for _ in range(150):
+        if await system.dropped("late-command") > before:
+            return True
+        await asyncio.sleep(0.1)
+    return False
+
+
+async def stuck(system: System, edge: Extra, phone: Phone, other: Phone) -> None:
+    """One deregistration, held up until its deadline is over in this edge's producer, behind a refresh of another."""
+    began = time.time()
+    system.load.patience = 0.6
+    with contextlib.ExitStack() as sleeping:
+        async with system.stack.hung("kafka"):
+            first = asyncio.create_task(system.load.register(other, system.load.refresh(other), edge="edge-odd"))
+            await asyncio.sleep(0.5)  # no event tells that the edge has handed it to its producer
+            leaving = system.load.register(phone, Intent(phone.contact(), 0), edge="edge-odd", call_id="ago@chaos")
+            second = asyncio.create_task(leaving)
+            await asyncio.sleep(0.5)
+            sleeping.enter_context(system.stack.asleep(edge))
+        await asyncio.gather(first, second)
+        system.load.patience = PATIENCE
+        await system.recovered(SOON)
+        await system.register(phone, SOON)
+        await system.moved(max(0.0, began + DEADLINE + SLACK - time.time()))
 
 
 def status(sent: Sent | None) -> int | None:

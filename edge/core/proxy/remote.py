@@ -16,7 +16,6 @@ phone that came back by another flow; or the token's hop.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import NamedTuple
 
 from edge.core.actions import Location
@@ -129,10 +128,9 @@ class Remote:
             if end.marks.party == NOBODY:
                 go(else_, now)
             else:
-                self._destinations.seek(routed.uri, found_for(go), now)
-
-        def found_for(go: Go) -> Callable[[Location, float], None]:
-            return lambda located, at: go(self._bound(end, routed, located) or else_, at)
+                self._destinations.seek(
+                    routed.uri, lambda found, at: go(self._bound(end, routed, found) or else_, at), now
+                )
 
         return lead
 
@@ -146,13 +144,13 @@ class Remote:
         """To the phone's registered Contact, or by the token's hop if it has none any more (RFC 5627 section 6.1)."""
 
         def lead(go: Go, now: float) -> None:
-            self._destinations.seek(gruu.aor, lambda located, at: go(bound(located) or by_hop, at), now)
-
-        def bound(located: Location) -> Target | None:
-            targets = of_phones(gruu.among(located.targets), self._tokens)
-            return targets[-1] if targets else None
+            self._destinations.seek(gruu.aor, lambda found, at: go(self._phone(gruu, found) or by_hop, at), now)
 
         return lead
+
+    def _phone(self, gruu: Gruu, located: Location) -> Target | None:
+        targets = of_phones(gruu.among(located.targets), self._tokens)
+        return targets[-1] if targets else None
 
     def _bound(self, end: DialogEnd, routed: RouteInformation, located: Location) -> Target | None:
         """The one among these that is this end's: by the whole Contact, else by its user and host; the newest."""

@@ -5,8 +5,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.kit.calls import Cluster, Phone
+from edge.core.tokens.gruu import Gruus
+from tests.kit.calls import DOMAIN, KEYS, WALL, Cluster, Phone
 from tests.kit.dialogs import BOB, OFFER, answered, contact, invite, routes_of_caller
+
+DESK = "<urn:uuid:desk>"
 
 
 def talk(cluster: Cluster, alice: Phone, bob: Phone) -> None:
@@ -21,6 +24,16 @@ def talk(cluster: Cluster, alice: Phone, bob: Phone) -> None:
     alice.request("ACK", contact(ok), to=to, routes=routes, cseq=2)
     bob.got_request("ACK")
     alice.request("BYE", contact(ok), to=to, routes=routes, cseq=3)
+    bob.respond(bob.got_request("BYE"), 200)
+
+
+def by_gruu(cluster: Cluster, alice: Phone, bob: Phone) -> None:
+    """A call to one phone of a user, by a URI that names it, and its BYE."""
+    gruu = Gruus(KEYS).public(f"bob@{DOMAIN}", DESK)
+    invite(alice, gruu)
+    bob.respond(bob.got_request("INVITE"), 200)
+    ok = alice.got_response(200)
+    alice.request("BYE", gruu, to=ok.first("to"), routes=routes_of_caller(ok), cseq=2)
     bob.respond(bob.got_request("BYE"), 200)
 
 
@@ -84,13 +97,14 @@ def kept() -> Iterator[Callable[[], list[object]]]:
     gc.enable()
 
 
-@pytest.mark.parametrize("story", [talk, silence_in_a_dialog, cancelled, busy, unanswered, unknown, message])
+@pytest.mark.parametrize("story", [talk, by_gruu, silence_in_a_dialog, cancelled, busy, unanswered, unknown, message])
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 def test_what_is_over_leaves_nothing_to_the_collector_of_cycles(
     kept: Callable[[], list[object]], transport: str, story: Callable[[Cluster, Phone, Phone], None]
 ) -> None:
     cluster = Cluster()
-    alice, bob = cluster.phone("alice", "edge-1", transport), cluster.phone("bob", "edge-2", transport)
+    alice = cluster.phone("alice", "edge-1", transport)
+    bob = cluster.phone("bob", "edge-2", transport, instance=DESK, gruus=int(WALL * 1000))
     gc.collect()
     story(cluster, alice, bob)
     cluster.turn(300.0, step=5.0)
