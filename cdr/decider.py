@@ -139,10 +139,12 @@ def timed_out(call: Call, state: State, limits: Limits, now: int) -> CallTimedOu
 
 
 def session_expires(state: State) -> int:
-    """Seconds of the session timer in force; 0: none."""
-    if state.refreshed.at:
-        return state.refreshed.session_expires
-    return min((answer for answer in state.answers.values()), default=_NO_ANSWER).session_expires
+    """Seconds of the session timer in force; 0: none. Of the answer and a refresh the later one says it.
+
+    An UPDATE may come before the answer (RFC 3311 section 5.1).
+    """
+    answer = min((answer for answer in state.answers.values()), default=_NO_ANSWER)
+    return state.refreshed.session_expires if state.refreshed.at >= answer.at else answer.session_expires
 
 
 _NO_ANSWER = Answer(NEVER, "", 0, "", "", "", (), "", 0)

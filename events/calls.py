@@ -132,13 +132,14 @@ class CallAnswered(Happened, frozen=True, kw_only=True):
 
 
 class CallRefreshed(Happened, frozen=True, kw_only=True):
-    """A re-INVITE or UPDATE was answered 2xx with a session timer: both ends live."""
+    """A re-INVITE or UPDATE was answered 2xx: both ends live."""
 
     to_tag: str
     by: By
     refresh: Number
     """CSeq number of the refresh."""
     session_expires: Number = 0
+    """Seconds of the session timer that is in force from now on; 0: none."""
 
 
 class CallTransferred(Happened, frozen=True, kw_only=True):

@@ -3,6 +3,7 @@
 A stateless response on UDP is never much larger than what it answers (CHECKLIST S02).
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from edge.core import credentials, response
@@ -20,12 +21,15 @@ from sipcore import nonce, proxy
 from sipcore.digest import Credentials
 from sipcore.errors import ParseError
 from sipcore.message import Header, Request
+from sipcore.transaction import transaction_key
 from sipcore.uri import Uri, aor, parse_uri
 
 AMPLIFICATION = 2
 """A UDP response to an unauthenticated request is at most this many times as large (CHECKLIST S02)."""
 CHALLENGES = (401, 407)
 SALT = 6
+REFUSED = 2_000
+"""INVITEs within dialogs that were refused without a transaction and are remembered for their ACKs."""
 TIMED = ("REGISTER", "INVITE")
 """Whose answers are timed."""
 
@@ -70,6 +74,8 @@ class Answers:
         self._commands = 0
         self._questions = 0
         self._date = (0, "")
+        self._refused: OrderedDict[str, None] = OrderedDict()
+        """INVITEs whose To tag was another's already when they were refused: by it their ACKs cannot be told."""
 
     def command_id(self) -> str:
         """The id of a new command of this boot."""
@@ -134,8 +140,23 @@ class Answers:
                 self.drop("amplification")
                 return
             data = response.encode(status, reason, head, fewer.pop(0))
+        self._remember(arrival.request)
         self.took(arrival.request.method, status, 0.0)
         self.send(status, arrival.caller, port, data)
+
+    def _remember(self, request: Request) -> None:
+        if request.method != "INVITE" or not proxy.has_to_tag(request):
+            return
+        try:
+            self._refused[transaction_key(request)] = None
+        except ParseError:
+            return  # of a Via that nobody can read: its ACK has the same, and is dropped for it
+        if len(self._refused) > REFUSED:
+            self._refused.popitem(last=False)
+
+    def acknowledged(self, ack: Request) -> bool:
+        """Whether an ACK is to a stateless response of ours: it ends here (RFC 3261 sections 8.2.7 and 17.1.1.3)."""
+        return ack.to.tag == response.to_tag(self.tag_key, ack) or transaction_key(ack) in self._refused
 
     def unreadable(self, error: ParseError, caller: Hop, now: float, size: int) -> None:
         """Answers what breaks the protocol as far as it can be answered; counts it by its name in any case."""

@@ -343,14 +343,18 @@ class InDialog(_Teller):
         """Nor that one is given up."""
 
     def up(self, at: int, response: Response) -> None:
-        """A response goes back: a 2xx to a refresh of the session timer, or to a REFER."""
+        """A response goes back: a 2xx to a session refresh request, or to a REFER.
+
+        Without Session-Expires the session has no timer from now on, whatever it had (RFC 4028 section 7.2).
+        """
         if not 200 <= response.status < 300:
             return
         method, number = self._request.method, self._request.cseq.number
         if method == "REFER":
             target = facts.uri(self._request.first("refer-to") or "")
             self._tell(CallTransferred, at, to_tag=self._callee_tag, by=self._by, refer=number, target=target)
-        elif method in REFRESHES and (seconds := session_expires(response)):
+        elif method in REFRESHES:
+            seconds = session_expires(response)
             self._tell(
                 CallRefreshed, at, to_tag=self._callee_tag, by=self._by, refresh=number, session_expires=seconds
             )  # fmt: skip

@@ -10,7 +10,6 @@ A request that nothing else answers is answered here: none stays without a final
 
 from collections.abc import Callable, Iterable
 
-from edge.core import response
 from edge.core.answers import ALLOW, CAPABILITIES, Answers, exhausted, refusing, unsupported
 from edge.core.arrival import Arrival
 from edge.core.call_events.telling import Telling
@@ -114,7 +113,7 @@ class Calls:
         elif missing := proxy.unsupported(request, "proxy-require", ()):
             answers.stateless(arrival, 420, headers=refusing(missing))
         elif not to_us and session_timer.is_too_short(request, self._settings.min_se):
-            self._too_short(arrival, routed)
+            answers.stateless(arrival, 422, headers=[("Min-SE", str(self._settings.min_se))])  # RFC 4028 section 8.1
         elif self._loops(request):
             answers.stateless(arrival, 482)
         elif routed.dialog is not None:
@@ -127,14 +126,6 @@ class Calls:
             self._to_us(arrival)
         else:
             self._outside(arrival, routed, target, serving=serving)
-
-    def _too_short(self, arrival: Arrival, routed: RouteInformation) -> None:
-        """A session timer that is too short (RFC 4028 section 8.1)."""
-        headers: list[Header] = [("Min-SE", str(self._settings.min_se))]
-        if routed.dialog is None:
-            self._answers.stateless(arrival, 422, headers=headers)
-        elif not shed(arrival, self._answers, self._layer, times=2):  # its ACK would be taken for that of a 2xx
-            self._proxy.answer(opened(arrival, self._answers, self._layer), 422, arrival.now, None, headers)
 
     def _outside(self, arrival: Arrival, routed: RouteInformation, target: Uri, *, serving: bool) -> None:
         """Outside a dialog, or within one that nobody can prove (CHECKLIST Y35)."""
@@ -195,7 +186,7 @@ class Calls:
     def _ack(self, arrival: Arrival) -> None:
         """An ACK to a 2xx goes its way without a transaction; one to our stateless refusal ends here (X12, X01)."""
         request = arrival.request
-        if request.to.tag == response.to_tag(self._answers.tag_key, request):
+        if self._answers.acknowledged(request):
             self._answers.drop("ack")
             return
         if exhausted(request):

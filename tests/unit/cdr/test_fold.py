@@ -287,6 +287,17 @@ def test_c12_a_refresh_keeps_it_open_and_makes_an_older_time_out_void() -> None:
     assert timed_out(call, state, LIMITS, START + 500_000 + 660_000) is not None
 
 
+def test_c12_a_refresh_without_a_timer_ends_the_timer_and_an_early_one_says_nothing_of_the_answer() -> None:
+    """RFC 4028 section 7.2; RFC 3311 section 5.1: an UPDATE may come before the 2xx to its INVITE."""
+    early = Story().attempted().branch().wait(10).refreshed(session_expires=0).wait(10).answered(session_expires=600)
+    assert timed_out(call_of(early.events[0]), fold(early.events), LIMITS, START + 20 + 660_000) is not None
+
+    early.wait(1000).refreshed(refresh=3, session_expires=0)
+    state = fold(early.events)
+    assert timed_out(call_of(early.events[0]), state, LIMITS, START + 20 + LIMITS.call - 1) is None
+    assert timed_out(call_of(early.events[0]), state, LIMITS, START + 20 + LIMITS.call) is not None
+
+
 def test_c12_without_a_session_timer_the_longest_call_ends_it() -> None:
     story = Story().attempted().branch().answered()
     call, state = call_of(story.events[0]), fold(story.events)

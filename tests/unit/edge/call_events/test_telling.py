@@ -281,18 +281,20 @@ def test_c07_a_bye_says_who_hung_up_and_names_the_call_by_its_token(to_callee: b
     assert (ended.caller_uri, ended.callee_uri) == (uris if to_callee else uris[::-1])
 
 
-def test_c12_a_refresh_is_told_by_its_answer_and_only_with_a_session_timer() -> None:
+@pytest.mark.parametrize(("rows", "seconds"), [((), 0), ((("Session-Expires", "90"),), 90)])
+def test_c12_a_refresh_is_told_by_its_2xx_with_the_session_timer_from_then_on(
+    rows: tuple[tuple[str, str], ...], seconds: int
+) -> None:
     events: list[CallEvent] = []
     update = request("UPDATE", to_tag="tt")
     told = InDialog(events.append, "edge-1", update, 7, to_callee=True)
     told.came(500, 0, "udp")
-    told.up(510, answer(200, of=update))
     told.up(510, answer(491, ("Session-Expires", "90"), of=update))
     assert events == []
-    told.up(510, answer(200, ("Session-Expires", "90"), of=update))
+    told.up(510, answer(200, *rows, of=update))
     assert events == [
         CallRefreshed(call_id="c1", from_tag="ft", cseq=7, at=510, edge="edge-1", to_tag="tt", by="caller", refresh=7,
-                      session_expires=90)
+                      session_expires=seconds)
     ]  # fmt: skip
 
 

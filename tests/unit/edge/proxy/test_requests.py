@@ -1,9 +1,11 @@
 """Requests are judged before anybody is looked for, in the order of RFC 3261 section 16.3."""
 
+from typing import Any
+
 import pytest
 
 from tests.kit.calls import DOMAIN, Cluster
-from tests.kit.dialogs import BOB, invite, statuses
+from tests.kit.dialogs import BOB, established, invite, routes_of_caller, statuses
 
 
 def test_y01_an_unknown_scheme_is_416_and_an_invite_without_user_484() -> None:
@@ -30,6 +32,48 @@ def test_y02_max_forwards_of_several_zeros_is_0(hops: str) -> None:
     alice, bob = cluster.phone("alice"), cluster.phone("bob")
     alice.request("INVITE", BOB, f"Max-Forwards: {hops}", max_forwards=None, authorized=True)
     alice.got_response(483)
+    assert not bob.inbox
+
+
+@pytest.mark.parametrize(
+    ("status", "max_forwards", "rows"),
+    [
+        (483, 0, ()),
+        (420, 70, ("Proxy-Require: foo",)),
+        (440, 70, ("Max-Breadth: 0",)),
+        (400, None, ("Max-Forwards: 999",)),
+    ],
+)
+def test_y02_the_ack_of_what_we_refuse_within_a_dialog_ends_here_and_that_of_a_2xx_passes(
+    status: int, max_forwards: int | None, rows: tuple[str, ...]
+) -> None:
+    """Its To tag is the callee's; only its branch says whose answer it acknowledges (RFC 3261 section 17.1.1.3)."""
+    cluster = Cluster()
+    alice, bob = cluster.phone("alice"), cluster.phone("bob", "edge-2", "tcp")
+    _, ok = established(alice, bob)
+    dialog: dict[str, Any] = {"to": ok.first("to"), "routes": routes_of_caller(ok)}
+    again = {**dialog, "cseq": 2, "branch": "z9hG4bKrefused"}
+    for _ in range(2):  # a repetition is refused again
+        alice.request("INVITE", bob.contact, *rows, max_forwards=max_forwards, **again)
+        alice.got_response(status)
+        alice.request("ACK", bob.contact, contact=False, **again)
+    assert not bob.inbox
+    assert cluster.drops["ack"] == 2
+    alice.request("ACK", bob.contact, contact=False, **dialog)
+    bob.got_request("ACK")
+
+
+def test_y03_the_ack_of_a_loop_within_a_dialog_ends_here() -> None:
+    cluster = Cluster()
+    alice, bob = cluster.phone("alice"), cluster.phone("bob")
+    _, ok = established(alice, bob)
+    routes, to = routes_of_caller(ok), ok.first("to")
+    alice.request("INVITE", bob.contact, to=to, routes=routes, cseq=2)
+    vias = [f"Via: {value}" for value in bob.got_request("INVITE").values("via")]
+    alice.inbox.clear()
+    alice.request("INVITE", bob.contact, *vias, to=to, routes=routes, cseq=2, branch="z9hG4bKloop")
+    alice.got_response(482)
+    alice.request("ACK", bob.contact, to=to, routes=routes, cseq=2, branch="z9hG4bKloop", contact=False)
     assert not bob.inbox
 
 
