@@ -20,6 +20,7 @@ log/                  the log: records in order, for ever
 database/             the tables
   port                  reads, and transactions as one packet
   mysql, mysql_connection  MySQL and MariaDB
+  mysql_errors          what their errors mean to us
   literals              values as SQL text
   sqlite                the embedded file's
   migrations            the schema, in numbered files

@@ -10,12 +10,19 @@ Values are escaped here, and a transaction's statements are joined into one pack
 position first. It stops the packet by an SQL error: `ROW_COUNT() - 1` in unsigned arithmetic is out of range
 when no row had the expected position. The server runs nothing after an error, so COMMIT is not reached.
 
+The primary may change behind one address (a planned switch-over: the old one lives, read-only, and keeps what is
+connected to it). So a connection that has not been looked at for LOOK_SECONDS is asked before it is used, and one to
+a read-only server makes way for a new one, which leads to whatever is the primary now. Where that is read-only, too,
+it is read all the same: nobody can write anything newer.
+
 aiomysql's own pool is not used: it connects while it holds the lock that every release needs, so that one
 connection that hangs holds up those that do not.
 """
 
 import asyncio
 import contextlib
+import logging
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any
@@ -26,14 +33,23 @@ from runtime.config import MySQL
 from runtime.database.literals import listed, literal, render
 from runtime.database.migrations import migrate
 from runtime.database.mysql_connection import Connection
+from runtime.database.mysql_errors import LEFT, OUT_OF_RANGE, Deadlock, code_of, failure
 from runtime.database.port import Advance, Row, Statement
 from runtime.errors import DatabaseRefused, DatabaseUnavailable, PositionConflict
 from runtime.tls import client_context
 
+log = logging.getLogger("ramal.database")
+
 MIGRATION_SECONDS = 60.0
+LOOK_SECONDS = 1.0
+"""How long a read-only server may still be read by a connection that was made before it became so."""
 PACKET_BYTES = 8 << 20
-"""Half of MariaDB's default max_allowed_packet. A larger transaction is refused here: the server would close the
-connection, which looks like an outage, while half of the batch would have been welcome."""
+"""Half of MariaDB's default max_allowed_packet; of a server that takes less, half of what it takes. A larger
+transaction is refused here: the server would close the connection, which looks like an outage, while half of the batch
+would have been welcome."""
+_WRITABLE = ("0", "OFF")
+"""What `read_only` says then; MariaDB 12 has words."""
+_LOOK = "SELECT @@global.read_only, @@session.max_allowed_packet"
 _SESSION = (
     "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO',"
     " time_zone = '+00:00', innodb_lock_wait_timeout = 2, lock_wait_timeout = 2, autocommit = 1;"
@@ -42,54 +58,8 @@ _SESSION = (
 _GUARD = "SET @ramal_guard = CAST(ROW_COUNT() AS UNSIGNED)"
 _GUARD_RESULT = 2
 """The guard's place among the packet's results, after START TRANSACTION and UPDATE."""
-_OUT_OF_RANGE = 1690
-_DATA_ERRORS = frozenset(
-    {
-        1048,  # a column cannot be null
-        1062,  # duplicate entry
-        1264,  # out of range
-        1265,  # data truncated
-        1292,  # incorrect value
-        1300,  # invalid character string
-        1364,  # no default value
-        1366,  # incorrect value for the column's character set
-        1406,  # data too long
-        _OUT_OF_RANGE,
-        3140,  # invalid JSON
-        3819,  # a CHECK is violated (MySQL)
-        4025,  # a CHECK is violated (MariaDB)
-    }
-)
-_STATEMENT_ERRORS = frozenset(
-    {
-        1115,  # no such character set
-        1128,  # no such function, also 1305
-        1136,  # another number of columns than of values
-        1149,  # syntax
-        1193,  # no such system variable
-        1222,  # the SELECTs of a UNION differ in their columns
-        1235,  # this version does not support it yet
-        1241,  # another number of columns than of operands
-        1273,  # no such collation
-        1305,
-        1582,  # a function with another number of parameters, or other ones, also 1583
-        1583,
-    }
-)
-"""The server understood the statement and will never carry it out; beside those that PyMySQL calls programming."""
-_CLOSING = frozenset({1053, 1152, 1153, 1158, 1159, 1160, 1161, 1184, 1927, 4031})
-"""The server closes, or has closed, the connection with these; all others leave the session usable."""
-_MISSING = frozenset({1049, 1051, 1054, 1146})
-"""No such database, table or column: somebody dropped it or has not migrated yet, so it may come back."""
-
-
-_DEADLOCK = 1213
 DEADLOCKS = 3
 """A transaction that the server chose to end a deadlock was rolled back whole; so often it is sent again at once."""
-
-
-class _Deadlock(DatabaseUnavailable):
-    """Another transaction went on at the cost of this one."""
 
 
 class MySQLDatabase:
@@ -103,6 +73,9 @@ class MySQLDatabase:
         self._used: set[Connection] = set()
         self._places = asyncio.Semaphore(settings.pool)
         self._stopping = False
+        self._packet_bytes = PACKET_BYTES
+        self._read_only = False
+        """Whether the server that was looked at last takes no writes."""
 
     async def start(self) -> None:
         """Opens one connection; raises DatabaseUnavailable when it cannot within its deadline."""
@@ -139,10 +112,10 @@ class MySQLDatabase:
         parts += [render(statement.sql, statement.values) for statement in statements]
         parts.append("COMMIT")
         packet = _encoded(";".join(parts))
-        if len(packet) > PACKET_BYTES:
+        if len(packet) > self._packet_bytes:
             raise DatabaseRefused(f"{len(packet)} bytes are too many for one packet")
         for _ in range(DEADLOCKS):
-            with contextlib.suppress(_Deadlock):
+            with contextlib.suppress(Deadlock):
                 return await self._transact(packet, len(parts), advances)
         return await self._transact(packet, len(parts), advances)
 
@@ -232,7 +205,7 @@ class MySQLDatabase:
             if self._stopping:
                 raise DatabaseUnavailable("the database is being closed")
             async with self._places:
-                connection = self._idle() or await self._connect()
+                connection = await self._idle_at_primary() or await self._connect()
                 self._used.add(connection)
                 try:
                     yield connection
@@ -256,16 +229,45 @@ class MySQLDatabase:
             _abort(connection)
         return None
 
+    async def _idle_at_primary(self) -> Connection | None:
+        """The same, of a server that was not read-only a moment ago."""
+        while (connection := self._idle()) is not None:
+            if time.monotonic() - connection.looked_at < LOOK_SECONDS:
+                return connection
+            try:
+                if not await self._look(connection):
+                    return connection
+            except pymysql.MySQLError as error:
+                log.debug("an idle connection is left", extra={"cause": str(error)})
+            except BaseException:
+                _abort(connection)
+                raise
+            _abort(connection)
+        return None
+
     async def _connect(self) -> Connection:
         connection = Connection(self._settings, self._context)
         try:
             await connection.open()
             await connection.query(_SESSION)
             await connection.next_result()
+            read_only = await self._look(connection)
         except BaseException:
             _abort(connection)
             raise
+        if read_only != self._read_only:
+            self._read_only = read_only
+            told = log.error if read_only else log.warning
+            told("the database is read-only: is it no primary any more?" if read_only else "the database is writable")
         return connection
+
+    async def _look(self, connection: Connection) -> bool:
+        """Asks a connection's server how it is; whether it is read-only."""
+        await connection.query(_LOOK)
+        ((read_only, packet_bytes),) = connection._result.rows  # noqa: SLF001  # see `_rows`
+        connection.looked_at = time.monotonic()
+        self._packet_bytes = min(PACKET_BYTES, int(packet_bytes) // 2)
+        return str(read_only) not in _WRITABLE
 
 
 def _compare_and_set(advances: Sequence[Advance]) -> str:
@@ -287,9 +289,9 @@ async def _rows(connection: Connection, text: bytes) -> list[Row]:
     try:
         await connection.query(text)
     except pymysql.MySQLError as error:
-        if connection.closed or _code(error) in _CLOSING:
+        if connection.closed or code_of(error) in LEFT:
             raise
-        raise _failure(error) from error
+        raise failure(error) from error
     # A cursor would ask for the warnings in a second round trip, and send them to Python's `warnings`.
     return list(connection._result.rows or ())  # noqa: SLF001  # where aiomysql's cursor looks
 
@@ -302,15 +304,15 @@ async def _send(connection: Connection, packet: bytes, count: int, advances: Seq
         for result in range(1, count):  # noqa: B007  # an error says at which result we were
             await connection.next_result()
     except pymysql.MySQLError as error:
-        if connection.closed or _code(error) in _CLOSING:
+        if connection.closed or code_of(error) in LEFT:
             raise
         await connection.rollback()
-        if advances and result == _GUARD_RESULT and _code(error) == _OUT_OF_RANGE:
+        if advances and result == _GUARD_RESULT and code_of(error) == OUT_OF_RANGE:
             wanted = ", ".join(
                 f"partition {a.partition} at {a.expected} with a claim of at most {a.claim}" for a in advances
             )
             raise PositionConflict(f"{advances[0].projection}: not found: {wanted}") from error
-        raise _failure(error) from error
+        raise failure(error) from error
 
 
 async def _migrate(connection: Connection) -> list[str]:
@@ -343,29 +345,13 @@ def _encoded(sql: str) -> bytes:
         raise DatabaseRefused(f"not Unicode text: {error.reason}") from None
 
 
-def _code(error: BaseException) -> int:
-    code = error.args[0] if error.args else 0
-    return code if isinstance(code, int) else 0
-
-
-def _failure(error: pymysql.MySQLError) -> DatabaseRefused | DatabaseUnavailable:
-    """Ours for a driver's error. The text of a data error names the column and may quote the value."""
-    code = _code(error)
-    text = str(error.args[1])[:200] if len(error.args) > 1 else type(error).__name__
-    if code == _DEADLOCK:
-        return _Deadlock(f"{text} ({code})")
-    known = code in _DATA_ERRORS or code in _STATEMENT_ERRORS
-    wrong = known or (isinstance(error, pymysql.ProgrammingError) and code not in _MISSING)
-    return (DatabaseRefused if wrong else DatabaseUnavailable)(f"{text} ({code})")
-
-
 @contextlib.contextmanager
 def _mapped() -> Iterator[None]:
     """Nothing of the driver's or the system's errors leaves this module unmapped."""
     try:
         yield
     except pymysql.MySQLError as error:
-        raise _failure(error) from error
+        raise failure(error) from error
     except TimeoutError as error:
         raise DatabaseUnavailable("the database did not answer in time") from error
     except OSError as error:

@@ -29,6 +29,8 @@ class Connection(aiomysql.Connection):  # type: ignore[misc]  # aiomysql ships n
             ssl=context,
         )
         self._settings = settings
+        self.looked_at = 0.0
+        """When its server was last asked whether it is read-only (monotonic)."""
 
     async def open(self) -> None:
         """Connects and logs in; raises DatabaseUnavailable, pymysql.MySQLError or OSError."""
