@@ -1,7 +1,7 @@
 """Authorities and certificates, and a real broker and database that want them."""
 
 import datetime
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
@@ -132,12 +132,15 @@ listener.name.strange.ssl.keystore.location={directory}/strange.both.pem
 listener.name.short.scram-sha-512.connections.max.reauth.ms={life}
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS;User:{user};User:CN={user}
-allow.everyone.if.no.acl.found=true
+allow.everyone.if.no.acl.found={open_to_all}
 """
 
 
-def start_broker(directory: Path) -> Broker:
-    """Raises StartFailed."""
+def start_broker(directory: Path, users: Sequence[str] = (), *, open_to_all: bool = True) -> Broker:
+    """Raises StartFailed. `users` are more than USER and LIMITED, with the same password.
+
+    `open_to_all`: whoever logs in may do what no ACL is about; else only what one allows (USER may do all).
+    """
     authority, stranger = Authority(directory, "authority"), Authority(directory, "stranger")
     authority.issue("broker", ["127.0.0.1"])
     authority.issue("expired", ["127.0.0.1"], ends=-1.0)
@@ -150,13 +153,15 @@ def start_broker(directory: Path) -> Broker:
         protocols=",".join(f"{name.upper()}:{protocol}" for name, protocol in PROTOCOLS.items()),
         life=LIFE_SECONDS * 1000,
         user=USER,
+        open_to_all=str(open_to_all).lower(),
         **kept,
     )
     scram, plain = (
         "org.apache.kafka.common.security.scram.ScramLoginModule required;",
         (
             "org.apache.kafka.common.security.plain.PlainLoginModule required"
-            f' user_{USER}="{PASSWORD}" user_{LIMITED}="{PASSWORD}";'
+            + "".join(f' user_{user}="{PASSWORD}"' for user in (USER, LIMITED, *users))
+            + ";"
         ),
     )
     for listener in ("sasl", "short", "clear"):
@@ -164,7 +169,7 @@ def start_broker(directory: Path) -> Broker:
             lines += f"listener.name.{listener}.{mechanism}.sasl.jaas.config={module}\n"
     formatting = [
         option
-        for user in (USER, LIMITED)
+        for user in (USER, LIMITED, *users)
         for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512")
         for option in ("--add-scram", f"{mechanism}=[name={user},password={PASSWORD}]")
     ]
