@@ -103,8 +103,13 @@ def registration(request: Request, names: FlowNames, way: Way, beyond: tuple[str
         socket=names.socket,
         user_agent=_user_agent(request.first("user-agent")),
         methods=_allowed(request),
-        gruu=with_instance and any(tag.lower() == "gruu" for tag in request.values("supported")),
+        gruu=with_instance and asks_for_gruus(request),
     )
+
+
+def asks_for_gruus(request: Request) -> bool:
+    """Whether the 200 names the GRUUs of all phones, also to who asks only what is there (RFC 5627 section 5.2)."""
+    return any(tag.lower() == "gruu" for tag in request.values("supported"))
 
 
 def expires_of(request: Request) -> int | None:

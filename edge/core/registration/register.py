@@ -16,6 +16,7 @@ from edge.core.flow import SECURE, Flow, Way
 from edge.core.pending import Pending
 from edge.core.registration.completed import Completed
 from edge.core.registration.contacts import (
+    asks_for_gruus,
     asks_for_outbound,
     contact_row,
     expires_of,
@@ -198,7 +199,7 @@ class Registers:
         head = response.head(answers.tag_key, request, flow)
         server.request = NOTHING_KEPT
         user = f"{given.username}@{given.realm}"
-        pending = Registration(arrival, server, head, realm, to, user, path, beyond, gruu=register.gruu)
+        pending = Registration(arrival, server, head, realm, to, user, path, beyond, gruu=asks_for_gruus(request))
         self.pending.wait(id_, pending, now)
         answers.actions.publishes.append(Publish(id_, user, value, patient=True))
 

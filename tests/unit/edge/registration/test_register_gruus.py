@@ -17,7 +17,7 @@ BOUND = replace(binding(params=f';+sip.instance="{INSTANCE}"'), instance=INSTANC
 GRUUS = Gruus(KEYS)
 
 
-def registers(*rows: str, contact: str = PHONE, bindings: tuple[Binding, ...] = (BOUND,)) -> tuple[bool, Response]:
+def registers(*rows: str, contact: str | None = PHONE, bindings: tuple[Binding, ...] = (BOUND,)) -> tuple[bool, Response]:
     """Whether the log was asked for GRUUs, and the 200."""
     edge = core()
     command = asked(receive(edge, credible(*rows, contact=contact)))
@@ -61,6 +61,15 @@ def test_r37_each_binding_has_those_of_its_own_phone() -> None:
     _, response = registers(GRUU, bindings=(BOUND, other, plain))
     instances = [GRUUS.read(parse_uri(c.get("temp-gruu") or "sip:x"), "example.test") for c in response.contacts]
     assert [each and each.instance for each in instances] == [INSTANCE[1:-1], "urn:uuid:2", None]
+
+
+@pytest.mark.parametrize("contact", [None, "<sip:alice@192.0.2.8>"])
+def test_r37_who_asks_what_is_registered_hears_the_gruus_of_all_phones_and_makes_none(contact: str | None) -> None:
+    """RFC 5627 section 5.2: in each Contact of the response, whatever the REGISTER itself named."""
+    asked_for, response = registers(GRUU, contact=contact)
+    assert not asked_for
+    assert response.contacts[0].get("pub-gruu") == GRUUS.public("alice@example.test", INSTANCE)
+    assert response.contacts[0].get("temp-gruu") is not None
 
 
 def test_r37_gruu_may_be_required_and_what_a_phone_says_of_its_gruus_is_ignored() -> None:
