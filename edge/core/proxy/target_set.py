@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterable
 
 from edge.core.actions import Binding
-from edge.core.addresses import spelled
+from edge.core.addresses import parsed, spelled
 from edge.core.flow import Flow, Hop, Way
-from edge.core.place import place_of
+from edge.core.place import Place, place_of
 from edge.core.tokens.path import FlowTokens
 from sipcore import proxy
 from sipcore.address import parse_address
@@ -82,13 +82,22 @@ def _of_binding(binding: Binding, tokens: FlowTokens) -> Target | None:
     routes = [f"<{path.uri}>" for path in paths[1:]]
     port = 0 if hop.flow.reliable else hop.flow.remote_port
     ways = [Way(hop, port)]
-    if routes and hop.flow.transport == "tcp":
-        # A proxy's connection is no phone's: where it is gone, another is opened to where its Path says it listens.
-        place = place_of(paths[1].parsed_uri)
-        if (place.transport, place.host) == ("tcp", spelled(hop.flow.remote_host)):
-            ways.append(Way(Hop(Flow("tcp", "", 0, hop.flow.remote_host, place.port)), place.port))
+    if routes and hop.flow.transport in ("tcp", "tls"):
+        ways += _anew(hop.flow, place_of(paths[1].parsed_uri))
     q = binding.q if binding.q >= 0 else 1.0  # none was given
     return Target(uri, ways, q, routes, flows=len(ways) > 1)
+
+
+def _anew(flow: Flow, place: Place) -> list[Way]:
+    """By another connection to where a proxy's Path says that it listens: its connection is no phone's.
+
+    On the host that it registered from and nowhere else. A name is not looked up: by TLS that host has to prove it.
+    """
+    numeric = parsed(place.host) is not None
+    if place.transport != flow.transport or (numeric and place.host != spelled(flow.remote_host)):
+        return []
+    name = place.host if flow.transport == "tls" else ""
+    return [Way(Hop(Flow(flow.transport, "", 0, flow.remote_host, place.port)), place.port, name)]
 
 
 def same_contact(contact: str, text: str) -> bool:

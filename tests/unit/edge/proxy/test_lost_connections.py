@@ -235,3 +235,31 @@ def test_closed_connections_are_remembered_for_some_seconds_only() -> None:
     for number in range(1000):
         failures.closed(msgspec.structs.replace(bob.flow, connection=number + 1), cluster.now + number)
     assert len(failures._closed) <= 11
+
+
+@pytest.mark.parametrize(
+    ("transport", "path", "port", "name"),
+    [
+        ("tcp", "sip:n4t@198.51.100.2:5080;transport=tcp;lr", 5080, ""),
+        ("tcp", "sip:n4t@sbc.example.test:5080;transport=tcp;lr", 5080, ""),
+        ("tls", "sip:n4t@198.51.100.2;transport=tls;lr", 5061, "198.51.100.2"),
+        ("tls", "sips:n4t@SBC.example.test:5071;lr", 5071, "sbc.example.test"),
+        ("tls", "sip:n4t@sbc.example.test;transport=tcp;lr", 0, ""),
+        ("tcp", "sip:n4t@203.0.113.7:5080;transport=tcp;lr", 0, ""),
+        ("ws", "sip:n4t@sbc.example.test;transport=ws;lr", 0, ""),
+    ],
+)
+def test_r33_a_proxy_whose_connection_is_gone_is_connected_to_on_its_host_where_its_path_says(
+    transport: str, path: str, port: int, name: str
+) -> None:
+    """By the transport that it registered by, on no other host; by TLS who is there must prove the name in the Path."""
+    cluster = Cluster()
+    alice, proxy = cluster.phone("alice"), cluster.phone("bob", "edge-2", transport)
+    (binding,) = cluster.bindings[f"bob@{DOMAIN}"]
+    cluster.bindings[f"bob@{DOMAIN}"] = [msgspec.structs.replace(binding, path=f"{binding.path},<{path}>")]
+    del cluster.phones[proxy.flow]
+    invite(alice)
+    alice.got_response(480)
+    anew = [(sent.flow.remote_host, sent.flow.remote_port, sent.name) for sent in cluster.lost[1:]]
+    assert anew == ([(proxy.flow.remote_host, port, name)] if port else [])
+    assert all(f"Route: <{path}>".encode() in sent.data for sent in cluster.lost)

@@ -17,7 +17,9 @@ BOUND = replace(binding(params=f';+sip.instance="{INSTANCE}"'), instance=INSTANC
 GRUUS = Gruus(KEYS)
 
 
-def registers(*rows: str, contact: str | None = PHONE, bindings: tuple[Binding, ...] = (BOUND,)) -> tuple[bool, Response]:
+def registers(
+    *rows: str, contact: str | None = PHONE, bindings: tuple[Binding, ...] = (BOUND,)
+) -> tuple[bool, Response]:
     """Whether the log was asked for GRUUs, and the 200."""
     edge = core()
     command = asked(receive(edge, credible(*rows, contact=contact)))
