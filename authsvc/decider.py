@@ -19,6 +19,8 @@ from runtime.config import Domain
 from sipcore import digest, nonce
 from sipcore.uri import canonical_escapes
 
+UNKNOWN = "unknown user"
+WITH_DOMAIN = "user name with domain"
 LOCKED_OUT = "locked out"
 NOT_OWN = "not this user's AOR"
 """Why somebody with right credentials is refused, as `audit` says it."""
@@ -223,7 +225,9 @@ def _wrong(command: Authenticate, domain: Domain, user: User | None) -> Refuse |
     if user is None:
         # To a caller 404 would say that the callee is unknown.
         thesis = domain.thesis_mode and command.register is not None
-        return Refuse(404 if thesis else 401, failure="unknown user", counts=True)
+        # An HA1 is of `name:realm:password`: from it nobody can make that of `name@realm:realm:password`.
+        failure = WITH_DOMAIN if given.username.endswith(f"@{given.realm}") else UNKNOWN
+        return Refuse(404 if thesis else 401, failure=failure, counts=True)
     if ha1 is None:
         return Refuse(401, failure="no HA1", counts=True)
     return None if right else Refuse(401, failure="wrong response", counts=True)

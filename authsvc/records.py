@@ -4,7 +4,7 @@ import logging
 
 from prometheus_client import Counter
 
-from authsvc.decider import LOCKED_OUT, NOT_OWN, Accept, Called, Refuse
+from authsvc.decider import LOCKED_OUT, NOT_OWN, UNKNOWN, WITH_DOMAIN, Accept, Called, Refuse
 from authsvc.memory.audit_rate import AuditRate
 from events.audit import AuthenticationFailed
 from events.commands import (
@@ -51,7 +51,7 @@ def _tell(command: Authenticate, decision: Refuse) -> None:
 
 
 FAILURES = Counter("ramal_authsvc_failed_logins", "Failed log-ins, by reason.", ["reason"])
-for _reason in (LOCKED_OUT, NOT_OWN, "wrong response", "unknown user", "no HA1"):
+for _reason in (LOCKED_OUT, NOT_OWN, "wrong response", UNKNOWN, WITH_DOMAIN, "no HA1"):
     FAILURES.labels(_reason)
 
 

@@ -18,6 +18,7 @@ HOURS = 24
 _WHY = {
     "wrong response": "wrong password, or another realm in the phone than the domain",
     "unknown user": "no source of users has this name",
+    "user name with domain": "the phone's user name has the domain behind it: here it is the name alone",
     "no HA1": "the directory has only a hash of the password, or none for the algorithm: enrol",
     "not this user's AOR": "the password is right, but the address is somebody else's",
     "locked out": "too many wrong passwords from that address: it waits",

@@ -60,6 +60,19 @@ def test_a28_a_wrong_response_of_a_caller_is_401_also_in_thesis_mode_and_locks_o
     assert decide(RULES, state(), unknown, Facts(None), AT) == Refuse(401, failure="unknown user", counts=True)
 
 
+@pytest.mark.parametrize(
+    ("name", "failure"),
+    [
+        (f"alice@{REALM}", "user name with domain"),
+        ("alice@elsewhere.test", "unknown user"),
+        (f"@{REALM}", "user name with domain"),
+    ],
+)
+def test_a17_who_logs_in_with_the_domain_in_his_name_hears_401_and_operators_why(name: str, failure: str) -> None:
+    """Kamailio and OpenSIPS know such names by their column `ha1b`; an HA1 that is stored is of the name alone."""
+    assert decide(RULES, state(), invite(name), Facts(None), AT) == Refuse(401, failure=failure, counts=True)
+
+
 def test_a09_the_digest_of_a_call_serves_no_other_call_and_no_other_callee() -> None:
     of = state()
     step(of, invite())
