@@ -86,7 +86,7 @@ async def fill_log(log: KafkaLog, aors: int) -> None:
 async def registrar(connection: Connection, bootstrap: str, aors: int) -> None:
     """Restores, says how that went, and refreshes as often as it is asked to."""
     log = await open_log(bootstrap, aors)
-    handler = RegistrarHandler(log, Policy(), "bench-growth")
+    handler = RegistrarHandler(log, Policy(), "bench-growth", PARTITIONS)
     gc.collect()
     before, began = resident(), time.monotonic()
     worked = time.process_time()

@@ -72,7 +72,7 @@ async def _log(bootstrap: str, prefix: str) -> Log:
 
 async def _fill(bootstrap: str, prefix: str, aors: int, snapshots: bool) -> None:
     log = await _log(bootstrap, prefix)
-    handler = RegistrarHandler(log, Policy(), "bench-restore")
+    handler = RegistrarHandler(log, Policy(), "bench-restore", PARTITIONS)
     for partition in range(PARTITIONS):
         await handler.restore(partition)
     now = time.time_ns() // 1_000_000
@@ -98,7 +98,7 @@ def _resident() -> int:
 async def _measure(bootstrap: str, prefix: str) -> tuple[float, int, int]:
     """Seconds of a restore of all partitions, bytes that the process grew by, and bindings."""
     log = await _log(bootstrap, prefix)
-    handler = RegistrarHandler(log, Policy(), "bench-restore")
+    handler = RegistrarHandler(log, Policy(), "bench-restore", PARTITIONS)
     await log.bounds(REGISTRATIONS, 0)
     gc.collect()
     before, began = _resident(), time.monotonic()

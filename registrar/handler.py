@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 
-from events.commands import RegisterContacts, RegistrarCommand
+from events.commands import ExpireContacts, RegisterContacts, RegistrarCommand
 from events.limits import STATE_BYTES
 from events.registrations import AorState, BindingsRecorded, Kind
 from events.replies import Refused
@@ -28,7 +28,7 @@ from registrar.snapshot import has_news, snapshots_id, write_snapshots
 from registrar.truths import SOURCE, claim_of, decode_state, truth
 from registrar.unknown import carry
 from runtime.errors import Fenced, LogRefused, LogUnavailable
-from runtime.log.port import Append, Batch, Log, Position, Record
+from runtime.log.port import Append, Batch, Log, PartitionFault, Position, Record
 from runtime.metrics import dropped
 from runtime.worker import Lost, dead_letter
 
@@ -37,6 +37,7 @@ log = logging.getLogger("ramal.registrar")
 _decode_command: Decoder[RegistrarCommand] = Decoder(RegistrarCommand)
 _NO_STATE = AorState()
 _TOO_LARGE = Refusal(403, "Registration Too Large", "state-too-large")
+_ELSEWHERE = Refusal(503, "Service Unavailable", "wrong-partition", (("Retry-After", "30"),))
 _NOT_RECORDABLE = Refusal(500, "Registration Cannot Be Recorded", "record-refused")
 
 
@@ -78,7 +79,13 @@ class RegistrarHandler:
     group = "registrar"
     dead_letters = True
 
-    def __init__(self, source: Log, policy: Policy, writer: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, source: Log, policy: Policy, writer: str, count: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`count`: the partitions among which AORs have their places, whatever Kafka's topics have by now."""
+        self._count = count
+        self._misled: set[int] = set()
+        """Partitions of which it was said that commands come to the wrong one."""
         self.partitions: dict[int, Partition] = {}
         self._log = source
         self._policy = policy
@@ -89,7 +96,9 @@ class RegistrarHandler:
         """By partition, the offset up to which commands go to the log one by one: it refused one of them."""
 
     async def restore(self, partition: int) -> int | None:
-        """Claims and restores; raises LogUnavailable."""
+        """Claims and restores; raises LogUnavailable, and PartitionFault for one that no AOR has its place in."""
+        if partition >= self._count:
+            raise PartitionFault(partition, f"no AOR belongs there: RAMAL_PARTITIONS is {self._count}")
         if not self._reply_partitions:
             try:
                 self._reply_partitions = await self._log.partitions(EDGE_REPLIES)
@@ -161,9 +170,25 @@ class RegistrarHandler:
             if isinstance(command, RegisterContacts) and record.timestamp > command.reply.deadline:
                 dropped("late-command")
                 continue
+            # Its state is another partition's: to decide without it would undo nothing and say that it did. Only what
+            # has its place here by an older count still ends here.
+            if partition_of(command.aor, self._count) != partition.number and not isinstance(command, ExpireContacts):
+                self._misplaced(work, command)
+                continue
             self._decide(work, command, record)
         metrics.COMMANDS.inc(len(records))
         return work
+
+    def _misplaced(self, work: _Work, command: RegistrarCommand) -> None:
+        work.refused.append((command, _ELSEWHERE))
+        dropped("wrong-partition")
+        number = work.partition.number
+        if number not in self._misled:
+            self._misled.add(number)
+            log.error(
+                "commands come to the wrong partition: were partitions added, or has another process another count?",
+                extra={"aor": command.aor, "partition": number, "right": partition_of(command.aor, self._count)},
+            )
 
     def _decide(self, work: _Work, command: RegistrarCommand, record: Record) -> None:
         partition = work.partition

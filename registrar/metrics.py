@@ -12,6 +12,7 @@ RECORDS = Counter("ramal_registrar_records", "Records written to registrations, 
 CLAIMS = Counter("ramal_registrar_claims", "Partitions claimed.")
 LOSSES = Counter("ramal_registrar_losses", "Partitions given up because another writer took over.")
 RESTORE_SECONDS = Gauge("ramal_registrar_restore_seconds", "How long the last restore of a partition took.")
+TOPIC_FAULTS = Gauge("ramal_registrar_topic_faults", "What is wrong with the topics (see the log).")
 _REFUSALS = Counter("ramal_registrar_refusals", "Commands refused, by status and reason.", ["status", "name"])
 _BINDINGS = Gauge("ramal_registrar_bindings", "Bindings remembered.")
 _AORS = Gauge("ramal_registrar_aors", "AORs remembered.")

@@ -19,6 +19,8 @@ from runtime.worker import Worker
 log = logging.getLogger("ramal.registrar")
 
 TOPICS_SECONDS = 2.0
+LOOK_SECONDS = 60.0
+"""How often it looks at the topics once it works: what somebody changed there is told before the next start."""
 TICK_SECONDS = 1.0
 
 
@@ -31,7 +33,10 @@ class RegistrarService:
     def __init__(self, source: Log, policy: Policy, writer: str, partitions: int) -> None:
         self._log, self._partitions = source, partitions
         self._faults = ["the topics were not looked at yet"]
-        self.handler = RegistrarHandler(source, policy, writer)
+        """Why nothing is decided."""
+        self._changed: list[str] = []
+        """What has become wrong with the topics since."""
+        self.handler = RegistrarHandler(source, policy, writer, partitions)
         self._worker = Worker(source, self.handler)
         self._snapshot_interval = policy.snapshot_interval
         self._tasks: list[asyncio.Task[None]] = []
@@ -54,7 +59,27 @@ class RegistrarService:
             self._faults = said = faults
             await asyncio.sleep(TOPICS_SECONDS)
         self._faults = []
-        await self._worker.run()
+        looking = asyncio.create_task(self._look_at_topics(), name="registrar topics")
+        try:
+            await self._worker.run()
+        finally:
+            looking.cancel()
+
+    async def _look_at_topics(self) -> None:
+        """Tells what is changed while it works, for ever: it goes on, since to stop would be worse than most of it."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                faults = await self._log.check_topics(self._partitions)
+            except LogUnavailable:
+                continue
+            except Exception:
+                log.exception("the topics could not be looked at")
+                continue
+            if faults and faults != self._changed:
+                log.error("the topics are not as they must be any more", extra={"faults": faults})
+            self._changed = faults
+            metrics.TOPIC_FAULTS.set(len(faults))
 
     async def _topic_faults(self) -> list[str]:
         try:
@@ -86,7 +111,7 @@ class RegistrarService:
 
     def status(self) -> dict[str, str]:
         """By what it needs, why that is away; "" while it is there."""
-        return self._worker.status() | {"topics": "; ".join(self._faults)}
+        return self._worker.status() | {"topics": "; ".join(self._faults or self._changed)}
 
     def not_ready(self) -> list[str]:
         """Why commands are not being decided here, one sentence each."""

@@ -56,8 +56,9 @@ class Replies:
             await asyncio.sleep(RETRY)
 
     async def _read(self) -> None:
-        self._partition = partition_of(self._edge, await self._log.partitions(EDGE_REPLIES))
         if self._position < 0:
+            # Once: a position is one of its partition, whatever count the topic has later.
+            self._partition = partition_of(self._edge, await self._log.partitions(EDGE_REPLIES))
             self._position = (await self._log.bounds(EDGE_REPLIES, self._partition)).end
         self.away = ""
         async with aclosing(self._log.read(EDGE_REPLIES, self._partition, self._position)) as reading:

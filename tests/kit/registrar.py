@@ -105,7 +105,7 @@ class Registrar:
     def __init__(self, site: Site, policy: Policy, log: EmbeddedLog) -> None:
         self.site = site
         self.log = log
-        self.handler = RegistrarHandler(log, policy, "registrar-under-test", site.clock)
+        self.handler = RegistrarHandler(log, policy, "registrar-under-test", 1, site.clock)
         self.offset = 0
         self.fault = ""
 

@@ -3,6 +3,7 @@
 import contextlib
 
 from events.commands import Contact, ExpireContacts, RemoveContacts
+from events.topics import partition_of
 from events.wire import Decoder
 from tests.kit.registrar import (
     AOR,
@@ -90,3 +91,18 @@ async def test_released_partitions_are_forgotten_and_their_commands_left_alone(s
     with contextlib.suppress(KeyError):
         registrar.handler.release(0)
     assert await site.truths() == []
+
+
+async def test_what_was_registered_under_another_partition_count_ends_and_nothing_else_is_decided(site: Site):
+    registrar = await site.registrar().start()
+    await site.send(site.register(Contact(DESK, expires=60)))
+    await registrar.work()
+    registrar.handler._count = next(n for n in range(2, 99) if partition_of(AOR, n))  # RAMAL_PARTITIONS was changed
+    await site.send(site.register(Contact(DESK, expires=0)), RemoveContacts("id", AOR, "operator"))
+    await registrar.work()
+    assert await site.changes() == ["created"]
+    assert [refused.status for refused in await site.refusals()] == [503]
+    site.clock.now += 63
+    await registrar.handler.tick()
+    await registrar.work()
+    assert await site.changes() == ["created", "expired"]

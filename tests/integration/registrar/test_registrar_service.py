@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
 from events.commands import Contact, RegisterContacts, Registration, ReplyTo
 from events.registrations import BindingsRecorded
-from events.topics import REGISTRAR_COMMANDS, REGISTRATIONS, partition_of
+from events.topics import BINDINGS, REGISTRAR_COMMANDS, REGISTRATIONS, partition_of
 from events.wire import Decoder, cloud_event, encode
 from ramal.backends import KafkaServer
 from registrar import truths
@@ -178,7 +179,7 @@ async def test_e18_a_partition_lost_to_another_is_restored_without_any_traffic(l
 
             await until(is_decided)
         number = register(1, 1).partition
-        rival = RegistrarHandler(await logs(), Policy(), "rival")
+        rival = RegistrarHandler(await logs(), Policy(), "rival", PARTITIONS)
         await rival.restore(number)
         await rival.snapshot()
         taken = rival.partitions[number].claim
@@ -240,3 +241,57 @@ async def test_topics_with_another_partition_count_make_it_not_ready_and_nothing
         assert (await log.bounds(REGISTRATIONS, 0)).end == 0
     finally:
         await service.stop(5.0)
+
+
+@pytest.mark.integration
+async def test_partitions_that_are_added_under_way_are_told_and_no_aor_has_two_states(
+    kafka: KafkaServer, topic_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one more partition most AORs have another place, for whoever asks Kafka: nobody may decide there."""
+    monkeypatch.setattr("registrar.service.LOOK_SECONDS", 0.5)
+    log = KafkaLog(Kafka(bootstrap=kafka.bootstrap), topic_prefix, PARTITIONS, "registrar-test")
+    await log.start()
+    await log.create_topics(PARTITIONS)
+    service = RegistrarService(log, Policy(), "r", PARTITIONS)
+    await service.start()
+    moved = [n for n in range(40) if partition_of(f"u{n}@example.test", PARTITIONS + 1) != register(n, 1).partition]
+    try:
+        await ready(service)
+        await log.append([register(number, 1) for number in moved])
+
+        async def all_decided() -> bool:
+            return len(await read_truths(log)) == len(moved)
+
+        await until(all_decided)
+        admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
+        await admin.start()
+        grown = (REGISTRAR_COMMANDS, REGISTRATIONS, BINDINGS)
+        await admin.create_partitions({topic_prefix + topic: NewPartitions(PARTITIONS + 1) for topic in grown})
+        await admin.close()
+
+        async def is_told() -> bool:
+            return "has 5 partitions, not 4" in service.status()["topics"]
+
+        await until(is_told)
+        gone = [register(n, 2, 0)._replace(partition=partition_of(f"u{n}@example.test", 5)) for n in moved]
+        positions = await log.append(gone)
+        ends = {p.partition: p.offset + 1 for p in sorted(positions)}
+        last = register(99, 1)
+        await log.append([last])
+
+        async def last_is_decided() -> bool:
+            return any(truth.aor == "u99@example.test" for truth in await read_truths(log))
+
+        await until(last_is_decided)
+
+        async def all_are_handled() -> bool:
+            done = {p.number: p.handled + 1 for p in service.handler.partitions.values()}
+            return all(done.get(number, 0) >= end for number, end in ends.items() if number < PARTITIONS)
+
+        await until(all_are_handled)
+        found = [truth for truth in await read_truths(log) if truth.aor != "u99@example.test"]
+        assert len(found) == len(moved)  # nobody was told that a binding is gone which stays where it was
+        assert (await log.bounds(REGISTRATIONS, PARTITIONS)).end == 0
+    finally:
+        await service.stop(5.0)
+        await log.stop()

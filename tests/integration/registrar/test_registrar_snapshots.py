@@ -180,7 +180,7 @@ async def test_a_snapshot_that_fails_holds_up_no_other_partition(tmp_path):
     store = EmbeddedStore(tmp_path / "ramal.db")
     log = EmbeddedLog(store, 2)
     await log.start()
-    handler = RegistrarHandler(log, Policy(), "registrar-under-test")
+    handler = RegistrarHandler(log, Policy(), "registrar-under-test", 2)
     for number in (0, 1):
         await handler.restore(number)
         handler.partitions[number].changed.add(AOR)
