@@ -14,7 +14,8 @@ class AuthenticationFailed(msgspec.Struct, frozen=True, tag="ramal.Authenticatio
     source: Place
     """IP address."""
     reason: str
-    """`unknown user`, `user name with domain` (and unknown), `wrong response`, `no HA1`, `not this user's AOR`, `locked out`."""
+    """`unknown user`, `user name with domain` (and unknown), `wrong response`, `no HA1`, `not this user's AOR`, `locked
+    out`."""
 
 
 class ContactsRemoved(msgspec.Struct, frozen=True, tag="ramal.ContactsRemoved", tag_field="type"):
