@@ -15,7 +15,7 @@ users/       who users are
   batches      look-ups gathered
   file, table, ldap  the sources
   ldap_people  the same, of people who log in by hand: binds, groups
-  ldap_connection, ldap_wire, ldap_socket  LDAP as it is spoken
+  ldap_connection, ldap_wire, ldap_socket, ldap_faults, ldap_values  LDAP as it is spoken, and what goes wrong with it
   accounts     PURE; whether an LDAP account is disabled, and when it changed
   enrolled     HA1s of who has enrolled, for users of LDAP
   sealing      the same at rest: AES-256-GCM

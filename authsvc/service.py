@@ -56,6 +56,8 @@ class AuthService:
     async def start(self) -> None:
         """Begins to work; the log, the database and the directory may still be away."""
         self._handler.start()
+        if self._ldap:
+            self._ldap.start()
         self._task = asyncio.create_task(self._worker.run(), name="authsvc worker")
         if self._watch:
             self._watch.start()
@@ -81,7 +83,8 @@ class AuthService:
 
     def status(self) -> dict[str, str]:
         """By what it needs, why that is away; "" while it is there."""
-        return {**self._worker.status(), "users file": self._users.file_lost()}
+        directory = {"directory": self._ldap.lost} if self._ldap else {}
+        return {**self._worker.status(), "users file": self._users.file_lost(), **directory}
 
     def not_ready(self) -> list[str]:
         """The worker's reasons. A directory that is away is none: who is known goes on."""

@@ -111,7 +111,7 @@ class LdapOperators:
                 await self.look()
             except LdapUnavailable as error:
                 if not self._away:
-                    log.warning("operators cannot be looked up", extra={"cause": str(error.__cause__ or error)})
+                    log.warning("operators cannot be looked up", extra={"cause": str(error)})
                 self._away = True
             except Exception:  # a bug: an alarm, and on; who is not confirmed is not believed for long
                 log.exception("looking operators up broke")

@@ -166,9 +166,7 @@ class Gate:
             self._lockouts.retracted(asked.name, source)
             self._sources.retracted("", source)
             _LOG_INS.labels("directory_away").inc()
-            log.warning(
-                "an operator cannot log in now", extra={"source": source, "cause": str(error.__cause__ or error)}
-            )
+            log.warning("an operator cannot log in now", extra={"source": source, "cause": str(error)})
             return refused(503, "directory_away", 10)
         if isinstance(found, str):
             _LOG_INS.labels("failed").inc()

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -31,13 +31,15 @@ from authsvc.users.ldap_connection import (
     server_of,
     warn_if_insecure,
 )
+from authsvc.users.ldap_faults import fault
 from authsvc.users.ldap_socket import receive, send
+from authsvc.users.ldap_values import clear_text, numbers, rule_of, text_of, written
 from authsvc.users.ldap_wire import (
     SIZE_LIMIT_EXCEEDED,
     SUCCESS,
     Done,
+    Ended,
     Entry,
-    Malformed,
     Reference,
     any_of,
     one_of,
@@ -46,7 +48,7 @@ from authsvc.users.ldap_wire import (
 )
 from authsvc.users.remembered import Key
 from runtime.config import Domain
-from sipcore.telephone import NumberRule, digits, normal, spellings
+from sipcore.telephone import normal
 
 log = logging.getLogger("ramal.authsvc")
 
@@ -58,6 +60,8 @@ CONNECTING = 2
 NAMES_AT_ONCE = 100
 """Accounts asked for in one search."""
 PROBE_SECONDS = 1.0
+LOOK_SECONDS = 30.0
+"""How often it is looked whether anybody has come where nobody was."""
 _PROBE = "ramal-probe"
 
 
@@ -95,11 +99,18 @@ class LdapUsers:
         self._threads = ThreadPoolExecutor(CONNECTING, "ldap")
         self._idle: list[Any] = []
         self._probing: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
+        self.lost = ""
+        """Why it tells nothing of anybody; "" while it does."""
         self._stopped = False
         self.back = asyncio.Event()
         """Set while the directory is not known to be away."""
         self.back.set()
         warn_if_insecure(settings)
+
+    def start(self) -> None:
+        """Looks whether it answers and has anybody, so that a wrong setting is told before a phone comes."""
+        self._looking = asyncio.create_task(self._look(), name="ldap look")
 
     @property
     def away(self) -> bool:
@@ -144,7 +155,7 @@ class LdapUsers:
         if any(key[1] in self._domains and key not in accounts for key in keys):
             uid = self._settings.uid_attribute
             if not (await self._answer(any_of(uid, self._filter), [uid], most=1)).entries:
-                raise LdapUnavailable("nobody is below RAMAL_LDAP_BASE")
+                raise LdapUnavailable(self._nobody())
         return {key for key, account in accounts.items() if not account.disabled}
 
     async def find_numbers(self, keys: Collection[Key]) -> dict[Key, Key]:
@@ -153,11 +164,11 @@ class LdapUsers:
         Values are compared in their one spelling; the search asks for how a number is usually written, where spaces
         and hyphens are the directory's to leave out (telephoneNumberMatch, RFC 4517 section 4.2.29).
         """
-        rules = {key[1]: _rule(self._domains[key[1]]) for key in keys if key[1] in self._domains}
+        rules = {key[1]: rule_of(self._domains[key[1]]) for key in keys if key[1] in self._domains}
         if not rules:
             return {}
         self._check_there()
-        asked = sorted({text for number, domain in keys if domain in rules for text in _written(number, rules[domain])})
+        asked = sorted({text for number, domain in keys if domain in rules for text in written(number, rules[domain])})
         uid, attribute = self._settings.uid_attribute, self._settings.number_attribute
         try:
             octets = [text.encode() for text in asked]
@@ -166,13 +177,13 @@ class LdapUsers:
             entries = (await self._search(one_of(attribute, octets, self._filter), wanted)).entries
         except NO_ANSWER as error:
             # It may be slow for want of an index, which says nothing of searches for users.
-            raise LdapUnavailable("the directory did not answer") from error
+            raise LdapUnavailable(fault(error, self._settings)) from error
         found: dict[Key, Key] = {}
         shared: set[Key] = set()
         for entry in filter(self._is_used, entries):
-            name = _text(entry, uid)
+            name = text_of(entry, uid)
             for domain, rule in rules.items():
-                for number in {normal(number, rule) for number in _numbers(entry, attribute)}:
+                for number in {normal(number, rule) for number in numbers(entry, attribute)}:
                     if found.setdefault((number, domain), (name, domain)) != (name, domain) or not name:
                         shared.add((number, domain))
         for number, domain in shared:
@@ -183,10 +194,11 @@ class LdapUsers:
     async def stop(self) -> None:
         """Ends the probe and closes the connections; one that is being opened ends by its own time-out."""
         self._stopped = True
-        if self._probing:
-            self._probing.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._probing
+        for task in (self._looking, self._probing):
+            if task:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
         self._threads.shutdown(wait=False, cancel_futures=True)
         while self._idle:
             close(self._idle.pop())
@@ -206,7 +218,7 @@ class LdapUsers:
             return await self._search(filter_, wanted, most)
         except NO_ANSWER as error:
             self._lost(error)
-            raise LdapUnavailable("the directory did not answer") from error
+            raise LdapUnavailable(fault(error, self._settings)) from error
 
     def _named(self, names: Sequence[str]) -> bytes:
         NAMES.inc(len(names))
@@ -221,22 +233,62 @@ class LdapUsers:
     def _lost(self, error: BaseException) -> None:
         """Begins to probe; says so once."""
         if self._probing is None and not self._stopped:
-            log.warning("the directory is away", extra={"url": self._settings.url, "cause": type(error).__name__})
+            self.lost = fault(error, self._settings)
+            log.warning("the directory is away", extra={"url": self._settings.url, "cause": self.lost})
             self._probing = asyncio.create_task(self._probe(), name="ldap probe")
             self.back.clear()
 
     async def _probe(self) -> None:
+        told = {self.lost}
         while True:
             await asyncio.sleep(PROBE_SECONDS)
             try:
                 await self._search(self._named([_PROBE]), self._attributes)
             except NO_ANSWER as error:
-                log.debug("the directory is still away", extra={"cause": type(error).__name__})
+                self.lost = fault(error, self._settings)
+                if self.lost not in told:  # mended in part, perhaps: each cause once
+                    told.add(self.lost)
+                    log.warning("the directory is still away", extra={"url": self._settings.url, "cause": self.lost})
                 continue
             log.warning("the directory is back", extra={"url": self._settings.url})
+            self.lost = ""
             self._probing = None
             self.back.set()
             return
+
+    async def _look(self) -> None:
+        """Until somebody is there who could be a user, or the directory does not let us ask that."""
+        uid, told = self._settings.uid_attribute, False
+        while True:
+            with contextlib.suppress(LdapUnavailable):
+                await self._entries([_PROBE], self._attributes)
+            await self.back.wait()
+            try:
+                found = await self._search(any_of(uid, self._filter), [uid], most=1)
+            except Ended as refused:
+                log.debug("who is there at all cannot be asked", extra={"cause": fault(refused, self._settings)})
+                return
+            except NO_ANSWER:
+                continue  # the next search for a name says so
+            if found.entries:
+                break
+            self.lost = self._nobody()
+            if not told:
+                told = True
+                log.error("the directory has no users", extra={"url": self._settings.url, "cause": self.lost})
+            await asyncio.sleep(LOOK_SECONDS)
+        if told:
+            self.lost = ""
+            log.warning("the directory has users", extra={"url": self._settings.url})
+
+    def _nobody(self) -> str:
+        """What is wrong, in a sentence, where nobody at all is a user."""
+        settings = self._settings
+        also = f" and matches RAMAL_LDAP_FILTER {settings.filter!r}" if settings.filter else ""
+        return (
+            f"nobody below RAMAL_LDAP_BASE {settings.base!r} has the attribute {settings.uid_attribute!r}"
+            f" (RAMAL_LDAP_UID_ATTRIBUTE){also}"
+        )
 
     async def _search(self, filter_: bytes, wanted: Sequence[str], most: int = 0) -> _Found:
         """The entries that match, with these attributes of them; of many, `most` are enough. Raises NO_ANSWER."""
@@ -299,7 +351,7 @@ class LdapUsers:
                 elif isinstance(answer, Done):
                     if answer.code != SUCCESS and not (most and answer.code == SIZE_LIMIT_EXCEEDED):
                         # Half an answer, or none, must not make a user unknown.
-                        raise Malformed(f"the search ended with LDAP result code {answer.code}")
+                        raise Ended(answer.code)
                     return _Found(entries, partly)
 
     def _exact(self, names: Sequence[str], entries: Sequence[Entry]) -> dict[str, Entry]:
@@ -323,45 +375,11 @@ class LdapUsers:
         name, realm = key
         settings = self._settings
         wanted = self._domains[realm].algorithms
-        password = _clear_text(entry, settings.password_attribute)
+        password = clear_text(entry, settings.password_attribute)
         computed = from_password(name, realm, password, wanted) if password else User()
         if not settings.ha1_attributes:
             return computed
         stored: dict[str, str] = {
-            algorithm: _text(entry, attribute) for algorithm, attribute in settings.ha1_attributes.items()
+            algorithm: text_of(entry, attribute) for algorithm, attribute in settings.ha1_attributes.items()
         }
         return from_ha1s(stored).completed(computed)
-
-
-def _rule(domain: Domain) -> NumberRule:
-    return NumberRule(domain.country, domain.area)
-
-
-def _written(number: str, rule: NumberRule) -> list[str]:
-    """How a number may stand in a directory that leaves spaces and hyphens out of comparisons."""
-    texts = spellings(number, rule)
-    before = f"+{rule.country}{rule.area}"
-    if rule.area and texts[0].startswith(before):
-        local = texts[0][len(before) :]
-        texts += [f"({rule.area}){local}", f"+{rule.country}({rule.area}){local}"]
-    return texts
-
-
-def _numbers(entry: Entry, attribute: str) -> Iterator[str]:
-    for value in entry.attributes.get(attribute.lower(), ()):
-        if number := digits(value.decode("utf-8", "replace")):
-            yield number
-
-
-def _text(entry: Entry, attribute: str) -> str:
-    for value in entry.attributes.get(attribute.lower(), ()):
-        return value.decode("utf-8", "replace").strip()
-    return ""
-
-
-def _clear_text(entry: Entry, attribute: str) -> str:
-    """The first value that is a password; `{SCHEME}…` is a hash of one (RFC 3112 section 2.3, RFC 2307 section 5.3)."""
-    for value in entry.attributes.get(attribute.lower(), ()):
-        if value and not (value[:1] == b"{" and b"}" in value):
-            return value.decode("utf-8", "surrogateescape")
-    return ""

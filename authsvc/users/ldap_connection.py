@@ -11,7 +11,7 @@ import warnings
 from typing import Any
 
 from authsvc.config import LdapSettings
-from authsvc.users.ldap_wire import Malformed
+from authsvc.users.ldap_wire import Ended, Malformed
 from runtime.errors import ConfigError, Unavailable
 
 with warnings.catch_warnings():
@@ -25,7 +25,7 @@ with warnings.catch_warnings():
 log = logging.getLogger("ramal.authsvc")
 
 CONNECT_SECONDS = 1.0
-NO_ANSWER = (OSError, LDAPException, Malformed)
+NO_ANSWER = (OSError, LDAPException, Malformed, Ended)
 """What a directory that does not answer the question raises."""
 
 
@@ -59,8 +59,10 @@ def connect(server: Any, settings: LdapSettings, person: tuple[str, str] | None 
         if settings.starttls:
             connection.start_tls(read_server_info=False)
         connection.bind(read_server_info=False)
-    except BaseException:
+    except BaseException as error:
         close(connection)
+        if refused := getattr(connection, "tls_error", None):
+            raise error from refused
         raise
     return connection
 
@@ -86,7 +88,11 @@ class _VerifiedTls(ldap3.Tls):  # type: ignore[misc]  # ldap3 ships no types
         self._context = context
 
     def wrap_socket(self, connection: Any, do_handshake: bool = False) -> None:
-        connection.socket = self._context.wrap_socket(connection.socket, server_hostname=connection.server.host)
+        try:
+            connection.socket = self._context.wrap_socket(connection.socket, server_hostname=connection.server.host)
+        except OSError as error:
+            connection.tls_error = error  # ldap3 keeps but its text
+            raise
 
 
 def server_of(settings: LdapSettings) -> Any:

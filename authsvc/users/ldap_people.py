@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from authsvc.config import LdapSettings
 from authsvc.users.ldap_connection import NO_ANSWER, LdapUnavailable, close, connect, server_of, warn_if_insecure
+from authsvc.users.ldap_faults import fault
 
 import ldap3  # isort: skip  # after `ldap_connection`, which keeps its deprecations quiet
 from ldap3.core.exceptions import LDAPNoSuchObjectResult, LDAPOperationResult  # isort: skip
@@ -87,7 +88,7 @@ class LdapPeople:
             async with asyncio.timeout(SECONDS):
                 return await asyncio.get_running_loop().run_in_executor(self._threads, question)
         except NO_ANSWER as error:  # TimeoutError is an OSError
-            raise LdapUnavailable("the directory did not answer") from error
+            raise LdapUnavailable(fault(error, self._settings)) from error
 
     @contextlib.contextmanager
     def _service(self) -> Iterator[Any]:

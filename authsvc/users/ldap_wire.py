@@ -27,6 +27,15 @@ class Malformed(ValueError):
     """The server sent what is not an answer to a search."""
 
 
+class Ended(Exception):
+    """The server ended a search before it was whole, or refused it."""
+
+    def __init__(self, code: int) -> None:
+        """`code`: the result's (RFC 4511 appendix A)."""
+        super().__init__(f"the search ended with LDAP result code {code}")
+        self.code = code
+
+
 class Entry(NamedTuple):
     """A SearchResultEntry: values by attribute name in lower case, options such as `;binary` kept."""
 

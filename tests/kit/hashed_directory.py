@@ -80,10 +80,13 @@ class HashedDirectory:
 
 
 @contextmanager
-def hashed_directory(directory: Path, *, ppolicy: bool = True) -> Iterator[HashedDirectory]:
-    """One that the test may do with as it likes, without users of the backend's own but three."""
+def hashed_directory(directory: Path, *, ppolicy: bool = True, ends: float = 5.0) -> Iterator[HashedDirectory]:
+    """One that the test may do with as it likes, without users of the backend's own but three.
+
+    `ends`: days until its certificate has expired.
+    """
     authority = Authority(directory, "authority")
-    issued = authority.issue("ldap", ["127.0.0.1"])
+    issued = authority.issue("ldap", ["127.0.0.1"], ends)
     server = start_ldap(directory / "ldap", users=3)
     server.stop()
     config = directory / "ldap" / "slapd.conf"

@@ -7,11 +7,13 @@ import shutil
 import signal
 import socket
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
 
 from authsvc.users.file import add_user
+from ramal.backends import LdapServer
 from ramal.processes import free_port
 from tests.e2e.conftest import DOMAIN, Running, start_up
 from tests.kit.phone import Phone
@@ -20,6 +22,15 @@ from tests.kit.wire import UdpLink, link
 pytestmark = pytest.mark.e2e
 
 _USER = re.compile(r"^ +User +(\w+) +password (\S+)$", re.MULTILINE)
+
+
+def is_reached(url: str) -> bool:
+    """Whether it answers 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=5):
+            return True
+    except OSError:
+        return False
 
 
 def test_the_first_start_makes_alice_and_bob_and_says_what_to_type_into_a_phone(tmp_path: Path) -> None:
@@ -42,6 +53,32 @@ def test_the_first_start_makes_alice_and_bob_and_says_what_to_type_into_a_phone(
         assert running.end(signal.SIGINT) == 0
     assert "Stopped." in running.output()
     assert "Traceback" not in running.output()
+
+
+def test_a_wrong_setting_of_ldap_is_told_before_a_phone_has_come(tmp_path: Path, ldap: LdapServer) -> None:
+    """Ready all the same: a directory may be away, and those who are known go on (A18)."""
+    environ = {
+        "RAMAL_LDAP_URL": ldap.url,
+        "RAMAL_LDAP_BASE": "ou=Peple,dc=example,dc=test",
+        "RAMAL_LDAP_INSECURE": "true",
+        "RAMAL_LDAP_BIND_DN": ldap.bind_dn,
+        "RAMAL_LDAP_BIND_PASSWORD": ldap.bind_password,
+    }
+    sip, http = str(free_port()), str(free_port())
+    words = ["up", "--data", str(tmp_path / "data"), "--sip-port", sip, "--http-port", http]
+    words += ["--page-port", str(free_port()), "--domain", DOMAIN]
+    running = Running(words, tmp_path / "up.log", environ)
+    sentence = "RAMAL_LDAP_BASE: 'ou=Peple,dc=example,dc=test' is nothing in the directory"
+    try:
+        running.wait_for(lambda: sentence in running.output())
+        with urllib.request.urlopen(f"http://127.0.0.1:{http}/status", timeout=5) as response:
+            status = json.load(response)
+        assert sentence in status["services"]["authsvc"]["directory"]["reason"]
+        assert any(sentence in reason for reason in status["reasons"])
+        running.wait_for(lambda: is_reached(f"http://127.0.0.1:{http}/readyz"))
+    finally:
+        assert running.end(signal.SIGINT) == 0
+    assert running.output().count("the directory is away") == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
