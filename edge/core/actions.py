@@ -138,6 +138,19 @@ class Final(NamedTuple):
     """Since the request was read; 0 where it was answered at once."""
 
 
+class Unserved(NamedTuple):
+    """A REGISTER for a domain that is not served, for the log: the phone's words, printable and cut short."""
+
+    source: str
+    transport: str
+    domain: str
+    """The Request-URI's host."""
+    aor: str
+    """Of To; "" where that has none."""
+    agent: str
+    """Its User-Agent."""
+
+
 class Actions:
     """What is to be done, in order."""
 
@@ -156,6 +169,7 @@ class Actions:
         "seeks",
         "sends",
         "statuses",
+        "unserved",
     )
 
     def __init__(self) -> None:
@@ -180,3 +194,5 @@ class Actions:
         """The final responses to REGISTER and INVITE."""
         self.by_gateway: dict[str, int] = {}
         """How many INVITEs went by each gateway."""
+        self.unserved: list[Unserved] = []
+        """Phones with a domain of nobody's; of a flood a share."""

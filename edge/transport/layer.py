@@ -350,6 +350,8 @@ class Transports:
     def _count(self, actions: Actions) -> None:
         if actions.events:
             self._tell_of_calls(actions.events)
+        for phone in actions.unserved:
+            log.info("a phone registers with a domain that is not served", extra=phone._asdict())
         for name, count in actions.drops.items():
             dropped(name, count)
         metrics.count(actions)

@@ -8,12 +8,13 @@ else --> transaction, `Authenticate` --> reply, failure or deadline --> final re
 from collections.abc import Callable, Iterable
 
 from edge.core import response
-from edge.core.actions import Publish
+from edge.core.actions import Publish, Unserved
 from edge.core.answers import SUPPORTED, Answers, amplifies, exhausted, unsupported
 from edge.core.arrival import Arrival
 from edge.core.commands import check_utf8, digest_of, encoded
 from edge.core.flow import SECURE, Flow, Way
 from edge.core.pending import Pending
+from edge.core.rate import SourceRate
 from edge.core.registration.completed import Completed
 from edge.core.registration.contacts import (
     asks_for_gruus,
@@ -38,6 +39,11 @@ from sipcore.errors import ParseError
 from sipcore.message import Request
 from sipcore.transactions import NOTHING_KEPT, Sending, Server, Transactions
 from sipcore.uri import Uri, aor, equal, parse_uri
+
+UNSERVED_PER_SECOND, UNSERVED_PER_SOURCE = 1.0, 1 / 60
+"""Phones with a domain that is not served, for the log: in all, and of one address."""
+LONGEST_WORD = 100
+"""Of what a stranger says of himself so many characters are kept."""
 
 
 class Registration:
@@ -112,6 +118,8 @@ class Registers:
         self._completed = Completed(self._layer, settings.max_completed)
         self.pending = Pending[str, Registration](settings.reply_seconds)
         """By the id of the command that asks for the answer."""
+        self._unserved = SourceRate(UNSERVED_PER_SECOND, 1)
+        self._unserved_sources = SourceRate(UNSERVED_PER_SOURCE)
 
     def __len__(self) -> int:
         return len(self._layer)
@@ -162,6 +170,7 @@ class Registers:
                 answers.stateless(arrival, 483)
             else:
                 answers.stateless(arrival, 403, "Domain Not Served Here")
+                self._note_unserved(arrival, target.host)
             return None
         if missing := unsupported(request):
             answers.stateless(arrival, 420, headers=missing)
@@ -169,6 +178,17 @@ class Registers:
         if request.to.uri.partition(":")[0].lower() not in ("sip", "sips"):
             raise ParseError("to-not-sip", "To Is Not a SIP URI")
         return realm
+
+    def _note_unserved(self, arrival: Arrival, domain: str) -> None:
+        """So that its operator can find a phone that was set up wrongly; a flood leaves a line a second at most."""
+        flow, now, request = arrival.flow, arrival.now, arrival.request
+        if self._unserved_sources.passes(flow.remote_host, now) and self._unserved.passes("", now):
+            try:
+                to = aor(request.to.parsed_uri)  # without the password that some write there
+            except ParseError:
+                to = ""
+            said = (_shown(text) for text in (domain, to, request.first("user-agent") or ""))
+            self._answers.actions.unserved.append(Unserved(flow.remote_host, flow.transport, *said))
 
     def _authenticate(self, arrival: Arrival, given: Credentials, realm: str) -> None:
         """Opens the transaction and asks authsvc."""
@@ -322,6 +342,11 @@ class Registers:
         self._layer.respond_with(registration.server, status, data, now)
         if ended := self._completed.add(registration.server):
             self._answers.drop("transaction-ended-early", ended)
+
+
+def _shown(text: str) -> str:
+    """As a log can have it: octets that are no UTF-8 are question marks."""
+    return response.printable(text[:LONGEST_WORD].encode(errors="replace").decode())
 
 
 def _first_hop_does_outbound(request: Request) -> bool:

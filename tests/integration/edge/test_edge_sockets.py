@@ -218,6 +218,20 @@ async def test_a_phone_registers_over_udp(
     assert command.register.socket == f"udp:127.0.0.1:{udp_port(edge)}"
 
 
+async def test_r01_a_phone_with_a_domain_of_nobodys_stands_in_the_log(
+    edge: EdgeService, phones: Callable[..., Phone], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "ramal.edge")
+    phone = phones()
+    for n in range(3):
+        phone.send(register(n).replace(b"example.test", b"elsewhere.test"), "127.0.0.1", udp_port(edge))
+        refused, _ = await phone.heard()
+        assert (refused.status, refused.reason) == (403, "Domain Not Served Here")
+    (told,) = [record for record in caplog.records if "domain that is not served" in record.message]
+    found = vars(told)
+    assert (found["source"], found["domain"], found["aor"]) == ("127.0.0.1", "elsewhere.test", "u0@elsewhere.test")
+
+
 async def test_t03_on_the_wildcard_address_answers_leave_from_the_address_written_to(
     edge: EdgeService, responder: list[Authenticate], phones: Callable[..., Phone]
 ) -> None:

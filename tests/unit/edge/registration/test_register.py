@@ -1,7 +1,9 @@
 """REGISTER through the edge's core: what is refused, and what is challenged."""
 
+import msgspec
 import pytest
 
+from edge.core.actions import Unserved
 from edge.core.answers import AMPLIFICATION
 from edge.core.flow import Flow
 from events.limits import USERNAME
@@ -24,6 +26,32 @@ from tests.kit.edge import (
 
 def test_r01_request_uri_of_another_domain_is_403() -> None:
     assert answer(core(), request("REGISTER", "sip:elsewhere.test")).status == 403
+
+
+def test_r01_a_phone_with_a_domain_of_nobodys_is_noted_for_its_operator() -> None:
+    edge = core()
+    data = request("REGISTER", "sip:elsewhere.test", "User-Agent: Desk 7", to="<sip:alice:s3cret@elsewhere.test>")
+    (noted,) = receive(edge, data).unserved
+    assert noted == Unserved("198.51.100.7", "udp", "elsewhere.test", "alice@elsewhere.test", "Desk 7")
+    assert not receive(edge, data, now=NOW + 59).unserved, "a phone that goes on trying is noted once a minute"
+    assert receive(edge, data, now=NOW + 61).unserved == [noted]
+
+
+@pytest.mark.parametrize("to", ["<tel:+358>", "Bob <", "<sip:a%00b@elsewhere.test>"])
+def test_r01_p24_what_is_noted_can_stand_in_any_log(to: str) -> None:
+    data = request("REGISTER", "sip:elsewhere.test", f"User-Agent: \xff\x07\u202e{'a' * 999}", to=to)
+    for noted in receive(core(), data).unserved:
+        assert all(len(text) <= 100 and text.isprintable() for text in noted)
+        assert "".join(noted).encode()
+
+
+def test_s01_a_flood_of_unserved_domains_is_noted_once_a_second() -> None:
+    edge = core()
+    sources = [msgspec.structs.replace(UDP, remote_host=f"10.1.{n // 250}.{n % 250}") for n in range(1000)]
+    noted = [
+        receive(edge, request(uri="sip:elsewhere.test"), flow, NOW + n / 500).unserved for n, flow in enumerate(sources)
+    ]
+    assert sum(map(len, noted)) in (2, 3)
 
 
 def test_r02_unknown_require_is_420_with_unsupported() -> None:
