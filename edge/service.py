@@ -82,10 +82,12 @@ class EdgeService:
         self.core = EdgeCore(settings, keys, self.edge, self.boot, tokens, self._clock, os.urandom, routes)
         self._publisher = Publisher(log, self._clock, self.core.awaits, self._unpublished, config.gather_seconds)
         self._call_spool = CallSpool(log)
+        streams = stream_settings(config)
+        self._certificates = streams.certificates
         self.transports = Transports(
             self.core,
             self._publisher.publish,
-            stream_settings(config),
+            streams,
             edge=self.edge,
             boot=self.boot,
             tell=self._call_spool.put,
@@ -182,10 +184,16 @@ class EdgeService:
             return ["another edge runs under the same name"]
         if self._begun:
             return []
-        return [why for why in self.status().values() if why] or ["not serving yet"]
+        return [why for why in self._needs().values() if why] or ["not serving yet"]
 
     def status(self) -> dict[str, str]:
-        """By what it needs, why that is away; "" while it is there."""
+        """By what it needs, why that is away; "" while it is there. UDP and TCP do without a certificate."""
+        if not self._config.certificate:
+            return self._needs()
+        return self._needs() | {"certificate": self._certificates.trouble(time.monotonic())}
+
+    def _needs(self) -> dict[str, str]:
+        """The same of what it cannot begin without."""
         status = {what: f"the {what} is away: {why}" if why else "" for what, why in self._away.items()}
         away = self._replies.away or ("" if self._replies.positioned else "not positioned yet")
         status["replies"] = f"replies are not read: {away}" if away else ""
@@ -244,7 +252,7 @@ class EdgeService:
             if serving and not self.core.serving:
                 self.core.serving = True
                 log.info("serving", extra={"edge": self.edge, "boot": self.boot, "addresses": self.addresses()})
-            away = any(self.status().values())
+            away = any(self._needs().values())
             self._begun = self._begun or (self.core.serving and not away)
             await asyncio.sleep(RETRY if away or not self._begun else self._config.lease_seconds)
 

@@ -7,7 +7,8 @@ certificate, else a DNS name, compared whole; no wildcard matches anything.
 import contextlib
 import logging
 import ssl
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -24,7 +25,7 @@ EXPIRY = Gauge(
 )
 
 LOOK_SECONDS = 10.0
-"""The files are looked at for a new connection, but no more often than this."""
+"""The files are looked at for a new connection, for `/metrics` and for `/status`, but no more often than this."""
 
 Stamp = tuple[tuple[int, int, int], ...]
 """Of each file: when it changed, its number and its size."""
@@ -33,13 +34,20 @@ Stamp = tuple[tuple[int, int, int], ...]
 class Certificates:
     """The contexts of both sides; made again when the files of our certificate or authorities have changed."""
 
-    def __init__(self, certificate: str, private_key: str, authorities: str = "") -> None:
-        """PEM files; `certificate` "": we have none and accept no TLS. Raises ConfigError."""
+    def __init__(
+        self, certificate: str, private_key: str, authorities: str = "", *, clock: Callable[[], float] = time.time
+    ) -> None:
+        """PEM files; `certificate` "": we have none and accept no TLS. `clock` in Unix seconds. Raises ConfigError."""
         self._certificate, self._private_key, self._authorities = certificate, private_key, authorities
         self._files = [Path(name) for name in (certificate, private_key, authorities) if name]
         self._server: ssl.SSLContext | None = None
         self._client: ssl.SSLContext | None = None
         self._looked = float("-inf")
+        self._clock = clock
+        self._ends = 0.0
+        """When the certificate in force expires, in Unix seconds; 0: there is none, NaN: it does not tell."""
+        self._left_out = ""
+        """Why changed files are not used; "" while those in force are the files."""
         try:
             self._stamp = self._stamps()
             if self._files:
@@ -48,6 +56,21 @@ class Certificates:
             raise ConfigError(
                 f"RAMAL_EDGE_CERTIFICATE, RAMAL_EDGE_PRIVATE_KEY, RAMAL_EDGE_TRUSTED_AUTHORITIES: {error}"
             ) from None
+        if certificate:
+            EXPIRY.set_function(lambda: self.ends(time.monotonic()))
+
+    def ends(self, now: float) -> float:
+        """When the certificate that a new connection would be shown expires, in Unix seconds; 0: there is none."""
+        self._refresh(now)
+        return self._ends
+
+    def trouble(self, now: float) -> str:
+        """What only a person can mend, in a sentence; "" while there is nothing."""
+        self._refresh(now)
+        left_out = f"; changed certificate files cannot be used yet: {self._left_out}" if self._left_out else ""
+        if self._certificate and self._ends <= self._clock():
+            return f"RAMAL_EDGE_CERTIFICATE has expired: no phone connects by TLS or WSS{left_out}"
+        return left_out.removeprefix("; ")
 
     def server(self, now: float) -> ssl.SSLContext:
         """The context for a connection that is accepted now; raises ConfigError if there is no certificate."""
@@ -72,12 +95,17 @@ class Certificates:
         try:
             stamp = self._stamps()
             if stamp == self._stamp:
+                self._left_out = ""
                 return
             self._load()
             self._stamp = stamp
         except (OSError, ssl.SSLError) as error:
-            log.warning("changed certificate files cannot be used yet", extra={"error": str(error)})
+            why = str(error)
+            if why != self._left_out:
+                log.warning("changed certificate files cannot be used yet", extra={"error": why})
+            self._left_out = why
             return
+        self._left_out = ""
         log.info("certificate files have changed and were read")
 
     def _stamps(self) -> Stamp:
@@ -85,7 +113,10 @@ class Certificates:
         return tuple((stat.st_mtime_ns, stat.st_ino, stat.st_size) for stat in stats)
 
     def _load(self) -> None:
-        """Makes both contexts, or changes none."""
+        """Makes both contexts, or changes none; what has expired replaces nothing that has not."""
+        ends = _expiry(Path(self._certificate).read_bytes()) if self._certificate else 0.0
+        if ends <= self._clock() < self._ends:
+            raise _Expired
         server = self._with_certificate(ssl.PROTOCOL_TLS_SERVER) if self._certificate else None
         client = self._with_certificate(ssl.PROTOCOL_TLS_CLIENT)
         client.check_hostname = False  # a SIP domain is not compared as a host name is
@@ -94,9 +125,9 @@ class Certificates:
             client.load_verify_locations(self._authorities)
         else:
             client.load_default_certs()
-        self._server, self._client = server, client
-        if self._certificate:
-            EXPIRY.set(_expiry(Path(self._certificate).read_bytes()))
+        self._server, self._client, self._ends = server, client, ends
+        if self._certificate and ends <= self._clock():
+            log.error("the certificate has expired", extra={"file": self._certificate})
 
     def _with_certificate(self, side: int) -> ssl.SSLContext:
         context = ssl.SSLContext(side)
@@ -105,6 +136,11 @@ class Certificates:
             # As a client too: a peer may ask who we are (RFC 3261 section 26.3.1). No password is ever asked for.
             context.load_cert_chain(self._certificate, self._private_key or None, password=_no_password)
         return context
+
+
+class _Expired(ssl.SSLError):
+    def __init__(self) -> None:
+        super().__init__(0, "the new certificate has expired already")
 
 
 def _expiry(pem: bytes) -> float:

@@ -39,6 +39,7 @@ from sipcore import digest
 from sipcore.message import Response
 from sipcore.parser import parse_datagram
 from tests.kit.edge import challenge_nonce
+from tests.kit.secure import Authority
 
 PARTITIONS = 2
 KEYS = "k1:" + "0f" * 32
@@ -230,6 +231,19 @@ async def test_r01_a_phone_with_a_domain_of_nobodys_stands_in_the_log(
     (told,) = [record for record in caplog.records if "domain that is not served" in record.message]
     found = vars(told)
     assert (found["source"], found["domain"], found["aor"]) == ("127.0.0.1", "elsewhere.test", "u0@elsewhere.test")
+
+
+async def test_t20_an_expired_certificate_stands_in_status_and_leaves_the_edge_ready(
+    log: TestLog, tables: Tables, tmp_path: Path
+) -> None:
+    """Phones on UDP and TCP need none."""
+    issued = Authority(tmp_path, "authority").issue("example.test", ["127.0.0.1"], ends=-1)
+    sources = settings(tls="127.0.0.1:0", certificate=str(issued.certificate), private_key=str(issued.key))
+    service = build(sources, log, tables)  # type: ignore[arg-type]  # as much of a Database as an edge needs
+    await service.start()
+    await ready(service)
+    assert service.status()["certificate"].startswith("RAMAL_EDGE_CERTIFICATE has expired")
+    await service.stop(2.0)
 
 
 async def test_t03_on_the_wildcard_address_answers_leave_from_the_address_written_to(
