@@ -14,6 +14,7 @@ users/       who users are
   remembered   what was looked up, and for how long it counts
   batches      look-ups gathered
   file, table, ldap  the sources
+  outage       whether a table answers
   ldap_people  the same, of people who log in by hand: binds, groups
   ldap_connection, ldap_wire, ldap_socket, ldap_faults, ldap_values  LDAP as it is spoken, and what goes wrong with it
   accounts     PURE; whether an LDAP account is disabled, and when it changed

@@ -40,14 +40,16 @@ class AuthService:
         worker: Worker,
         handler: AuthHandler,
         users: Users,
+        subscriber: SubscriberUsers | None,
         ldap: LdapUsers | None,
+        enrolled: EnrolledUsers | None,
         sweep: Sweep | None,
         watch: Watch | None,
     ) -> None:
         self._worker = worker
         self._handler = handler
         self._users = users
-        self._ldap = ldap
+        self._subscriber, self._ldap, self._enrolled = subscriber, ldap, enrolled
         self._sweep = sweep
         self._watch = watch
         self._sweeping: asyncio.Task[None] | None = None
@@ -74,8 +76,9 @@ class AuthService:
         await self._worker.stop(deadline * 0.8)
         await self._handler.stop()
         await self._users.stop()
-        if self._ldap:
-            await self._ldap.stop()
+        for source in (self._subscriber, self._ldap, self._enrolled):
+            if source:
+                await source.stop()
         if self._task:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -83,8 +86,14 @@ class AuthService:
 
     def status(self) -> dict[str, str]:
         """By what it needs, why that is away; "" while it is there."""
-        directory = {"directory": self._ldap.lost} if self._ldap else {}
-        return {**self._worker.status(), "users file": self._users.file_lost(), **directory}
+        sources = {"users file": self._users.file_lost()}
+        if self._subscriber:
+            sources["subscriber"] = self._subscriber.lost()
+        if self._ldap:
+            sources["directory"] = self._ldap.lost
+        if self._enrolled:
+            sources["enrolled"] = self._enrolled.lost()
+        return self._worker.status() | sources
 
     def not_ready(self) -> list[str]:
         """The worker's reasons. A directory that is away is none: who is known goes on."""
@@ -143,7 +152,7 @@ def build(sources: Sources, log: Log, database: Database) -> AuthService:
     if enrolled and ldap:
         check_seconds = enrolment.check_seconds if enrolment.retire == "password-changed" else 0
         watch = Watch(database, ldap, handler.owns, handler.enrolled_anew, check_seconds=check_seconds)
-    return AuthService(worker, handler, users, ldap, sweep, watch)
+    return AuthService(worker, handler, users, subscriber, ldap, enrolled, sweep, watch)
 
 
 def _check_algorithms(domains: Mapping[str, Domain]) -> None:

@@ -68,10 +68,12 @@ class _Work:
     lost: bool = False
     unknown: str = ""
     """Why the truth at `end` cannot be read by this version, if there is one."""
+    why: str = ""
+    """It is lost, if the database did not take it: what that said."""
 
-    def set_lost(self) -> None:
+    def set_lost(self, why: str = "") -> None:
         """Not all was written: the records come again, and so do those nobody can read."""
-        self.lost = True
+        self.lost, self.why = True, why
         self.dead.clear()
 
 
@@ -138,7 +140,8 @@ class LocatorHandler:
         stopped = {w.partition.number: w.unknown for w in work if w.unknown and not w.lost}
         offsets = {w.partition.number: w.partition.at.next for w in work if not w.lost}
         if lost or stopped:
-            raise Lost(lost, offsets, stopped)
+            why = next((w.why for w in work if w.why), "")
+            raise Lost(lost, offsets, stopped, f"the rows were not written: {why}" if why else "")
         return offsets
 
     def _begin(self, partition: Partition, records: Sequence[Record]) -> _Work:
@@ -182,7 +185,7 @@ class LocatorHandler:
 
     def _not_written(self, work: Sequence[_Work], error: Exception) -> None:
         for w in work:
-            w.set_lost()
+            w.set_lost(str(error))
         numbers = [w.partition.number for w in work]
         log.warning("the rows were not written", extra={"partitions": numbers, "cause": str(error)})
 

@@ -13,6 +13,7 @@ class Lost(Exception):
 
     Raised from `handle` after all other partitions of the batch were dealt with; `offsets` are what those
     may commit. `stopped` are those that cannot go on and wait for a person, and why; they are among `partitions`.
+    `cause`: why the others are lost, for people; "" where they need not hear of it.
     """
 
     def __init__(
@@ -20,9 +21,11 @@ class Lost(Exception):
         partitions: Iterable[int],
         offsets: Mapping[int, int] | None = None,
         stopped: Mapping[int, str] | None = None,
+        cause: str = "",
     ) -> None:
         self.offsets = offsets or {}
         self.stopped = stopped or {}
+        self.cause = cause
         self.partitions = frozenset(partitions) | self.stopped.keys()
         super().__init__(f"lost partitions {sorted(self.partitions)}")
 

@@ -14,6 +14,8 @@ class Place:
     stopped: str = ""
     """Why it waits for a person."""
     failures: int = 0
+    cause: str = ""
+    """Why its records could not be handled; "" once some were."""
     next: int = 0
     """Behind the last record that was handled; of one that is being restored, nothing is known."""
     end: int | None = None
@@ -29,5 +31,7 @@ class Place:
         if self.stopped:
             return f"is stopped: {self.stopped}"
         if not self.running:
-            return "is being restored"
+            return f"is being restored: {self.cause}" if self.cause else "is being restored"
+        if self.cause:
+            return f"is tried again: {self.cause}"
         return "" if self.caught_up else "is catching up"

@@ -99,11 +99,12 @@ async def serve(
         loop.add_signal_handler(number, asked_to_end, number)
 
     up = False
+    waits: list[str] = []
     at_the_end: list[str] | None = None
 
     def not_ready() -> list[str]:
         if not up:
-            return ["starting"]
+            return ["starting", *waits]
         if at_the_end is not None:
             return at_the_end
         return [f"{service.name}: {reason}" for service in services for reason in service.not_ready()]
@@ -120,7 +121,7 @@ async def serve(
         draining=stopping.is_set,
     )
     await http.start()
-    starting = asyncio.create_task(_start(services, resources), name="start")
+    starting = asyncio.create_task(_start(services, resources, waits), name="start")
     waiting = asyncio.create_task(stopping.wait(), name="stopping")
     await asyncio.wait({starting, waiting}, return_when=asyncio.FIRST_COMPLETED)
     try:
@@ -141,25 +142,25 @@ async def serve(
         await _stop(services, resources, http)
 
 
-async def _start(services: Sequence[Service], resources: Sequence[Resource]) -> None:
+async def _start(services: Sequence[Service], resources: Sequence[Resource], waits: list[str]) -> None:
     for resource in resources:
-        await _start_in_time(resource)
+        await _start_in_time(resource, waits)
     for service in services:
         await service.start()
 
 
-async def _start_in_time(resource: Resource) -> None:
-    """Starts it as soon as what it needs is there, however long that takes; says once that it waits."""
-    said = False
+async def _start_in_time(resource: Resource, waits: list[str]) -> None:
+    """Starts it as soon as what it needs is there, however long that takes; says once that it waits, and for what."""
     while True:
         try:
             await resource.start()
         except Unavailable as error:
-            if not said:
+            if not waits:
                 log.warning("waits for what it needs", extra={"cause": str(error)})
-            said = True
+            waits[:] = [f"waits: {error}"]
             await asyncio.sleep(RETRY_SECONDS)
         else:
+            waits.clear()
             return
 
 

@@ -226,12 +226,12 @@ class Worker:
             self._free_hand()
             for partition, reason in error.stopped.items():
                 self._stop_partition(partition, reason)
-            self.give_up(error.partitions - error.stopped.keys())
+            self.give_up(error.partitions - error.stopped.keys(), error.cause)
             batch = {p: records for p, records in batch.items() if p not in error.partitions}
         except Unavailable as error:
             log.warning("handling failed; trying again", extra=self._extra(cause=str(error)))
             self._free_hand()
-            self.give_up(batch)
+            self.give_up(batch, str(error))
             return True
         except Exception:
             log.exception("a batch could not be handled; trying its records one by one", extra=self._extra())
@@ -243,7 +243,7 @@ class Worker:
                 self._commits[partition] = offset
         for partition, records in batch.items():
             if place := self._places.get(partition):
-                place.failures = 0
+                place.failures, place.cause = 0, ""
                 self._reached(place, records)
         return True
 
@@ -298,13 +298,14 @@ class Worker:
             self._stopped_gauge.dec()
         self._close(place)
 
-    def give_up(self, partitions: Iterable[int]) -> None:
-        """Releases partitions of ours and restores them again after a while."""
+    def give_up(self, partitions: Iterable[int], cause: str = "") -> None:
+        """Releases partitions of ours and restores them again after a while; people are told the `cause`."""
         for partition in partitions:
             place = self._places.get(partition)
             if place is None or not place.running:
                 continue
             place.failures += 1
+            place.cause = cause
             self._halt(place)
             self._restore_soon(place)
 
@@ -357,6 +358,7 @@ class Worker:
                 self._handler.release(partition)
                 level = logging.WARNING if place.failures == 0 else logging.DEBUG
                 log.log(level, "restoring failed; trying again", extra=self._extra(partition, cause=str(error)))
+                place.cause = str(error)
             except PartitionFault as error:
                 self._handler.release(partition)
                 place.restoring = None
@@ -397,6 +399,8 @@ class Worker:
         place.next = offset
         if place.end is None:
             place.end = bounds.end
+        if offset >= bounds.end:  # nothing is left that failed
+            place.cause = ""
         if not place.caught_up:
             place.caught_up = max(offset, bounds.begin) >= place.end
         return offset

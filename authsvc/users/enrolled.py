@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 import msgspec
 
 from authsvc.users.ha1 import ALGORITHMS, User, from_ha1s, from_password
+from authsvc.users.outage import Outage
 from authsvc.users.remembered import Key
 from authsvc.users.sealing import NONCE_BYTES, Keyring, Keys, Unopened
 from runtime.database.keyset import following
@@ -19,8 +20,6 @@ from runtime.errors import DatabaseUnavailable
 
 log = logging.getLogger("ramal.authsvc")
 
-AWAY_SECONDS = 1.0
-"""For how long after a failure the table counts as away; then the next look-up is the probe."""
 HA1S: Mapping[str, str] = {"MD5": "ha1", "SHA-256": "ha1_sha256", "SHA-512-256": "ha1_sha512t256"}
 """By algorithm, the column; named as those of `subscriber`."""
 PAGE = 500
@@ -74,23 +73,31 @@ class EnrolledUsers:
     def __init__(self, database: Database, keys: Keys, clock: Callable[[], float] = time.monotonic) -> None:
         self._database = database
         self._keys = keys
-        self._clock = clock
-        self._away_until = 0.0
+        self._outage = Outage(database, "enrolled", clock)
         self._told: set[str] = set()
 
     @property
     def away(self) -> bool:
         """Whether a query failed a moment ago."""
-        return self._clock() < self._away_until
+        return self._outage.away
+
+    def lost(self) -> str:
+        """Why it does not tell of somebody; "" while it does."""
+        return self._outage.told()
+
+    async def stop(self) -> None:
+        """Asks nothing more by itself."""
+        await self._outage.stop()
 
     async def find(self, keys: Collection[Key]) -> dict[Key, User]:
         """Those of these users whose enrolment is in force; raises DatabaseUnavailable."""
         found: dict[Key, User] = {}
         try:
             rows = await rows_of(self._database, keys)
-        except DatabaseUnavailable:
-            self._away_until = self._clock() + AWAY_SECONDS
+        except DatabaseUnavailable as error:
+            self._outage.began(error)
             raise
+        self._outage.ended()
         for row in rows:
             if row.retired_at:
                 continue

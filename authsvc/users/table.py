@@ -7,12 +7,10 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from authsvc.users.ha1 import User, from_ha1s, from_password
+from authsvc.users.outage import Outage
 from authsvc.users.remembered import Key
 from runtime.database.port import Database, Statement
 from runtime.errors import DatabaseUnavailable
-
-AWAY_SECONDS = 1.0
-"""For how long after a failure the tables count as away; then the next look-up is the probe."""
 
 
 class SubscriberUsers:
@@ -22,13 +20,21 @@ class SubscriberUsers:
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.monotonic) -> None:
         self._database = database
-        self._clock = clock
-        self._away_until = 0.0
+        self._outages = {table: Outage(database, table, clock) for table in ("subscriber", "dbaliases")}
 
     @property
     def away(self) -> bool:
         """Whether a query failed a moment ago."""
-        return self._clock() < self._away_until
+        return any(outage.away for outage in self._outages.values())
+
+    def lost(self) -> str:
+        """Why it does not tell of somebody; "" while it does."""
+        return "; ".join(why for outage in self._outages.values() if (why := outage.told()))
+
+    async def stop(self) -> None:
+        """Asks nothing more by itself."""
+        for outage in self._outages.values():
+            await outage.stop()
 
     async def find(self, keys: Collection[Key]) -> dict[Key, User]:
         """Those of these users that have a row; raises DatabaseUnavailable."""
@@ -64,9 +70,10 @@ class SubscriberUsers:
                 marks = ", ".join(["%s"] * len(names))
                 sql = f"SELECT {columns} FROM {table} WHERE {key_columns[1]} = %s AND {key_columns[0]} IN ({marks})"  # noqa: S608  # names are ours, values are bound
                 rows += await self._database.query(sql, [domain, *names])
-        except DatabaseUnavailable:
-            self._away_until = self._clock() + AWAY_SECONDS
+        except DatabaseUnavailable as error:
+            self._outages[table].began(error)
             raise
+        self._outages[table].ended()
         return rows
 
 

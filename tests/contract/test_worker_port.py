@@ -168,6 +168,22 @@ async def test_other_partitions_go_on_while_one_is_restored(log: Log) -> None:
         await reaches(worker.caught_up)
 
 
+@pytest.mark.parametrize("fault", [Lost([1], cause="the disk is full"), LogUnavailable("the disk is full")])
+async def test_why_a_partition_comes_no_further_is_told_until_it_does(log: Log, fault: Exception) -> None:
+    for partition in (0, 1):
+        await log.append(numbered(partition, partition=partition))
+    handler = Recorder(keeps_position=True)
+    handler.faults[1] = [fault]
+    async with working(log, handler) as worker:
+        await handler.until(lambda: handler.restored.count(1) > 2)
+        told = [reason for reason in worker.not_ready() if f"{TOPIC}: partition 1 is " in reason]
+        assert [reason.partition(": the ")[2] for reason in told] == ["disk is full"]
+        assert "partition 1" in worker.status()["partitions"]
+        del handler.faults[1]
+        await handler.until(lambda: 1 in handler.handled)
+        await reaches(lambda: worker.not_ready() == [])
+
+
 @pytest.mark.parametrize(
     ("fault", "again"), [(Lost([1]), [1]), (LogUnavailable("away"), [1]), (RuntimeError("a bug"), [1])]
 )
