@@ -9,8 +9,9 @@ import enum
 import hmac
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Final
+
+from sipcore import mac
 
 _NONCE = re.compile(r"([0-9a-z]{1,8}+)\.([0-9a-f]{8})\.([0-9a-f]{8,32}+)\.([0-9a-f]{8})\.([0-9a-f]{32})")
 SKEW: Final = 30
@@ -27,22 +28,12 @@ class Nonce(enum.Enum):
     """Not ours, or of a key that is no longer in use."""
 
 
-@lru_cache(maxsize=16)
-def _keyed(key: bytes) -> hmac.HMAC:
-    """Begun with the key; what is copied costs half of what is begun."""
-    return hmac.new(key, digestmod="sha256")
-
-
 def _mac(key: bytes, signed: str, realm: str) -> str:
-    mac = _keyed(key).copy()
-    mac.update(f"{signed}.{realm}".encode("utf-8", "surrogateescape"))
-    return mac.digest()[:16].hex()
+    return mac.digest(key, f"{signed}.{realm}".encode("utf-8", "surrogateescape"))[:16].hex()
 
 
 def _tag(key: bytes, salt: str, source: str) -> str:
-    mac = _keyed(key).copy()
-    mac.update(f"nonce for\0{salt}\0{source}".encode())
-    return mac.digest()[:4].hex()
+    return mac.digest(key, f"nonce for\0{salt}\0{source}".encode())[:4].hex()
 
 
 def make(keys: Mapping[str, bytes], realm: str, now: int, salt: bytes, source: str) -> str:
@@ -65,8 +56,8 @@ def check(keys: Mapping[str, bytes], realm: str, nonce: str, now: int, lifetime:
     match = _NONCE.fullmatch(nonce)
     if match is None or (key := keys.get(match[1])) is None:
         return Nonce.FORGED
-    signed, _, mac = nonce.rpartition(".")
-    if not hmac.compare_digest(_mac(key, signed, realm), mac):
+    signed, _, proof = nonce.rpartition(".")
+    if not hmac.compare_digest(_mac(key, signed, realm), proof):
         return Nonce.FORGED
     age = now - int(match[2], 16)
     return Nonce.FRESH if -SKEW <= age < lifetime else Nonce.STALE

@@ -224,7 +224,7 @@ class Transaction:
         self.table = table
         """The figure that it goes by."""
         self.user = user
-        """What its user keeps with it; None from the `take_sends` after its end."""
+        """What its user keeps with it; None from the `take_sends` on after which nothing more is told to him."""
         self.sent = b""
         """What a repetition sends: a server's last response, a client's request or ACK; else empty."""
         self.timer = _NO_TIMER

@@ -8,7 +8,7 @@ from edge.core.flow import Flow
 from events.calls import CallEvent
 
 
-class Send(NamedTuple):
+class Send(msgspec.Struct, frozen=True, gc=False):
     """Octets for the remote end of a flow."""
 
     flow: Flow

@@ -20,6 +20,7 @@ from edge.core.drain import Draining
 from edge.core.flow import Flow, Hop, Way
 from edge.core.gateways.probes import Probes
 from edge.core.gateways.routes import Gateways, GatewaysConfig
+from edge.core.pending import earliest
 from edge.core.proxy.forwarding import Proxy
 from edge.core.proxy.outgoing import Outgoing
 from edge.core.proxy.requests import Calls
@@ -236,14 +237,13 @@ class EdgeCore:
 
     def next_timer(self) -> float | None:
         """When `on_time` is next of use; None while nothing waits."""
-        timers = (
+        return earliest(
             self.registers.next_timer(),
             self._layer.next_timer(),
             self.calls.next_timer(),
             self.probes.next_timer(),
             self._flows.next_timer(),
         )
-        return min((timer for timer in timers if timer is not None), default=None)
 
     def on_time(self, now: float) -> None:
         """Does what is due."""

@@ -1,7 +1,5 @@
 """A flow: one way to reach one peer (RFC 5626 section 3.1), and all the core knows of the network."""
 
-from typing import NamedTuple
-
 import msgspec
 
 TRANSPORTS = ("udp", "tcp", "tls", "ws", "wss")
@@ -46,7 +44,7 @@ class Hop(msgspec.Struct, frozen=True, gc=False):
     """The owner's life, if the flow is a connection."""
 
 
-class Way(NamedTuple):
+class Way(msgspec.Struct, frozen=True, gc=False):
     """One way to a target, or to where a request came from."""
 
     hop: Hop

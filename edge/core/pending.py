@@ -8,6 +8,15 @@ K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 
+def earliest(*times: float | None) -> float | None:
+    """The first of these times; None where there is none."""
+    first = None
+    for time in times:
+        if time is not None and (first is None or time < first):
+            first = time
+    return first
+
+
 class Pending(Generic[K, T]):
     """Things by key, each until it is taken or its time is over."""
 

@@ -261,6 +261,7 @@ class Telling(_Teller):
                 return  # a retransmission
             self._answered.add(to_tag)
             self._goes_up(response)
+            self._heard.clear()  # nothing that came before can go up any more
             there = self._branches.get(branch, NOWHERE)
             self._tell(
                 CallAnswered,

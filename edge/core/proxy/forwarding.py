@@ -8,6 +8,8 @@ Over 400 lines: what goes down and what comes up are one response context, read 
 
 from collections.abc import Callable, Iterable, Sequence
 
+from msgspec.structs import replace
+
 from edge.core.answers import Answers
 from edge.core.call_events.telling import Whereto
 from edge.core.flow import SECURE, Flow, Hop, Way, host_port
@@ -128,8 +130,9 @@ class Proxy:
                 context.q = group[0].q
             some, rest = group[:breadth], group[breadth:]
             context.waiting[:1] = [rest] if rest else []
-            for target, share in zip(some, proxy.shares(breadth, len(some)), strict=True):
-                self._attempt(context, target, now, share)
+            shares = proxy.shares(breadth, len(some))
+            for number, target in enumerate(some):
+                self._attempt(context, target, now, shares[number])
         self._settle(context, now)
 
     def _attempt(
@@ -504,4 +507,4 @@ def _among(uri: Uri, uris: Iterable[Uri]) -> bool:
 
 
 def _small(ways: Sequence[Way]) -> list[Way]:
-    return [way._replace(may_grow=False) for way in ways]
+    return [replace(way, may_grow=False) for way in ways]

@@ -1,6 +1,6 @@
 """Identities that phones claim, and the one that we assert (RFC 3325; CHECKLIST A12, A29, S07). PURE."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from sipcore import proxy
 from sipcore.message import Message, Request, Row
@@ -14,16 +14,16 @@ def claims_identity(message: Message) -> bool:
     return any(message.first(name) is not None for name in IDENTITIES)
 
 
-def rows_that_go_on(request: Request, user: str, realms: Iterable[str]) -> list[Row]:
+def rows_that_go_on(request: Request, user: str, realms: Iterable[str]) -> Sequence[Row]:
     """The rows without credentials of ours or an identity that a phone claims, and who it really is."""
     first = request.first
-    rows = list(request.rows)
+    rows: Sequence[Row] = request.rows
     if first("proxy-authorization") is not None:
         rows = proxy.without_credentials(rows, realms)
     if claims_identity(request):
         rows = [row for row in rows if row.name not in IDENTITIES]
     if user and not (first("privacy") is not None and _hides_identity(request)):
-        rows.append(Row("p-asserted-identity", "P-Asserted-Identity", f"<sip:{user}>"))
+        rows = [*rows, Row("p-asserted-identity", "P-Asserted-Identity", f"<sip:{user}>")]
     return rows
 
 

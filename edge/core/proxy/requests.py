@@ -15,7 +15,7 @@ from edge.core.arrival import Arrival
 from edge.core.call_events.telling import Telling
 from edge.core.flow import Hop, Way
 from edge.core.gateways.routes import Gateways
-from edge.core.pending import Pending
+from edge.core.pending import Pending, earliest
 from edge.core.proxy.acks import Acks
 from edge.core.proxy.admission import Admission
 from edge.core.proxy.cancel import Cancels
@@ -235,9 +235,13 @@ class Calls:
 
     def next_timer(self) -> float | None:
         """When `on_time` is next of use."""
-        timed = (self.asked, self.cancels, self.destinations, self.within)
-        times = (self.failures.next_look(), *(each.next_timer() for each in timed))
-        return min((time for time in times if time is not None), default=None)
+        return earliest(
+            self.failures.next_look(),
+            self.asked.next_timer(),
+            self.cancels.next_timer(),
+            self.destinations.next_timer(),
+            self.within.next_timer(),
+        )
 
     def on_time(self, now: float) -> None:
         """Does what is due: deadlines of replies, CANCELs without INVITE, ringing calls."""

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterable
 
+from msgspec.structs import replace
+
 from edge.core.actions import Binding
 from edge.core.addresses import parsed, spelled
 from edge.core.flow import Flow, Hop, Way
@@ -64,7 +66,7 @@ def of_phones(bindings: Iterable[Binding], tokens: FlowTokens) -> list[Target]:
             targets.append(target)
             continue
         older = targets[index]
-        ways = [way._replace(uri=uri) for way, uri in zip(older.ways, older.uris(), strict=True)]
+        ways = [replace(way, uri=uri) for way, uri in zip(older.ways, older.uris(), strict=True)]
         q = max(target.q, older.q)
         targets[index] = Target(target.uri, (*target.ways, *ways), q, target.routes, flows=True)
     return targets

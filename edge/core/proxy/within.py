@@ -16,9 +16,9 @@ from edge.core.proxy.forwarding import Proxy
 from edge.core.proxy.identity import rows_that_go_on
 from edge.core.proxy.remote import Remote, end_of
 from edge.core.proxy.route import RouteInformation
-from edge.core.proxy.target_set import Lead, Target
+from edge.core.proxy.target_set import Target
 from edge.core.tokens.dialog import Dialog
-from sipcore.transactions import Transactions
+from sipcore.transactions import Server, Transactions
 
 SILENT = 2.0
 """Seconds without any answer after which more is tried: on UDP a request was sent three times by then."""
@@ -33,8 +33,8 @@ class Within:
         self._proxy = proxy
         self._remote = remote
         self._realms = tuple(answers.settings.algorithms)
-        self._silent = Pending[Context, tuple[Context, Lead]](SILENT, lambda silent: bool(silent[0].final))
-        """Requests that may stay without an answer, and what is then to be done."""
+        self._silent = Pending[str, Server](SILENT, lambda server: _unanswered(server) is None)
+        """Requests that may stay without an answer, by their transactions, which let go of them once they have one."""
 
     def request(self, arrival: Arrival, routed: RouteInformation, dialog: Dialog) -> None:
         """To the other end of its dialog."""
@@ -60,7 +60,7 @@ class Within:
         lead, otherwise = self._remote.lead(end_of(request, routed, dialog), routed)
         if otherwise is not None:
             context.elsewhere = otherwise
-            self._silent.wait(context, (context, otherwise), now)
+            self._silent.wait(context.server.key, context.server, now)
         lead(self._proxy.beginning(context), now)
 
     def next_timer(self) -> float | None:
@@ -69,11 +69,20 @@ class Within:
 
     def on_time(self, now: float) -> None:
         """Sends what nobody has answered by what else is known."""
-        for context, otherwise in self._silent.overdue(now):
+        for server in self._silent.overdue(now):
+            context = _unanswered(server)
+            if context is None or context.elsewhere is None:
+                continue
             if context.live and not any(attempt.provisional for attempt in context.live.values()):
                 self._answers.drop("silent-flow")
-                otherwise(partial(self._also, context), now)
+                context.elsewhere(partial(self._also, context), now)
 
     def _also(self, context: Context, target: Target, now: float) -> None:
         if context.live and not context.no_more:
             self._proxy.also(context, target, now)
+
+
+def _unanswered(server: Server) -> Context | None:
+    """The request of a transaction; None once it has its final response."""
+    context = server.user
+    return context if isinstance(context, Context) and not context.final else None

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from edge.core.tokens import base32
+from sipcore import mac
 
 COOKIE = "z9hG4bK"
 PURPOSE = b"ramal branch\x00"
@@ -49,19 +50,19 @@ class Branches:
         """What a branch says; None for one that none of our edges made."""
         if len(branch) > LONGEST or not branch.isascii():
             return None
-        signed, _, mac = branch.rpartition(".")
+        signed, _, proof = branch.rpartition(".")
         signed = COOKIE + signed[len(COOKIE) :].lower()
         parts = signed.split(".")
         if len(parts) != 3:
             return None
-        if not any(hmac.compare_digest(_mac(key, signed), mac.lower()) for key in self._keys):
+        if not any(hmac.compare_digest(_mac(key, signed), proof.lower()) for key in self._keys):
             return None
         edge, slash, boot = _text(parts[0][len(COOKIE) :]).rpartition("/")
         return Branch(edge, boot, parts[2]) if slash else None
 
 
 def _mac(key: bytes, signed: str) -> str:
-    return base32.encode(hmac.digest(key, PURPOSE + signed.encode(), "sha256")[:MAC])
+    return base32.encode(mac.digest(key, PURPOSE + signed.encode())[:MAC])
 
 
 @lru_cache(maxsize=1024)

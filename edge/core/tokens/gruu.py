@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from edge.core.actions import Binding
 from edge.core.tokens import base32
+from sipcore import mac
 from sipcore.uri import Uri, aor
 
 PUBLIC = b"ramal public gruu\x00"
@@ -94,10 +95,10 @@ class Gruus:
         return gruu if gruu.aor.rpartition("@")[2] == domain else None
 
     def _public(self, address: str, value: str) -> Gruu | None:
-        name, _, mac = unquote(value).lower().rpartition(".")
-        if not mac.isascii() or not name.isascii():
+        name, _, proof = unquote(value).lower().rpartition(".")
+        if not proof.isascii() or not name.isascii():
             return None
-        fits = any(hmac.compare_digest(mac, _mac(key, address, name)) for key in self._keys)
+        fits = any(hmac.compare_digest(proof, _mac(key, address, name)) for key in self._keys)
         return Gruu(address, name) if fits else None
 
     def _temporary(self, token: str) -> Gruu:
@@ -129,4 +130,4 @@ def _inner(instance: str) -> str:
 
 
 def _mac(key: bytes, address: str, name: str) -> str:
-    return base32.encode(hmac.digest(key, PUBLIC + f"{address}\0{name}".encode(), "sha256")[:MAC])
+    return base32.encode(mac.digest(key, PUBLIC + f"{address}\0{name}".encode())[:MAC])

@@ -18,6 +18,7 @@ from edge.core.addresses import packed
 from edge.core.flow import TRANSPORTS, Flow, Hop, host_port
 from edge.core.tokens import base32
 from edge.core.tokens.flow_names import FlowNames
+from sipcore import mac
 from sipcore.uri import received_uri
 
 IPV6 = 0x80
@@ -73,14 +74,14 @@ class FlowTokens:
     def _verify(self, token: str) -> Hop:
         """Raises for what is not genuine, so that only what is genuine is remembered."""
         octets = base32.decode(token)
-        payload, mac = octets[:-MAC], octets[-MAC:]
+        payload, proof = octets[:-MAC], octets[-MAC:]
         key_id, rest = _read_text(payload)
-        if key_id not in self._keys or not hmac.compare_digest(mac, self._mac(key_id, payload)):
+        if key_id not in self._keys or not hmac.compare_digest(proof, self._mac(key_id, payload)):
             raise ValueError("not ours")
         return _named(rest)
 
     def _mac(self, key_id: str, payload: bytes) -> bytes:
-        return hmac.digest(self._keys[key_id], PURPOSE + payload, "sha256")[:MAC]
+        return mac.digest(self._keys[key_id], PURPOSE + payload)[:MAC]
 
     def _names(self, flow: Flow) -> FlowNames:
         return FlowNames(

@@ -27,6 +27,7 @@ from edge.core.flow import TRANSPORTS, Flow, Hop
 from edge.core.place import Place
 from edge.core.tokens import base32
 from edge.core.tokens.dialog import NOBODY, PARTY, Dialog, Marks
+from sipcore import mac
 
 MAC = 10
 PURPOSE = b"ramal record-route\x00"
@@ -52,14 +53,14 @@ CALLS = 4096
 class _Opened:
     """What a token of ours says, of whatever call."""
 
-    __slots__ = ("dialog", "key_id", "mac", "minute", "payload")
+    __slots__ = ("dialog", "key_id", "minute", "payload", "proof")
 
-    def __init__(self, dialog: Dialog, minute: int, key_id: str, payload: bytes, mac: bytes) -> None:
+    def __init__(self, dialog: Dialog, minute: int, key_id: str, payload: bytes, proof: bytes) -> None:
         self.dialog = dialog
         self.minute = minute
         """When it was made."""
         self.key_id = key_id
-        self.payload, self.mac = payload, mac
+        self.payload, self.proof = payload, proof
 
 
 class DialogTokens:
@@ -97,7 +98,7 @@ class DialogTokens:
     def _fits(self, opened: "_Opened", call_id: str, tags: tuple[str, str]) -> bool:
         """Whether From's tag is that of the caller, else To's is; raises where neither is, so that no proof is kept."""
         for index, tag in enumerate(tags):
-            if tag and hmac.compare_digest(opened.mac, self._mac(opened.key_id, opened.payload, call_id, tag)):
+            if tag and hmac.compare_digest(opened.proof, self._mac(opened.key_id, opened.payload, call_id, tag)):
                 return index == 0
         raise ValueError("another call's")
 
@@ -130,12 +131,12 @@ class DialogTokens:
 
     def _mac(self, key_id: str, payload: bytes, call_id: str, caller_tag: str) -> bytes:
         covered = b"\0".join((PURPOSE, payload, f"{call_id}\0{caller_tag}".encode("utf-8", "surrogateescape")))
-        return hmac.digest(self._keys[key_id], covered, "sha256")[:MAC]
+        return mac.digest(self._keys[key_id], covered)[:MAC]
 
     def _open(self, token: str) -> "_Opened | None":
         try:
             octets = base32.decode(token)
-            payload, mac = octets[:-MAC], octets[-MAC:]
+            payload, proof = octets[:-MAC], octets[-MAC:]
             key_id, rest = _read_text(payload)
             if key_id not in self._keys:
                 return None
@@ -145,14 +146,14 @@ class DialogTokens:
         except (IndexError, ValueError):
             return None
         if not rest:
-            return _Opened(Dialog(caller, callee, media), minute, key_id, payload, mac)
+            return _Opened(Dialog(caller, callee, media), minute, key_id, payload, proof)
         if len(rest) not in (MARKED, MARKED + BEGINNING):
             return None
         marks, beginning = rest[:MARKED], rest[MARKED:]
         half = MARKED // 2
         begun, cseq = int.from_bytes(beginning[:6], "big"), int.from_bytes(beginning[6:], "big")
         dialog = Dialog(caller, callee, media, _marks(marks[:half]), _marks(marks[half:]), begun, cseq)
-        return _Opened(dialog, minute, key_id, payload, mac)
+        return _Opened(dialog, minute, key_id, payload, proof)
 
 
 @lru_cache(maxsize=REMEMBERED)
@@ -214,7 +215,7 @@ def _hop(octets: bytes) -> Hop:
 def _mark(key: bytes, call_id: str, text: str, size: int) -> bytes:
     """Never zeros, which mean that there is none."""
     covered = MARKS + f"{call_id}\0{text}".encode("utf-8", "surrogateescape")
-    return hmac.digest(key, covered, "sha256")[:size].replace(bytes(size), b"\1" * size)
+    return mac.digest(key, covered)[:size].replace(bytes(size), b"\1" * size)
 
 
 def _marked(marks: Marks) -> bytes:

@@ -276,6 +276,18 @@ def test_what_cannot_be_sent_fails_at_once_and_once() -> None:
         assert is_empty(layer)
 
 
+def test_a_user_is_let_go_once_he_is_told_of_nothing_more() -> None:
+    for status, method, kept in ((486, "INVITE", None), (200, "INVITE", "user"), (200, "BYE", None)):
+        layer, client = calling(method)
+        ring(layer, status, 0.1, method)
+        assert client.user == "user"
+        layer.take_sends()
+        assert client.user == kept
+        # A retransmission of what has been told is no news; a 2xx to INVITE may be another phone's.
+        again = ResponseMatch.PASS if kept else ResponseMatch.ABSORBED
+        assert ring(layer, status, 0.2, method) is again
+
+
 def test_a_cancel_that_cannot_be_sent_fails_its_invite() -> None:
     layer, client = calling()
     ring(layer, 180, 0.1)

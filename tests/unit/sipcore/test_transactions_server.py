@@ -257,3 +257,12 @@ def test_the_request_and_the_user_are_let_go_when_they_are_of_no_more_use() -> N
     assert (server.request.rows, server.user) == ((), "user")
     run(layer, 100.0)
     assert server.user is None
+
+
+def test_an_answered_request_keeps_its_user_only_where_a_cancel_may_ask_for_him() -> None:
+    for method, status, kept in (("INVITE", 486, "user"), ("BYE", 200, None), ("OPTIONS", 408, None)):
+        layer, server = called(method)
+        answer(layer, server, status)
+        assert server.user == "user"
+        layer.take_sends()
+        assert (server.state, server.user) == (State.COMPLETED, kept)

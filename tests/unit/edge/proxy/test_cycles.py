@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from edge.core.proxy.context import Context
 from edge.core.tokens.gruu import Gruus
 from tests.kit.calls import DOMAIN, KEYS, WALL, Cluster, Phone
 from tests.kit.dialogs import BOB, OFFER, answered, contact, invite, routes_of_caller
@@ -76,6 +77,15 @@ def message(cluster: Cluster, alice: Phone, bob: Phone) -> None:
     """A request outside dialogs."""
     alice.request("MESSAGE", BOB, authorized=True)
     bob.respond(bob.got_request("MESSAGE"), 200)
+
+
+def test_a_request_that_is_answered_is_kept_no_longer_than_it_may_matter() -> None:
+    cluster = Cluster()
+    alice, bob = cluster.phone("alice", "edge-1"), cluster.phone("bob", "edge-2")
+    talk(cluster, alice, bob)
+    contexts = [each for each in gc.get_objects() if type(each) is Context]
+    ours = {id(server) for core in cluster.edges.values() for server in core._layer._servers.values()}
+    assert sorted(each.request.method for each in contexts if id(each.server) in ours) == ["INVITE", "INVITE"]
 
 
 @pytest.fixture
