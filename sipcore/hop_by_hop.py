@@ -28,7 +28,7 @@ def _same_hop(invite: Request, method: str, to: str | None, rows: Iterable[Row])
     kept: list[Row] = []
     with_via = False
     for each in invite.rows:
-        name, original, value = each
+        name, original, value = each.name, each.original, each.value
         if name == "via":
             if not with_via:
                 with_via = True

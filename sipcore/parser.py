@@ -279,7 +279,7 @@ def _structure(head: bytes, limits: Limits) -> Request | Response:
                     continue  # of a response, no header at all
                 name = original.lower()
         value = value.strip(" \t")
-        rows.append(tuple.__new__(Row, (name, original, value)))  # `Row(…)` would call Python code for each row
+        rows.append(Row(name, original, value))
         if name in first:
             repeated.append(name)
         else:

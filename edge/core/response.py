@@ -30,7 +30,7 @@ def head(key: bytes, request: Request, flow: Flow) -> str:
     rows = repeated(request, to_tag(key, request), (flow.remote_host, flow.remote_port))
     if (timestamp := request.first("timestamp")) is not None:
         rows.append(row("Timestamp", timestamp))
-    return "".join([f"{original}: {value}\r\n" for _, original, value in rows])
+    return "".join([f"{each.original}: {each.value}\r\n" for each in rows])
 
 
 def reply_port(request: Request, flow: Flow) -> int:

@@ -83,7 +83,7 @@ class Cancels:
         """200 to the CANCEL, with the To tag of its INVITE's answer (section 9.2); then what rings is cancelled."""
         context, request = invite.user, arrival.request
         if isinstance(context, Context):
-            self._answer(arrival._replace(request=_tagged(request, self._proxy.to_tag(context))), 200)
+            self._answer(arrival.of(_tagged(request, self._proxy.to_tag(context))), 200)
             self._told(context)
             if context.telling is not None:
                 context.telling.cancelled(request)
@@ -92,7 +92,7 @@ class Cancels:
             self._answer(arrival, 200)
 
     def _answer(self, arrival: Arrival, status: int) -> None:
-        self._answers.stateless(arrival._replace(size=TRUSTED), status)
+        self._answers.stateless(Arrival(arrival.request, arrival.caller, arrival.now, TRUSTED), status)
 
     # --- at other edges -------------------------------------------------------------------------------------------
 
@@ -176,7 +176,7 @@ class Cancels:
     def on_time(self, now: float) -> None:
         """Answers the CANCELs whose INVITE has not come."""
         for arrival in self._held.overdue(now):
-            self._unfound(arrival._replace(now=now))
+            self._unfound(Arrival(arrival.request, arrival.caller, now, arrival.size))
 
     def _unfound(self, arrival: Arrival) -> None:
         """Nobody knows the INVITE of this CANCEL (X14, Y38)."""
@@ -193,13 +193,13 @@ class Cancels:
         self._cancel_tracked(request, now)
         self._answer(arrival, 200)
         number = f"{request.cseq.number} INVITE"
-        rows = [row._replace(value=number) if row.name == "cseq" else row for row in request.rows]
-        self._answer(arrival._replace(request=Request("INVITE", request.uri, rows)), 487)
+        rows = [Row(row.name, row.original, number) if row.name == "cseq" else row for row in request.rows]
+        self._answer(arrival.of(Request("INVITE", request.uri, rows)), 487)
 
 
 def _tagged(request: Request, tag: str) -> Request:
     """The request as it would be answered with this To tag; one that has a tag keeps it."""
     if has_to_tag(request):
         return request
-    rows = [Row(*row[:2], f"{row.value};tag={tag}") if row.name == "to" else row for row in request.rows]
+    rows = [Row(row.name, row.original, f"{row.value};tag={tag}") if row.name == "to" else row for row in request.rows]
     return Request(request.method, request.uri, rows)

@@ -115,9 +115,7 @@ def test_a_request_without_a_readable_via_comes_back_as_it_is() -> None:
 
 def test_p22_what_nobody_changed_comes_out_as_it_came_in() -> None:
     request = register(more="Content-Length: 0\r\n")
-    assert [f"{original}: {value}" for _, original, value in request.rows] == request.encode().decode().split("\r\n")[
-        1:-2
-    ]
+    assert [f"{row.original}: {row.value}" for row in request.rows] == request.encode().decode().split("\r\n")[1:-2]
     assert request.first("x-unknown") == "kept,as  is;;"
 
 
