@@ -15,6 +15,7 @@ telephone     numbers (RFC 3966) and a domain's dialling rule
 reasons       status codes and their phrases
 digest        RFC 7616 and RFC 8760
 nonce         nonces that need no store
+mac           HMACs of what only we can make
 proxy         steps of a proxy that need nothing but the message (16)
 hop_by_hop    ACK to a non-2xx, and CANCEL (17.1.1.3, 9.1)
 transaction   the four state machines as tables (17, RFC 6026, RFC 4320)
