@@ -1,6 +1,7 @@
 """A flow: one way to reach one peer (RFC 5626 section 3.1), and all the core knows of the network."""
 
 import msgspec
+from msgspec.structs import replace
 
 TRANSPORTS = ("udp", "tcp", "tls", "ws", "wss")
 PORTS = {"udp": 5060, "tcp": 5060, "tls": 5061, "ws": 80, "wss": 443}
@@ -58,6 +59,10 @@ class Way(msgspec.Struct, frozen=True, gc=False):
     """The Request-URI for this way, if it is not the target's: gateways spell a number each in its own way."""
     gateway: str = ""
     """The name of the gateway that it leads to."""
+
+    def through(self, gateway: str) -> "Way":
+        """The same for a call by this gateway."""
+        return replace(self, gateway=gateway)
 
     def by_tcp(self) -> "Way":
         """The same place by TCP."""

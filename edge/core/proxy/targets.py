@@ -11,8 +11,6 @@ a binding elsewhere than its phone's flow --> by RFC 3263 (`edge.core.proxy.else
 
 from collections.abc import Callable, Iterable
 
-from msgspec.structs import replace
-
 from edge.core import response
 from edge.core.actions import Binding, Location, LookUp, NextHop, Publish, Resolve, is_contact
 from edge.core.addresses import spelled
@@ -361,7 +359,7 @@ class Destinations:
             self._proxy.answer(call.context, 403, now, "Relaying Denied")
             return
         ways = self.elsewhere.ways(hops, call, resolving.uri)
-        resolving.ways += [replace(way, gateway=resolving.gateway) for way in ways]
+        resolving.ways += [way.through(resolving.gateway) for way in ways]
         if resolving.rest:
             self._resolve(resolving, now)
         elif resolving.ways:
