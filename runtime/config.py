@@ -8,19 +8,18 @@ as a file: `RAMAL_MYSQL_PASSWORD_FILE`. Every error names the key.
 """
 
 import dataclasses
-import difflib
 import json
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 import msgspec
 
 from runtime.errors import ConfigError
-from runtime.kinds import typed
+from runtime.kinds import meant, typed
 from sipcore.errors import ParseError
 from sipcore.uri import parse_uri
 
@@ -279,7 +278,7 @@ class Sources:
         for key in self.file:
             if key not in known and key not in kinds:
                 what = "section" if isinstance(self.file[key], Mapping) else "setting"
-                raise ConfigError(f"{self.path}: {key}: there is no such {what}{_meant(key, {*known, *kinds} - {''})}")
+                raise ConfigError(f"{self.path}: {key}: there is no such {what}{meant(key, {*known, *kinds} - {''})}")
         variables = {PREFIX + "CONFIG"}
         for name, kind in kinds.items():
             for field in msgspec.structs.fields(kind):
@@ -289,8 +288,8 @@ class Sources:
         for name in sorted(self.environ):
             if not name.startswith(PREFIX) or name in variables or self._is_service_link(name):
                 continue
-            if meant := _meant(name, variables):
-                raise ConfigError(f"{name}: there is no such setting{meant}")
+            if like := meant(name, variables, cutoff=0.85):
+                raise ConfigError(f"{name}: there is no such setting{like}")
             foreign.append(name)
         return foreign
 
@@ -320,7 +319,7 @@ class Sources:
                 try:
                     value = msgspec.json.decode(text)
                 except msgspec.DecodeError as error:
-                    raise ConfigError(f"{key}: {error}") from error
+                    raise ConfigError(f"{key}: is not JSON: {error}") from error
             elif listed:
                 value = [part.strip() for part in text.split(",") if part.strip()]
         return typed(key, field.type, value, given)
@@ -329,7 +328,7 @@ class Sources:
         known = {field.name for field in msgspec.structs.fields(kind)}
         for key in table:
             if key not in known:
-                raise ConfigError(f"{self.path}: {name}.{key}: there is no such setting{_meant(key, known)}")
+                raise ConfigError(f"{self.path}: {name}.{key}: there is no such setting{meant(key, known)}")
 
 
 def is_domain(name: str) -> bool:
@@ -339,12 +338,6 @@ def is_domain(name: str) -> bool:
     except ParseError:
         return False
     return bool(name) and uri.user is None and uri.port is None and uri.host == name and not uri.params
-
-
-def _meant(name: str, known: Iterable[str]) -> str:
-    """`; did you mean X?` where there is something like it, else nothing."""
-    near = difflib.get_close_matches(name, known, 1, cutoff=0.85 if name.startswith(PREFIX) else 0.6)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def without_userinfo(text: str) -> str:

@@ -1,10 +1,12 @@
 """Configuration: the environment over the file, typed, every error names the key, secrets stay masked."""
 
+import tomllib
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from edge.core.gateways.routes import GatewaysConfig
 from runtime.config import Common, Kafka, MySQL, Secret, Sources, hmac_keys, masked
 from runtime.errors import ConfigError
 
@@ -76,6 +78,45 @@ def test_a25_a_url_is_shown_without_its_user_and_password() -> None:
 def test_a_named_file_that_is_not_there_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.toml"):
         Sources.read({"RAMAL_CONFIG": "nowhere.toml"})
+
+
+@pytest.mark.parametrize(
+    ("table", "sentence"),
+    [
+        (
+            '{"a.test":{"algorithms":["MD6"]}}',
+            ".\"a.test\".algorithms: ['MD6'] is not a list of any of MD5, SHA-256, SHA-512-256",
+        ),
+        ('{"x":{"algorithms":"MD5"}}', ".x.algorithms: 'MD5' is not a list of any of MD5, SHA-256, SHA-512-256"),
+        ('{"x":{},"y":{"redirect":"yes"}}', ".y.redirect: 'yes' is not true or false"),
+        ('{"x":{"media":"relayed"}}', ".x.media: 'relayed' is none of direct, bridge, relay"),
+        ('{"x":{"country":55}}', ".x.country: 55 is not a text, in quotes"),
+        ('{"x":{"area_code":"48"}}', ".x.area_code: there is no such setting; did you mean area?"),
+        ('{"x":5}', ".x: 5 is not a table, in the environment one of JSON such as {}"),
+        ('{"x":', ": is not JSON: Input data was truncated"),
+    ],
+)
+def test_what_is_wrong_inside_a_table_is_named_and_said_in_words(table: str, sentence: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        sources({"RAMAL_DOMAINS": table}).section(Common)
+    assert str(error.value) == f"RAMAL_DOMAINS{sentence}"
+
+
+def test_the_same_of_gateways_in_a_file() -> None:
+    def said(text: str) -> str:
+        with pytest.raises(ConfigError) as error:
+            Sources({}, tomllib.loads(text), "ramal.toml").section(GatewaysConfig)
+        return str(error.value)
+
+    begin = "ramal.toml: gateways.pstn"
+    assert said("[gateways.pstn]\nprefixes = ['0']") == f"{begin}.uri: is not set"
+    assert said("[gateways.pstn]\nuri = 'sip:192.0.2.1'\nprefixes = [55]") == (
+        f"{begin}.prefixes: [55] is not a list of texts, in quotes"
+    )
+    assert (
+        said("[gateways.pstn]\nuri = 'sip:192.0.2.1'\nstrip = 'one'") == f"{begin}.strip: 'one' is not a whole number"
+    )
+    assert said("[gateways]\npstn = 'sip:192.0.2.1'").startswith(f"{begin}: 'sip:192.0.2.1' is not a table")
 
 
 def test_settings_of_domains_come_from_tables_or_json() -> None:
