@@ -384,8 +384,8 @@ def _told(call: Call, found: Location | None) -> None:
     telling = call.context.telling
     if isinstance(telling, Telling):
         telling.caller = call.user
-        if found is not None and not found.owners and (found.known or found.targets):
-            telling.callee = found.aor
+        if found is not None and not found.owners and (found.known or found.targets or call.found):
+            telling.callee = found.aor  # of whom the tables have no row yet, authsvc has said that it is a user
 
 
 def _q(q: float) -> str:

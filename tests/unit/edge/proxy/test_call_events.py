@@ -82,6 +82,27 @@ def test_c10_who_is_not_registered_is_a_failed_call_without_a_branch() -> None:
     assert fields(cluster, "CallAttempted")["callee"] == f"bob@{DOMAIN}"
 
 
+@pytest.mark.parametrize("dialled", ["bob", "2802"])
+def test_c10_a_user_who_has_never_registered_is_a_callee_of_ours(dialled: str) -> None:
+    """No table has a row of who is in a directory or a file alone: authsvc says that it is a user, or whose number."""
+    cluster = Cluster()
+    alice = cluster.phone("alice")
+    cluster.numbers[f"{dialled}@{DOMAIN}"] = f"bob@{DOMAIN}"
+    invite(alice, uri=f"sip:{dialled}@{DOMAIN}")
+    alice.got_response(480)
+
+    assert fields(cluster, "CallAttempted")["callee"] == f"bob@{DOMAIN}"
+
+
+def test_c10_who_is_nobody_of_ours_is_no_callee() -> None:
+    cluster = Cluster()
+    alice = cluster.phone("alice")
+    invite(alice, uri=f"sip:nobody@{DOMAIN}")
+    alice.got_response(404)
+
+    assert fields(cluster, "CallAttempted")["callee"] == ""
+
+
 def test_c05_a_bye_that_comes_again_has_the_same_id(phones: tuple[Cluster, Phone, Phone]) -> None:
     cluster, alice, bob = phones
     call = Called(cluster, alice, bob)
