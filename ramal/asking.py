@@ -8,10 +8,10 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 import uvloop
-from rich.console import Console
 
 from ramal import wording
 from ramal.directory import DATABASE
+from ramal.output import Terminal
 from ramal.system import System, is_configured, section_kinds, system_at, with_settings
 from runtime import logs
 from runtime.config import Common, Sources
@@ -35,7 +35,7 @@ HERE = Path("ramal-data")
 """Where `ramal up` keeps everything unless told otherwise."""
 
 # In a pipe nothing is folded: it is read by grep, not by eyes.
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 400)
+console = Terminal(highlight=False, width=None if sys.stdout.isatty() else 400)
 
 
 def example(text: str) -> str:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ramal.output import shown
 from sipcore.errors import ParseError
 from sipcore.uri import aor as canonical
 from sipcore.uri import parse_uri
@@ -87,6 +88,7 @@ def counted(number: int, what: str) -> str:
 
 def listing(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
     """A table where it fits; on a narrower screen one block a row: no address is ever broken."""
+    rows = [[shown(cell) for cell in row] for row in rows]  # before they are measured
     widths = [max([len(column), *(len(row[number]) for row in rows)]) for number, column in enumerate(columns)]
     if title:
         console.print(title, soft_wrap=True, markup=False)

@@ -34,6 +34,24 @@ def test_show_history_and_at_tell_the_same(system: System) -> None:
     assert phone.contact in system.ramal("at", during).stdout
 
 
+def test_what_a_phone_says_of_itself_is_shown_on_a_terminal_and_never_obeyed(system: System) -> None:
+    """Its User-Agent and Contact are whatever it likes: escapes, C1 controls, marks that turn a line round."""
+    aor = f"{user(FIRST)}@{DOMAIN}"
+    with system.phone(FIRST) as phone:
+        contact = f"sip:turn\u202eed@{phone.link.local[0]}:{phone.link.local[1]}"
+        agent = "\x1b]0;owned\x07\x1b[2J \u009b31m \u2028 Snom/1"
+        assert phone.registers(f"Contact: <{contact}>", f"User-Agent: {agent}", "Expires: 300").status == 200
+        during = datetime.now().astimezone().isoformat()
+        for words in (("show", aor), ("show",), ("at", during, aor), ("history", aor), ("top", "--once")):
+            shown = system.ramal(*words).stdout
+            assert not set("\x1b\x07\u009b\u2028\u202e") & set(shown), words
+        assert "?]0;owned??[2J ?31m ? Snom/1" in system.ramal("show", aor).stdout
+        assert contact.replace("\u202e", "?") in system.ramal("show", aor).stdout
+        [exact] = json.loads(system.ramal("show", aor, "--json").stdout)
+        assert (exact["contact"], exact["user_agent"]) == (contact, agent)
+        phone.deregister()
+
+
 def test_why_a_phone_cannot_log_in_is_told_of_its_user(system: System) -> None:
     """Wrong passwords, names that are nobody's, and silence: what each means for whoever looks."""
     name = user(FIRST + 2)
