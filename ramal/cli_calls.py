@@ -9,7 +9,8 @@ from rich.console import Console
 
 from ramal import calls
 from ramal.asking import Aor, AsJson, Data, Domain, aor, console, data, example, moment, run, system
-from ramal.export import Format, What, export, is_stream
+from ramal.export import Format, What, export
+from ramal.parts import is_stream
 from ramal.wording import counted, one_day
 from runtime.errors import ConfigError
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import csv
+import errno
 import io
 import json
 import os
@@ -25,6 +26,7 @@ from events.cdrs import CallRecord
 from events.registrations import Claimed
 from events.topics import CALLS, CDRS
 from ramal import export as export_module
+from ramal import parts
 from ramal.backends import KafkaServer
 from ramal.cli import app
 from ramal.export import COLUMNS
@@ -156,9 +158,9 @@ def test_an_export_that_was_interrupted_goes_on_and_the_file_is_the_same(
 ) -> None:
     whole, resumed = directory / f"whole.{format_}", directory / f"resumed.{format_}"
     ask(directory, "export", what, "--format", format_, "--output", str(whole))
-    monkeypatch.setattr(export_module, "PART", 1)
+    monkeypatch.setattr(parts, "PART", 1)
     monkeypatch.setattr(export_module, "TOGETHER", 2)
-    real, written = export_module._Parts._write, [0]
+    real, written = parts.Parts._write, [0]
 
     def dies(self: Any) -> None:
         written[0] += 1
@@ -166,7 +168,7 @@ def test_an_export_that_was_interrupted_goes_on_and_the_file_is_the_same(
             raise KeyboardInterrupt
         real(self)
 
-    monkeypatch.setattr(export_module._Parts, "_write", dies)
+    monkeypatch.setattr(parts.Parts, "_write", dies)
     arguments = ("export", what, "--format", format_, "--output", str(resumed))
     outcomes = [ask(directory, *arguments) for _ in range(2)]
     if what != "registrations":
@@ -212,6 +214,57 @@ def test_another_export_to_the_same_file_is_refused_while_one_is_unfinished(dire
     (folder / "state.json").write_text('{"what":"calls","format":"jsonl","since":0,"until":1}')
     with pytest.raises(Exception, match="interrupted"):
         ask(directory, "export", "cdrs", "--output", "x.jsonl")
+
+
+@pytest.mark.parametrize("state", ["", '{"what":"cdrs"'])
+def test_a_state_that_cannot_be_read_is_said_and_left(directory: Path, state: str) -> None:
+    """As a machine leaves it that lost its power."""
+    folder = directory / "x.jsonl.parts"
+    folder.mkdir()
+    (folder / "state.json").write_text(state)
+    with pytest.raises(ConfigError, match=r"state\.json cannot be read"):
+        ask(directory, "export", "cdrs", "--output", "x.jsonl")
+    assert (folder / "state.json").read_text() == state
+
+
+def test_two_exports_never_write_the_same_file_at_a_time(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = [sys.executable, "-m", "ramal", "export", "cdrs", "--data", str(directory), "--output", "x.jsonl"]
+    others: list[subprocess.CompletedProcess[str]] = []
+    real = parts.Parts._write
+
+    def meanwhile(self: Any) -> None:
+        others.append(subprocess.run(command, capture_output=True, text=True, cwd=directory, check=False))
+        real(self)
+
+    monkeypatch.setattr(parts.Parts, "_write", meanwhile)
+    assert "6 rows in" in ask(directory, "export", "cdrs", "--output", "x.jsonl").stdout
+    [other] = others
+    assert (other.returncode, "another export is writing x.jsonl now" in other.stderr) == (2, True)
+    assert len(READERS["jsonl"](directory / "x.jsonl")) == 6
+    assert not (directory / "x.jsonl.parts").exists()
+
+
+@pytest.mark.parametrize("format_", READERS)
+def test_a_full_disk_is_said_and_the_export_goes_on_when_there_is_room(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, format_: str
+) -> None:
+    path = directory / f"x.{format_}"
+    words = ("export", "calls", "--format", format_, "--output", str(path))
+    monkeypatch.setattr(parts, "PART", 10)
+    real, written = parts.Parts._write, [0]
+
+    def full(self: Any) -> None:
+        written[0] += 1
+        if written[0] == 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(self)
+
+    monkeypatch.setattr(parts.Parts, "_write", full)
+    with pytest.raises(OSError, match=rf"No space left on device: '.*x\.{format_}\.parts'"):
+        ask(directory, *words)
+    assert not path.exists()
+    assert "Going on after" in ask(directory, *words).stdout
+    assert len(READERS[format_](path)) == 38
 
 
 def test_a_text_that_a_spreadsheet_would_run_is_a_text(tmp_path: Path) -> None:
