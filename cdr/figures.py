@@ -20,7 +20,7 @@ from cdr.statistics.board import Board
 from cdr.statistics.share import SOURCES, Share
 from events.stats import CallStatistics, Statistics
 from events.topics import STATS, partition_of
-from events.wire import Decoder, Poisoned, encode, happened
+from events.wire import Decoder, Poisoned, dated, encode
 from runtime.config import Sources
 from runtime.database.port import Database
 from runtime.errors import LogUnavailable, Unavailable
@@ -111,7 +111,7 @@ def _record(each: Statistics, partitions: int) -> Append:
     kind = f"ramal.{type(each).__name__}"
     gateway = each.gateway if isinstance(each, CallStatistics) else ""
     id_ = f"{kind}:{each.start}:{each.seconds}:{each.domain}:{gateway}:{each.partition}:{each.through}"
-    headers = happened(kind, GROUP, id_, each.domain, each.start)
+    headers = dated(kind, GROUP, id_, each.domain, each.start)
     return Append(STATS, partition_of(each.domain, partitions), each.domain.encode(), encode(each), headers)
 
 

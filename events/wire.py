@@ -77,6 +77,16 @@ def happened(kind: str, source: str, id_: str, subject: str, at: int) -> tuple[H
     )
 
 
+def dated(kind: str, source: str, id_: str, subject: str, at: int) -> tuple[Header, ...]:
+    """The CloudEvents headers of what is of a time, and of no call's trace; without a subject where it is ""."""
+    headers = (
+        *_fixed(kind, source),
+        ("ce_id", id_.encode()),
+        ("ce_time", b"%b.%03dZ" % (_second(at // 1000), at % 1000)),
+    )
+    return (*headers, ("ce_subject", subject.encode("utf-8", "replace"))) if subject else headers
+
+
 @lru_cache(maxsize=4096)
 def _trace(subject: str) -> bytes:
     """The id of a subject's trace: whoever tells of one call makes the same."""

@@ -1,17 +1,18 @@
 """What the commands that ask something share: options, the system that they ask, and how they say what it answered."""
 
 import sys
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 import uvloop
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 
 from ramal import wording
 from ramal.directory import DATABASE
-from ramal.output import Terminal
 from ramal.system import System, is_configured, section_kinds, system_at, with_settings
 from runtime import logs
 from runtime.config import Common, Sources
@@ -33,6 +34,16 @@ Domain = Annotated[str | None, typer.Option("--domain", metavar="D", help="The S
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
 HERE = Path("ramal-data")
 """Where `ramal up` keeps everything unless told otherwise."""
+
+
+class Terminal(Console):
+    """A console on which what phones and callers have written is shown and never obeyed."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """What is to be written: controls of our own, and texts as they are shown."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(wording.shown(segment.text), segment.style)
+
 
 # In a pipe nothing is folded: it is read by grep, not by eyes.
 console = Terminal(highlight=False, width=None if sys.stdout.isatty() else 400)

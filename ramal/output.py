@@ -3,34 +3,14 @@
 import asyncio
 import errno
 import os
-import re
 import select
 import sys
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine
 from typing import Any, TypeVar
-
-from rich.console import Console, ConsoleOptions, RenderableType
-from rich.segment import Segment
 
 T = TypeVar("T")
 
 LOOK_SECONDS = 0.2
-_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-"""What a terminal would obey instead of showing it: controls (C0, C1) and marks that turn the direction of a line."""
-
-
-def shown(text: str) -> str:
-    """The text with a question mark for each character that a terminal would obey."""
-    return _OBEYED.sub("?", text)
-
-
-class Terminal(Console):
-    """A console on which what phones and callers have written is shown and never obeyed."""
-
-    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """What is to be written: controls of our own, and texts as they are shown."""
-        for segment in super().render(renderable, options):
-            yield segment if segment.control else Segment(shown(segment.text), segment.style)
 
 
 async def while_read(work: Coroutine[Any, Any, T]) -> T:

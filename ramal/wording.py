@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ramal.output import shown
 from sipcore.errors import ParseError
 from sipcore.uri import aor as canonical
 from sipcore.uri import parse_uri
@@ -84,6 +83,15 @@ def new_name(name: str) -> str:
 def counted(number: int, what: str) -> str:
     """`1 call`, `2 calls`."""
     return f"{number} {what}{'s' * (number != 1)}"
+
+
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""What a terminal would obey instead of showing it: controls (C0, C1) and marks that turn the direction of a line."""
+
+
+def shown(text: str) -> str:
+    """The text with a question mark for each character that a terminal would obey."""
+    return _OBEYED.sub("?", text)
 
 
 def listing(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:

@@ -4,6 +4,8 @@ The state of an AOR is encoded once per decision: the same bytes stand in the tr
 the snapshot. Hence the shapes here, which are those of `events.registrations` with the state as raw JSON.
 """
 
+from hashlib import blake2b
+
 import msgspec
 
 from events.commands import ReplyTo
@@ -20,8 +22,6 @@ decode_state: Decoder[AorState] = Decoder(AorState)
 decode_watermark: Decoder[Watermark] = Decoder(Watermark)
 
 _WATERMARK_KEY = WATERMARK_KEY.encode()
-_SNAPSHOT_HEADERS = cloud_event(STATE, SOURCE, "snapshot")
-_WATERMARK_HEADERS = cloud_event("ramal.Watermark", SOURCE, "watermark")
 _VERSION, _, *_REST = cloud_event(RECORDED, SOURCE, "")
 
 
@@ -76,12 +76,19 @@ def truth(event: BindingsRecorded, state: bytes, partition: int, command: int, c
 
 def snapshot(partition: int, aor: str, state: bytes | None) -> Append:
     """The last state of an AOR; None: nothing of it matters any more."""
-    return Append(BINDINGS, partition, aor.encode(), state, _SNAPSHOT_HEADERS)
+    return Append(BINDINGS, partition, aor.encode(), state, cloud_event(STATE, SOURCE, _id(aor, state or b"")))
 
 
 def watermark(partition: int, mark: Watermark) -> Append:
     """The last record of a whole set of snapshots."""
-    return Append(BINDINGS, partition, _WATERMARK_KEY, encode(mark), _WATERMARK_HEADERS)
+    value = encode(mark)
+    headers = cloud_event("ramal.Watermark", SOURCE, _id(str(partition), value))
+    return Append(BINDINGS, partition, _WATERMARK_KEY, value, headers)
+
+
+def _id(whose: str, value: bytes) -> str:
+    """Equal ids are equal records, as CloudEvents has it: readers may drop the second."""
+    return blake2b(whose.encode("utf-8", "surrogateescape") + b"\0" + value, digest_size=16).hexdigest()
 
 
 def is_watermark(record: Record) -> bool:

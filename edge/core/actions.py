@@ -122,6 +122,8 @@ class Publish(NamedTuple):
     id: str
     key: str
     value: bytes
+    kind: str = "ramal.Authenticate"
+    """The command's tag."""
     patient: bool = False
     """Whether it may wait a moment for others to go with: nobody waits for a registration, many for a call."""
 

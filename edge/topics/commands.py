@@ -31,7 +31,6 @@ ENOUGH = 40
 """Registrations that wait for no more."""
 GATHERED = 20_000
 """From so many waiting on, those that nobody awaits any more are cleared away at once."""
-KIND = "ramal.Authenticate"
 
 
 class Publisher:
@@ -133,7 +132,7 @@ class Publisher:
                 partition_of(command.key, self._partitions),
                 command.key.encode(),
                 command.value,
-                cloud_event(KIND, "edge", command.id),
+                cloud_event(command.kind, "edge", command.id),
             )
             for command in commands
             if self._awaits(command.id)

@@ -25,11 +25,13 @@ class Lease:
         self._clock = clock
         self._lease = lease
         self._key = f"{lease.edge}/{lease.boot}"
+        self._renewals = 0
 
     async def renew(self) -> None:
         """Writes it once; raises LogUnavailable."""
         sent = time.monotonic()
-        headers = cloud_event(KIND, "edge", self._key)
+        self._renewals += 1
+        headers = cloud_event(KIND, "edge", f"{self._key}/{self._renewals}")
         record = Append(EDGE_LEASES, 0, self._key.encode(), encode(self._lease), headers)
         positions = await self._log.append([record])
         written = positions[-1].timestamp

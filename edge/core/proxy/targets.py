@@ -301,7 +301,7 @@ class Destinations:
         user, _, domain = name.rpartition("@")
         command = FindUser(id_, answers.reply_to(now), user, domain)
         self._asked.wait(id_, call, now)
-        answers.actions.publishes.append(Publish(id_, name, encoded(command)))
+        answers.actions.publishes.append(Publish(id_, name, encoded(command), "ramal.FindUser"))
 
     def found(self, call: Call, name: str | None, now: float) -> None:
         """Who is called so; None: nobody of ours."""

@@ -67,7 +67,7 @@ class Flows:
             answers.drop("flow-lost")
             id_ = f"{LOST}{answers.command_id()}"
             lost = FlowLost(id_, answers.reply_to(now), user, aor, self._tokens.names(flow).path)
-            answers.actions.publishes.append(Publish(id_, user, encode(lost), patient=True))
+            answers.actions.publishes.append(Publish(id_, user, encode(lost), "ramal.FlowLost", patient=True))
 
     def kicked(self, path: str, aor: str) -> None:
         """An operator has ended an AOR's bindings by a flow: its connection is closed, or not pinged for that line.
