@@ -51,6 +51,7 @@ export       `export`: files for analysts
 extras       how to install what is left out
 wording      how AORs and times are written
 output       standard output that may be gone
+parts        the file that an export becomes, part by part
 probe        `python -m ramal.probe`: what a container's health check asks
 published    docs/events, from the code
 reference    docs/configuration.md, from the code
