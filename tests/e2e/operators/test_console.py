@@ -169,6 +169,17 @@ def test_registrations_come_go_and_are_found_as_of_then(tab: Callable[..., Tab],
     expect(mine.rows().first).to_contain_text("user000010")
 
 
+def test_of_a_moment_before_the_history_nothing_is_said_to_be_known(tab: Callable[..., Tab]) -> None:
+    """As `ramal at` says it: that nobody was registered then is more than is known."""
+    mine = tab()
+    mine.log_in("rui")
+    mine.open("registrations?at=1000000000000")
+    expect(mine.page.get_by_text("Nothing is known of")).to_contain_text("the history begins at")
+    expect(mine.page.get_by_text("Nobody")).to_have_count(0)
+    mine.open(f"registrations?at={int(time.time() * 1000) - MINUTE}&search=never-was")
+    expect(mine.page.get_by_text("Nobody was registered.")).to_be_visible()
+
+
 def test_a_kick_closes_the_phones_connection_in_the_operators_name(tab: Callable[..., Tab], site: System) -> None:
     mine = tab()
     mine.log_in()

@@ -11,6 +11,11 @@ const BEYOND = 8;
 /** Milliseconds between two looks for what has changed. */
 const AGAIN = 2000;
 
+/** One cell; a text that is cut off is there as its title. */
+function cell(column, content) {
+  return element("span", { role: "cell", class: column.class, title: typeof content === "string" && content ? content : null }, content);
+}
+
 /**
  * `columns`: [{ name, class, cell: (row) => node or text }]; `page`: (after, signal) => { rows, after }; `total`: (signal) => how many in all.
  * `.root` is the element; `start()` begins anew, `changed()` says that there may be news.
@@ -125,7 +130,7 @@ export class List {
 
   line(index) {
     const row = this.rows[index];
-    const cells = this.columns.map((column) => element("span", { role: "cell", class: column.class }, column.cell(row)));
+    const cells = this.columns.map((column) => cell(column, column.cell(row)));
     const line = element("div", { class: "line", role: "row", "aria-rowindex": index + 2 }, ...cells);
     line.of = row;
     // In the order of the rows, so that the tabulator goes down.

@@ -37,13 +37,23 @@ export function registrations({ problem, parameters, remember }) {
   const now = element("button", { type: "button", class: "plain" }, say("now"));
   const shown = element("p", { class: "hint", role: "status" });
   let wait;
+  let known; // since when the past is: null: nothing is known yet
+
+  /** What is known of that moment: nothing, if it was before. */
+  function told() {
+    if (!then) return say("liveShown");
+    if (known === null) return say("nothingKnown", moment(then));
+    return then < known ? say("unknownThen", moment(then), moment(known)) : say("asOfShown", moment(then));
+  }
 
   function seen() {
     now.setAttribute("aria-pressed", String(!then));
     date.value = local(then || Date.now());
     slider.value = then || slider.max;
     slider.setAttribute("aria-valuetext", then ? moment(then) : say("now"));
-    shown.textContent = then ? say("asOfShown", moment(then)) : say("liveShown");
+    shown.textContent = told();
+    const unknown = then && (known === null || then < known);
+    list.none.textContent = unknown ? "" : say(then ? "nobodyThen" : "nobody");
   }
 
   function asked(delay = 200) {
@@ -75,8 +85,9 @@ export function registrations({ problem, parameters, remember }) {
   async function bounds() {
     slider.max = Math.floor(Date.now() / 1000) * 1000;
     slider.min = slider.max - DAY;
-    const { since } = await get("known-since").catch(() => ({ since: null }));
-    if (since) slider.min = Math.floor(since / 1000) * 1000;
+    const { since } = await get("known-since").catch(() => ({ since: undefined }));
+    known = since;
+    if (since) slider.min = Math.ceil(since / 1000) * 1000;
     seen();
   }
 
