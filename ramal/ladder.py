@@ -17,10 +17,15 @@ def drawn(ladder: Ladder, columns: int = 0) -> list[str]:
     """
     count = len(ladder.lanes)
     width = min(WIDTH, max(NARROW, (columns - TIMES) // count)) if columns else WIDTH
-    lines = [" " * TIMES + "".join(title[: width - 1].ljust(width) for title in ladder.lanes).rstrip()]
+    lines = [" " * TIMES + "".join(_fitted(title, width - 1).ljust(width) for title in ladder.lanes).rstrip()]
     for at, start, end, text in ladder.arrows:
         lines.append(f"{str(at).rjust(8)}  {_arrow(count, start, end, text, width)}".rstrip())
     return lines
+
+
+def _fitted(title: str, room: int) -> str:
+    """The title, or as much of it as there is room for: half a port is none."""
+    return title if len(title) <= room else f"{title[: room - 1]}…"
 
 
 def _arrow(count: int, first: int, last: int, text: str, width: int) -> str:

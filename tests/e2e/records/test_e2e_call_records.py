@@ -12,6 +12,8 @@ from tests.kit.phone import SDP, Call, Phone
 pytestmark = pytest.mark.e2e
 
 ALICE, BOB = CALLERS[12], CALLERS[13]
+NEVER = CALLERS[58]
+"""Whose phone nobody has ever switched on."""
 PATIENCE = 20.0
 
 
@@ -85,3 +87,18 @@ def test_a_call_that_is_given_up_is_missed_and_the_audit_finds_no_difference(sys
         assert "0 differences" in system.ramal("audit-cdrs").stdout
         alice.deregister()
         bob.deregister()
+
+
+def test_a_call_to_a_user_who_has_never_registered_is_missed(system: System) -> None:
+    """No table knows of a user of a directory or a file before the first REGISTER."""
+    with system.phone(ALICE) as alice:
+        alice.register()
+        callee = f"{user(NEVER)}@{DOMAIN}"
+        call = alice.invite(f"sip:{callee}")
+        call.hears(480)
+        call.ack()
+
+        missed = until(system, "missed", callee, wanted=bool)
+        assert [one["callid"] for one in missed] == [call.call_id]
+        assert f"That is {callee}, of whom no binding was seen." in system.ramal("explain", call.call_id).stdout
+        alice.deregister()

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from console.phrases import LANGUAGES
-from console.story import after, duration, ladder, stories, words
+from console.story import Ladder, after, duration, ladder, stories, words
 from events.calls import CallTransferred
 from ramal.ladder import drawn
 from ramal.wording import local_time
@@ -147,6 +147,13 @@ def test_e21_a_ladder_of_a_fork_to_five_fits_the_screen(columns: int) -> None:
     assert any("<" in line and "487" in line for line in lines)
     assert sum("INVITE>" in line.replace("-", "").replace(" ", "") for line in lines) == 6
     assert len(lines) == len(drawn(ladder(told)))
+
+
+def test_e21_what_a_lane_has_no_room_for_is_seen_to_be_missing() -> None:
+    """A port without its last digit would be another port."""
+    lanes = ("caller", "edge-1", "2 127.0.0.1:55261")
+    assert drawn(Ladder(lanes, ()), 60)[0].split() == ["caller", "edge-1", "2", "127.0.0.1:55…"]
+    assert drawn(Ladder(lanes, ()), 66)[0].split() == ["caller", "edge-1", "2", "127.0.0.1:55261"]
 
 
 def test_e21_a_transfer_is_told_in_words() -> None:

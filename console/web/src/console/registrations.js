@@ -132,7 +132,7 @@ export function registration({ problem, name }) {
     bindings.replaceChildren(...(found.bindings.length ? found.bindings.map((each) => card(each, found.at)) : [element("p", {}, say("notRegistered"))]));
     all.hidden = us.role !== "operator" || found.bindings.length < 2;
     past.replaceChildren(
-      table(
+      found.history.length === 0 ? element("p", {}, say("neverRegistered")) : table(
         say("history"),
         [say("since"), say("until"), say("contact"), say("from"), say("edge"), say("began"), say("ended")],
         found.history.map((each) => [
