@@ -44,6 +44,10 @@ from sipcore.transactions import ResponseMatch, Transactions
 BRANCH = re.compile(rb";branch=([^;\s]+)")
 TOP = 2048
 """Octets in which the top Via of a request of ours ends."""
+ANSWERED = re.compile(
+    rb"SIP/2\.0 [1-6][0-9]{2} [^\r\n]*+\r\n[Vv](?:ia)? ?: ?SIP/2\.0/[A-Z]++ [^\r\n,\"]*?;branch=([^\s;,]++)[;\r]"
+)
+"""A response whose first row is a Via like ours, its parameters in any order."""
 
 
 class EdgeCore:
@@ -110,32 +114,39 @@ class EdgeCore:
         """A UDP datagram."""
         if stun.is_stun(data):
             self._stun(data, flow)
-            return
-        self._whole(data, flow, now)
+        elif not (self.reach.neighbours and self._is_anothers(data, flow)):
+            self._whole(data, Hop(flow), now, handed=False)
 
-    def _whole(self, data: bytes, flow: Flow, now: float) -> None:
+    def _is_anothers(self, data: bytes, flow: Flow) -> bool:
+        """Whether it is a response to another edge's request: that edge gets it as it came, and reads it."""
+        top = ANSWERED.match(data, 0, TOP)
+        ours = None if top is None else self._branches.anothers(top[1].decode("ascii", "replace"))
+        if ours is None or ours.loop == PING or (ours.edge, ours.boot) not in self.reach.neighbours:
+            return False
+        self._answers.actions.forwards.append(Forward(ours.edge, ours.boot, flow, data))
+        return True
+
+    def _whole(self, data: bytes, caller: Hop, now: float, *, handed: bool) -> None:
         try:
             message = parse_datagram(data)
         except ParseError as error:
-            self._unreadable(error, Hop(flow), now, len(data))
+            self._unreadable(error, caller, now, len(data), handed=handed)
             return
-        self._message(message, Hop(flow), now, len(data))
+        self._message(message, caller, now, len(data), handed=handed)
 
     def stream(self, items: Iterable[Request | Response | ParseError | Keepalive], flow: Flow, now: float) -> None:
         """What a stream's parser made of the octets that came."""
         for item in items:
             if isinstance(item, Request | Response):
-                self._message(item, Hop(flow), now, 0)
+                self._message(item, Hop(flow), now, 0, handed=False)
             elif isinstance(item, ParseError):
-                self._unreadable(item, Hop(flow), now, 0)
+                self._unreadable(item, Hop(flow), now, 0, handed=False)
             else:
                 self._answers.actions.sends.append(Send(flow, b"\r\n", 0))
 
     def forward(self, data: bytes, edge: str, boot: str, flow: Flow, now: float) -> None:
         """A message that came by another edge's flow and is ours: a response to our branch, a copy of our request."""
-        message = self._parsed(data)
-        if message is not None:
-            self._message(message, Hop(flow, edge, boot), now, len(data), handed=True)
+        self._whole(data, Hop(flow, edge, boot), now, handed=True)
 
     def claims(self, data: bytes, edge: str, boot: str, flow: Flow, now: float) -> bool:
         """A CANCEL or ACK that came by another edge's flow: whether its INVITE is ours."""
@@ -257,9 +268,7 @@ class EdgeCore:
 
     # --- messages -------------------------------------------------------------------------------------------------
 
-    def _message(
-        self, message: Request | Response, caller: Hop, now: float, size: int, *, handed: bool = False
-    ) -> None:
+    def _message(self, message: Request | Response, caller: Hop, now: float, size: int, *, handed: bool) -> None:
         if isinstance(message, Response):
             self._response(message, caller, now, handed=handed)
             return
@@ -273,11 +282,11 @@ class EdgeCore:
             error.message = message
             self._answers.unreadable(error, caller, now, size)
 
-    def _unreadable(self, error: ParseError, caller: Hop, now: float, size: int) -> None:
+    def _unreadable(self, error: ParseError, caller: Hop, now: float, size: int, *, handed: bool) -> None:
         """What breaks the protocol: a request is answered, a response ends what it was for."""
         if isinstance(error.message, Response):
             self._answers.drop(error.name)
-            self._response(proxy.unfit(error.message), caller, now, handed=False)
+            self._response(proxy.unfit(error.message), caller, now, handed=handed)
         else:
             self._answers.unreadable(error, caller, now, size)
 

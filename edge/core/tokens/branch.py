@@ -46,6 +46,11 @@ class Branches:
         signed = f"{self._prefix}{self._number:x}.{loop}"
         return f"{signed}.{_mac(self._keys[0], signed)}"
 
+    def anothers(self, branch: str) -> Branch | None:
+        """What a branch of another edge or life says; None for one of ours, or of nobody's."""
+        own = self._prefix
+        return None if branch[: len(own)].lower() == own.lower() else self.verify(branch)
+
     def verify(self, branch: str) -> Branch | None:
         """What a branch says; None for one that none of our edges made."""
         if len(branch) > LONGEST or not branch.isascii():

@@ -204,6 +204,32 @@ def test_the_answer_to_a_message_that_cannot_be_passed_on_leaves_nothing() -> No
     assert [edge.calls.transactions for edge in cluster.edges.values()] == [0, 0]
 
 
+def test_e05_an_edge_hands_on_a_response_as_it_came() -> None:
+    """It is for the edge that has the transaction to read it: at the owner of the flow nobody does."""
+    cluster, alice, bob, received = ringing()
+    owner, seen = cluster.edges["edge-2"], cluster.now
+    odd = answer_of(received, 180, "x-ODD :  1", "l: 0").replace(b"Content-Length: 0\r\n", b"")
+    pjsip = odd.replace(b";rport\r\n", b"\r\n", 1).replace(b":5060;branch=", b":5060;rport=5060;branch=", 1)
+    assert pjsip != odd
+    for data in (odd, pjsip):
+        owner.datagram(data, bob.flow, seen)
+        (handed,) = owner.take().forwards
+        assert (handed.edge, handed.data) == ("edge-1", data)
+        cluster.edges["edge-1"].forward(handed.data, "edge-2", "b00t", handed.flow, seen)
+    cluster.pump()
+    assert [alice.got_response(180).first("x-odd") for _ in range(2)] == ["1", "1"]
+
+
+def test_a_branch_elsewhere_than_in_the_top_via_is_nobodys() -> None:
+    _, alice, bob, received = ringing()
+    branch = received.branch
+    bob.send(f"SIP/2.0 486 X\r\nX: SIP/2.0/UDP h;branch={branch};\r\nContent-Length: 0\r\n\r\n".encode())
+    bob.send(f"SIP/2.0 486 X\r\nVia: SIP/2.0/UDP h;branch=z9hG4bKx, SIP/2.0/UDP h;branch={branch};\r\n\r\n".encode())
+    assert not alice.inbox
+    bob.respond(received, 200)
+    alice.got_response(200)
+
+
 def test_what_is_nobodys_response_ends_nothing() -> None:
     _, alice, bob, received = ringing()
     forged = answer_of(received, 486, "Via: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKforged", without=("via",))
