@@ -379,4 +379,5 @@ def with_received(request: Request, host: str, port: int) -> Request:
     new = Request(request.method, request.uri, rows, request.body)
     new.like(request, value)
     new._via, new._uri = changed, request._uri  # noqa: SLF001  # its own class
+    new.key = request.key  # no part of which is what we add
     return new
