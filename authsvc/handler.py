@@ -41,6 +41,7 @@ from events.commands import AuthCommand, Authenticate, FindUser, FlowLost
 from events.topics import AUDIT, AUTH_COMMANDS, EDGE_REPLIES, REGISTRAR_COMMANDS, partition_of
 from events.wire import Decoder, Poisoned
 from runtime.errors import LogRefused, LogUnavailable
+from runtime.log.apart import append_apart
 from runtime.log.port import Append, Batch, Log, Record
 from runtime.metrics import dropped
 
@@ -369,11 +370,16 @@ class AuthHandler:
                 return
 
     async def _append(self, out: Sequence[Append]) -> None:
-        """Appends all; what the log will never take is left out, alone. Raises LogUnavailable."""
+        """Appends all; what the log will never take is left out, alone. Raises LogUnavailable.
+
+        So is what is for a partition that is away: whoever waits for it hears 503, and the others are not kept.
+        """
         if not out:
             return
         try:
-            await self._log.append(out)
+            positions = await append_apart(self._log, out)
+            if away := positions.count(None):
+                dropped("partition-away", away)
         except LogRefused as error:
             if len(out) > 1:
                 for each in out:

@@ -28,6 +28,7 @@ from registrar.snapshot import has_news, snapshots_id, write_snapshots
 from registrar.truths import SOURCE, claim_of, decode_state, truth
 from registrar.unknown import carry
 from runtime.errors import Fenced, LogRefused, LogUnavailable
+from runtime.log.apart import append_apart
 from runtime.log.port import Append, Batch, Log, PartitionFault, Position, Record
 from runtime.metrics import dropped
 from runtime.worker import Lost, dead_letter
@@ -311,7 +312,8 @@ class RegistrarHandler:
         if not replies:
             return
         try:
-            await self._log.append(replies)
+            if away := (await append_apart(self._log, replies)).count(None):
+                dropped("partition-away", away)
         except (LogUnavailable, LogRefused) as error:
             dropped("refusal-not-sent", len(replies))
             log.warning("refusals could not be sent", extra={"count": len(replies), "cause": str(error)})
@@ -337,9 +339,8 @@ class RegistrarHandler:
         for partition in self.partitions.values():
             if not partition.lost:
                 requests += expire(partition, now)
-        if requests:
-            positions = await self._log.append(requests)
-            self._time.learn(positions[-1].timestamp)
+        if requests and (written := list(filter(None, await append_apart(self._log, requests)))):
+            self._time.learn(written[-1].timestamp)
 
     async def snapshot(self) -> None:
         """Writes what changed to `bindings`, partition by partition, and those behind one that fails, too.

@@ -14,6 +14,7 @@ log/                  the log: records in order, for ever
     link, session, wire   connections for Produce and Fetch: frames, their beginning, their octets
     codes                 what error codes mean to us
     closing               ends within a deadline
+  apart                 appends of which one partition may be away
   embedded/             in one SQLite file
     log, reads, sql       the port, its reads and subscriptions, its statements
     groups                consumer groups within a process

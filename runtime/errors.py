@@ -9,6 +9,10 @@ class LogUnavailable(Unavailable):
     """The log did not acknowledge in time."""
 
 
+class PartitionAway(LogUnavailable):
+    """A partition has taken nothing for a whole time-out, so that nobody waits for it again; others may take theirs."""
+
+
 class Rebalancing(LogUnavailable):
     """The members of a consumer group are being told their partitions; what was asked has not happened."""
 

@@ -16,11 +16,15 @@ LAG = Gauge("ramal_lag_records", "Records of our partitions that were not handle
 
 
 async def measure(log: Log, topic: str, group: str, places: Mapping[int, Place]) -> None:
-    """Sums the lag of all partitions that are ours, for ever; while the log is away the last figure stays."""
+    """Sums the lag of all partitions that are ours, for ever; of one that is away the last figure stays."""
     gauge = LAG.labels(topic, group)
+    last: dict[int, int] = {}
     while True:
-        with contextlib.suppress(Unavailable):
-            gauge.set(sum([await _behind(log, topic, place) for place in tuple(places.values())]))
+        ours = tuple(places.values())
+        for place in ours:
+            with contextlib.suppress(Unavailable):
+                last[place.partition] = await _behind(log, topic, place)
+        gauge.set(sum(last.get(place.partition, 0) for place in ours))
         await asyncio.sleep(EVERY_SECONDS)
 
 

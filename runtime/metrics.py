@@ -10,7 +10,14 @@ from prometheus_client import REGISTRY, Counter
 _DROPS = Counter("ramal_drops", "Messages and records dropped, by name.", ["name"])
 
 
-ALARMING = ("bug", "call-events-overflow", "dead-letter", "poisoned-call-event", "poisoned-registration")
+ALARMING = (
+    "bug",
+    "call-events-overflow",
+    "dead-letter",
+    "poisoned-call-event",
+    "poisoned-registration",
+    "wrong-partition",
+)
 """Drops that are there from the start, at 0: an alert sees the first increase, too."""
 
 

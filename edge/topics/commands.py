@@ -17,6 +17,7 @@ from edge.core.clock import LogClock
 from events.topics import AUTH_COMMANDS, partition_of
 from events.wire import cloud_event
 from runtime.errors import LogRefused, LogUnavailable
+from runtime.log.apart import append_apart
 from runtime.log.port import Append, Log
 
 log = logging.getLogger("ramal.edge")
@@ -126,6 +127,7 @@ class Publisher:
         self._go_on()
 
     async def _append(self, commands: list[Publish]) -> None:
+        commands = [command for command in commands if self._awaits(command.id)]
         records = [
             Append(
                 AUTH_COMMANDS,
@@ -135,13 +137,12 @@ class Publisher:
                 cloud_event(command.kind, "edge", command.id),
             )
             for command in commands
-            if self._awaits(command.id)
         ]
         if not records:
             return
         sent = time.monotonic()
         try:
-            positions = await self._log.append(records)
+            positions = await append_apart(self._log, records)
         except (LogUnavailable, LogRefused) as error:
             if not self.away:
                 log.warning("commands are not appended", extra={"cause": str(error)})
@@ -151,5 +152,9 @@ class Publisher:
             log.exception("an append broke")
             self._failed([command.id for command in commands])
         else:
-            self.away = False
-            self._clock.learn(sent, time.monotonic(), positions[-1].timestamp)
+            written = [position for position in positions if position is not None]
+            self.away = not written
+            if written:
+                self._clock.learn(sent, time.monotonic(), written[-1].timestamp)
+            if len(written) < len(commands):  # of a partition that is away
+                self._failed([command.id for command, at in zip(commands, positions, strict=True) if at is None])

@@ -16,7 +16,7 @@ from aiokafka import errors
 from aiokafka.structs import TopicPartition
 
 from events.topics import DAY, TOPICS, VIEW
-from runtime.errors import LogRefused, LogUnavailable
+from runtime.errors import LogRefused, LogUnavailable, PartitionAway
 from runtime.log.kafka.codes import PRODUCE, Then, Written, meaning
 from runtime.log.kafka.lane import Key, Lane, Part, Producer, Whole, split
 from runtime.log.kafka.link import Answered, Links
@@ -27,6 +27,8 @@ from runtime.log.port import Append, Position
 WAITING_BYTES = 32 * 1024 * 1024
 """All that may wait for acknowledgement; beyond it an append is refused at once with LogUnavailable."""
 RETRY_SECONDS = 0.05
+TRY_SECONDS, TRY_AGAIN_SECONDS = 0.5, 1.0
+"""What an append waits for a partition that has taken nothing for a whole time-out, and how often one waits at all."""
 BROKER_SHARE = 0.75
 """Of our time-out, how long a leader waits for its followers: so it tells us that they are late, and which."""
 REQUEST_TIMED_OUT = 7
@@ -49,6 +51,8 @@ class Appender:
         """What waits for its turn."""
         self._busy: set[Way] = set()
         """Where an answer is owed to us, or something is sent at the end of this turn of the loop."""
+        self._away: dict[Key, float] = {}
+        """Partitions that have taken nothing for a whole time-out, and when the next append may try."""
         self._producer: Producer | None = None
         self._waiting_bytes = 0
         self._stopped = False
@@ -62,8 +66,10 @@ class Appender:
         parts = split(records, whole)
         if self._waiting_bytes + whole.size > WAITING_BYTES:
             raise LogUnavailable("too much already waits for the log")
+        trying = bool(self._away) and self._tries(parts, loop.time())
         self._waiting_bytes += whole.size
-        until = loop.time() + self._timeout
+        seconds = min(TRY_SECONDS, self._timeout) if trying else self._timeout
+        until = loop.time() + seconds
         try:
             if any(part.key not in self._lanes for part in parts):
                 await self._open_lanes(parts, until)
@@ -72,14 +78,33 @@ class Appender:
                 lane.waiting.append(part)
                 if not lane.busy:
                     self._enqueue(lane)
-            timer = loop.call_at(until, whole.give_up, self._timeout)
+            timer = loop.call_at(until, whole.give_up, seconds)
             try:
                 await whole.outcome
+            except LogUnavailable as error:
+                if trying:
+                    raise PartitionAway(str(error)) from error
+                if loop.time() >= until:
+                    self._away.update((part.key, until) for part in parts if not part.settled)
+                raise
             finally:
                 timer.cancel()
         finally:
             self._waiting_bytes -= whole.size
         return whole.positions  # type: ignore[return-value]  # all are set when the outcome is
+
+    def _tries(self, parts: list[Part], now: float) -> bool:
+        """Whether one of these is for a partition that is away, and may try; raises PartitionAway where it may not."""
+        there = [part.key for part in parts if part.key in self._away]
+        for key in there:
+            if now < self._away[key]:
+                raise PartitionAway(f"{key[0]} {key[1]} has taken nothing for {self._timeout} s")
+        self._away.update((key, now + TRY_AGAIN_SECONDS) for key in there)
+        return bool(there)
+
+    def _is_back(self, lane: Lane) -> None:
+        if self._away:
+            self._away.pop((lane.there.topic.removeprefix(self._prefix), lane.there.partition), None)
 
     async def stop(self) -> None:
         """Drops what waits and closes our connections; the client is closed by its owner."""
@@ -225,6 +250,7 @@ class Appender:
                 if lane is None:
                     continue
                 if code == 0:
+                    self._is_back(lane)
                     lane.written(offset, timestamp)
                     lane.busy = lane.slow = False
                     if lane.waiting:
@@ -243,6 +269,7 @@ class Appender:
         if then is Then.AGAIN:
             self._unsettled(lane, name, stale=stale, doubt=written is not Written.NO)
             return
+        self._is_back(lane)
         if then is Then.DONE:
             lane.written(offset, timestamp)
         elif then is Then.REFUSE:

@@ -82,6 +82,11 @@ class Part:
         self.alone = False
         """Whether it has to be a batch of its own: one that it was in was refused."""
 
+    @property
+    def settled(self) -> bool:
+        """Whether the log has acknowledged it."""
+        return self.whole.positions[self.indexes[0]] is not None
+
 
 def split(records: Sequence[Append], whole: Whole) -> list[Part]:
     """Parts by partition, each within BATCH_BYTES, which no record alone exceeds; raises LogRefused."""

@@ -23,7 +23,7 @@ from events.replies import Refused
 from events.topics import AUDIT, AUTH_COMMANDS, EDGE_REPLIES, REGISTRAR_COMMANDS, partition_of
 from events.wire import Decoder, encode
 from runtime.config import Domain
-from runtime.errors import LogUnavailable, Unavailable
+from runtime.errors import LogUnavailable, PartitionAway, Unavailable
 from runtime.log.port import Append, Bounds, Position
 from runtime.logs import JsonFormatter
 from runtime.metrics import drops
@@ -45,6 +45,8 @@ class ReadableLog(MemoryLog):
     def __init__(self) -> None:
         super().__init__()
         self.away = self.broken = False
+        self.gone: set[tuple[str, int]] = set()
+        """Partitions that are away."""
         self.records: list[Read] = []
         self.tried = asyncio.Event()
 
@@ -54,6 +56,8 @@ class ReadableLog(MemoryLog):
             raise ZeroDivisionError
         if self.away:
             raise LogUnavailable
+        if not self.gone.isdisjoint((record.topic, record.partition) for record in records):
+            raise PartitionAway
         return await super().append(records)
 
     async def read(self, topic: str, partition: int, begin: int, end: int) -> AsyncIterator[list[Read]]:
@@ -339,6 +343,24 @@ async def test_the_log_being_away_is_the_workers_to_know(service: Service) -> No
     service.log.away = True
     with pytest.raises(LogUnavailable):
         await service.give(command(cseq=2))
+
+
+async def test_a_partition_that_is_away_costs_its_own_aors_an_answer_and_holds_up_nobody_else(service: Service) -> None:
+    service.source.gate.set()
+    names = [f"u{number}" for number in range(12)]
+    await service.give(*(command(name, 1) for name in names))  # who are they? parked
+    await service.log.until(12)
+    service.log.appended.clear()
+    service.log.gone = {(REGISTRAR_COMMANDS, 1)}
+    before = drops("partition-away")
+    assert await service.give(*(command(name, 2) for name in names)) == {0: 24}
+    written = {registers(record.value).aor for record in service.log.of(REGISTRAR_COMMANDS)}
+    away = {f"{name}@{REALM}" for name in names if partition_of(f"{name}@{REALM}", 4) == 1}
+    assert away
+    assert written == {f"{name}@{REALM}" for name in names} - away
+    assert drops("partition-away") == before + len(away)
+    # Nor is a batch given back of which it is all there is.
+    assert await service.give(command(next(iter(away)).partition("@")[0], 3)) == {0: 25}
 
 
 async def test_a_released_partition_is_forgotten_and_what_waited_in_it_is_not_answered(service: Service) -> None:
