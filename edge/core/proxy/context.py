@@ -168,6 +168,11 @@ class Attempt:
         self.offered = False
         """Whether rtpengine holds ports for it."""
 
+    @property
+    def way(self) -> Way:
+        """The way of its target that it goes."""
+        return self.target.ways[self.index]
+
 
 def shed(arrival: Arrival, answers: Answers, layer: Transactions, *, times: int = 1) -> bool:
     """Whether there are too many transactions already, `times` what new calls may have: 503 without one (S04)."""

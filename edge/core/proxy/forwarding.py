@@ -15,7 +15,7 @@ from edge.core.call_events.telling import Whereto
 from edge.core.flow import SECURE, Flow, Hop, Way, host_port
 from edge.core.media.relay import Leg, Relaying, has_sdp, response_with_body, with_body
 from edge.core.proxy.context import Attempt, Context
-from edge.core.proxy.identity import IDENTITIES, claims_identity
+from edge.core.proxy.identity import IDENTITIES, claims_identity, for_strangers
 from edge.core.proxy.outgoing import Outgoing
 from edge.core.proxy.target_set import Go, Target
 from edge.core.reach import Reach
@@ -284,14 +284,22 @@ class Proxy:
         if upward is None or not proxy.fits(upward, attempt.context.request):
             self._unfit(attempt, response.status, now)
             return
-        if claims_identity(upward) and not self._settings.is_peer(attempt.hop.flow.remote_host):
-            rows = [row for row in upward.rows if row.name not in IDENTITIES]
+        if claims_identity(upward):
+            rows = self._identified(attempt, upward)
             upward = Response(upward.status, upward.reason, rows, upward.body)
         upward = session_timer.answered(upward, attempt.context.request)
         if attempt.leg is None:
             self._responded(attempt, upward, now)
         else:
             self.relaying.in_order(attempt.branch, lambda at: self._relayed(attempt, upward, at), now)
+
+    def _identified(self, attempt: Attempt, response: Response) -> Sequence[Row]:
+        """The rows of a response as the caller may hear them: who answers is said by a trusted peer (RFC 3325)."""
+        is_peer = self._settings.is_peer
+        if not is_peer(attempt.hop.flow.remote_host):
+            return [row for row in response.rows if row.name not in IDENTITIES]
+        caller = attempt.context.caller.flow.remote_host
+        return response.rows if is_peer(caller) else for_strangers(response, response.rows)
 
     def _unfit(self, attempt: Attempt, status: int, now: float) -> None:
         """A response that nobody above could know as his: it is not passed on, but a final one has ended its branch."""

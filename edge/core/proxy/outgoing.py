@@ -9,6 +9,7 @@ from edge.core.flow import SECURE, Flow, Hop
 from edge.core.media.relay import Leg
 from edge.core.place import DIALLED, place_of
 from edge.core.proxy.context import Attempt, Context
+from edge.core.proxy.identity import for_strangers
 from edge.core.reach import Reach
 from edge.core.senders import reached_by
 from edge.core.tokens.dialog import Dialog, Marks
@@ -43,13 +44,14 @@ class Outgoing:
             token = self._dialogs.make(dialog, context.call_id, context.tag, at)
             onward = _is_secure(uri) or bool(routes and _is_secure(routes[0].partition("<")[2]))
             records = self.record_routes(token, context.caller.flow, flow, (context.secure, onward))
+        trusted = bool(attempt.way.gateway) or self._settings.is_peer(flow.remote_host)
         return proxy.proxied(
             context.request,
             uri,
             via,
             record_routes=records,
             routes=routes,
-            rows=context.rows,
+            rows=context.rows if trusted else for_strangers(context.request, context.rows),
             breadth=attempt.breadth,
         )
 

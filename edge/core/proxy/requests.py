@@ -152,7 +152,7 @@ class Calls:
         callee = self._answers.aor(arrival.request.to.parsed_uri, arrival.flow) or ""
         context.parties = ("", callee)
         context.domain = callee.rpartition("@")[2] or self._settings.default_domain
-        context.rows = rows_that_go_on(context.request, "", self._realms)
+        context.rows = rows_that_go_on(context.request, "", self._realms, trusted=True)
         self._admission.tell_of(context, arrival.flow, arrival.now, peer=True)
         if isinstance(context.telling, Telling):
             context.telling.callee, context.telling.targets = callee, (routed.uri,)

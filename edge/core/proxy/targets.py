@@ -278,7 +278,8 @@ class Destinations:
             call.context.telling.targets = [target.uri for target in targets]
         call.context.parties = (call.user, callee)
         call.context.domain = callee.rpartition("@")[2] or call.user.rpartition("@")[2]
-        call.context.rows = rows_that_go_on(call.context.request, call.user, self._realms)
+        trusted = self._settings.is_peer(call.flow.remote_host)
+        call.context.rows = rows_that_go_on(call.context.request, call.user, self._realms, trusted=trusted)
         self._proxy.begin(call.context, targets, now)
 
     def _redirect(self, context: Context, found: Location, now: float) -> None:

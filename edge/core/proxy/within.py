@@ -44,7 +44,8 @@ class Within:
         context = opened(arrival, self._answers, self._layer)
         context.route_token = False
         context.secure = routed.uri[:5].lower() == "sips:"
-        context.rows = rows_that_go_on(context.request, "", self._realms)
+        trusted = self._answers.settings.is_peer(arrival.flow.remote_host)
+        context.rows = rows_that_go_on(context.request, "", self._realms, trusted=trusted)
         if request.method in TOLD_IN_DIALOG:
             to_callee = routed.to_callee
             answers = self._answers
