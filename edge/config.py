@@ -55,7 +55,7 @@ class EdgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     edges_advertised: str = ""
     """`host:port` that other edges reach it by, where that is another."""
     peers: tuple[str, ...] = ()
-    """Addresses or networks of SIP peers (gateways, an outer proxy) whose requests are not challenged."""
+    """Addresses or networks of SIP peers (gateways, an outer proxy): not challenged, and believed of who calls."""
     deny: tuple[str, ...] = ()
     """Addresses or networks of the cluster (nodes, pods, Services), where nothing is sent to."""
     nameservers: tuple[str, ...] = ()

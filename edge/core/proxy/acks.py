@@ -51,26 +51,26 @@ class Acks:
         self._branches = branches
         self._proxy = proxy_
         self._remote = remote
-        self._realms = tuple(answers.settings.algorithms)
         self._sent: OrderedDict[str, Ack] = OrderedDict()
         """By branch, those sent by a connection."""
         self._come: OrderedDict[tuple[str, int, str, str], None] = OrderedDict()
         """Call-ID, CSeq and both tags of those that came."""
 
-    def within(self, arrival: Arrival, routed: RouteInformation, dialog: Dialog) -> None:
-        """To the other end of its dialog."""
+    def within(self, arrival: Arrival, routed: RouteInformation, dialog: Dialog) -> bool:
+        """To the other end of its dialog; whether it comes again."""
         request, caller, now = arrival.request, arrival.flow, arrival.now
         leg = leg_in(dialog, request, to_callee=routed.to_callee)
-        sent = _received(arrival)
+        sent, again = _received(arrival), self._comes_again(request)
         if leg is None or not has_sdp(sent):
-            self._lead(sent, caller, routed, dialog, now)
-            return
+            self._lead(sent, caller, routed, dialog, now, again=again)
+            return again
 
         def rewritten(body: bytes | None, at: float) -> None:
-            self._lead(sent if body is None else with_body(sent, body), caller, routed, dialog, at)
+            self._lead(sent if body is None else with_body(sent, body), caller, routed, dialog, at, again=again)
 
         by_caller = (request.from_.tag or "") == leg.from_tag
         self._proxy.relaying.answer(sent, leg, by_caller=by_caller, then=rewritten)
+        return again
 
     def by(self, arrival: Arrival, target: Target) -> None:
         """To a target that its Route names."""
@@ -82,14 +82,16 @@ class Acks:
         if ack is not None:
             self._send(ack, now)
 
-    def _lead(self, request: Request, caller: Flow, routed: RouteInformation, dialog: Dialog, now: float) -> None:
+    def _lead(
+        self, request: Request, caller: Flow, routed: RouteInformation, dialog: Dialog, now: float, *, again: bool
+    ) -> None:
         lead, otherwise = self._remote.lead(end_of(request, routed, dialog), routed)
 
         def go(target: Target, at: float) -> None:
             self._send(Ack(request, caller, target, otherwise), at)
 
         lead(go, now)
-        if self._comes_again(request) and otherwise is not None:
+        if again and otherwise is not None:
             otherwise(go, now)
 
     def _comes_again(self, request: Request) -> bool:
@@ -130,7 +132,7 @@ class Acks:
         target = ack.target
         branch = self._branches.make(proxy.loop_digest(ack.request))
         via = self._proxy.reach.via(hop.flow, branch)
-        rows = rows_that_go_on(ack.request, "", self._realms)
+        rows = rows_that_go_on(ack.request, "", self._answers.settings)
         sent = proxy.proxied(ack.request, target.uri, via, routes=target.routes, rows=rows)
         edge, boot = ("", "") if hop.edge == self._answers.edge else (hop.edge, hop.boot)
         id_ = branch if hop.flow.reliable else ""

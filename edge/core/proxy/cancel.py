@@ -72,6 +72,13 @@ class Cancels:
     def ack(self, arrival: Arrival) -> None:
         """An ACK of a failure, whose INVITE is not here: to whoever has it."""
         self._answers.drop("unexpected-ack")
+        self.ack_again(arrival)
+
+    def ack_again(self, arrival: Arrival) -> None:
+        """An ACK within a dialog that has gone its way before: perhaps of a failure that another edge passed on (E05).
+
+        Nothing in it says whether it is to a 2xx. The edge that waits for it asks for it by repeating the failure.
+        """
         if not arrival.caller.edge:
             self._seek("", arrival)
 

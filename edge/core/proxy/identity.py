@@ -4,8 +4,9 @@ The Trust Domain (section 3) are we, the listed peers, and the gateways that cal
 believed; nobody else hears who wishes to stay unknown.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
+from edge.core.settings import CoreSettings
 from sipcore import proxy
 from sipcore.message import Message, Request, Row
 
@@ -20,19 +21,19 @@ def claims_identity(message: Message) -> bool:
     return any(message.first(name) is not None for name in IDENTITIES)
 
 
-def rows_that_go_on(request: Request, user: str, realms: Iterable[str], *, trusted: bool = False) -> list[Row]:
+def rows_that_go_on(request: Request, user: str, settings: CoreSettings, source: str = "") -> Sequence[Row]:
     """The rows without credentials of ours or an identity that a phone claims, and who it really is.
 
-    `trusted`: its sender is a listed peer, which says who the caller is.
+    `source`: the address that it came from; that of a listed peer says who the caller is.
     """
-    rows = list(request.rows)
+    rows: Sequence[Row] = request.rows
     if request.first("proxy-authorization") is not None:
-        rows = proxy.without_credentials(rows, realms)
+        rows = proxy.without_credentials(rows, settings.algorithms)
     if claims_identity(request):
-        claims = IDENTITIES - ASSERTED if trusted else IDENTITIES
+        claims = IDENTITIES - ASSERTED if settings.is_peer(source) else IDENTITIES
         rows = [row for row in rows if row.name not in claims]
     if user:
-        rows.append(Row("p-asserted-identity", "P-Asserted-Identity", f"<sip:{user}>"))
+        rows = [*rows, Row("p-asserted-identity", "P-Asserted-Identity", f"<sip:{user}>")]
     return rows
 
 

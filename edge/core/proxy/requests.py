@@ -68,7 +68,6 @@ class Calls:
         self._routes = Routes(answers, dialogs, tokens)
         self._layer = layer
         self._proxy = proxy_
-        self._realms = tuple(answers.settings.algorithms)
         self._hands_over = hands_over
         self.asked = Pending[str, Call](answers.settings.reply_seconds + GRACE)
         """By the id of the command whose reply each waits for."""
@@ -152,7 +151,7 @@ class Calls:
         callee = self._answers.aor(arrival.request.to.parsed_uri, arrival.flow) or ""
         context.parties = ("", callee)
         context.domain = callee.rpartition("@")[2] or self._settings.default_domain
-        context.rows = rows_that_go_on(context.request, "", self._realms, trusted=True)
+        context.rows = rows_that_go_on(context.request, "", self._settings, arrival.flow.remote_host)
         self._admission.tell_of(context, arrival.flow, arrival.now, peer=True)
         if isinstance(context.telling, Telling):
             context.telling.callee, context.telling.targets = callee, (routed.uri,)
@@ -194,7 +193,8 @@ class Calls:
             return
         routed = self._routes.taken_off(arrival)
         if routed.dialog is not None:
-            self.acks.within(arrival, routed, routed.dialog)
+            if self.acks.within(arrival, routed, routed.dialog):
+                self.cancels.ack_again(arrival)
             return
         if routed.named is not None and self._settings.is_peer(arrival.flow.remote_host):
             self.acks.by(arrival, _by_flow(routed.named, routed))

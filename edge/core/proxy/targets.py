@@ -84,7 +84,6 @@ class Destinations:
         self._tokens = tokens
         self._proxy = proxy
         self._asked = asked
-        self._realms = tuple(answers.settings.algorithms)
         self._looking = Pending[int, Asking](SECONDS)
         """By the number of the question."""
         self._gateways = gateways
@@ -278,8 +277,8 @@ class Destinations:
             call.context.telling.targets = [target.uri for target in targets]
         call.context.parties = (call.user, callee)
         call.context.domain = callee.rpartition("@")[2] or call.user.rpartition("@")[2]
-        trusted = self._settings.is_peer(call.flow.remote_host)
-        call.context.rows = rows_that_go_on(call.context.request, call.user, self._realms, trusted=trusted)
+        source = call.flow.remote_host
+        call.context.rows = rows_that_go_on(call.context.request, call.user, self._settings, source)
         self._proxy.begin(call.context, targets, now)
 
     def _redirect(self, context: Context, found: Location, now: float) -> None:

@@ -32,7 +32,6 @@ class Within:
         self._layer = layer
         self._proxy = proxy
         self._remote = remote
-        self._realms = tuple(answers.settings.algorithms)
         self._silent = Pending[str, Server](SILENT, lambda server: _unanswered(server) is None)
         """Requests that may stay without an answer, by their transactions, which let go of them once they have one."""
 
@@ -44,8 +43,7 @@ class Within:
         context = opened(arrival, self._answers, self._layer)
         context.route_token = False
         context.secure = routed.uri[:5].lower() == "sips:"
-        trusted = self._answers.settings.is_peer(arrival.flow.remote_host)
-        context.rows = rows_that_go_on(context.request, "", self._realms, trusted=trusted)
+        context.rows = rows_that_go_on(context.request, "", self._answers.settings, arrival.flow.remote_host)
         if request.method in TOLD_IN_DIALOG:
             to_callee = routed.to_callee
             answers = self._answers

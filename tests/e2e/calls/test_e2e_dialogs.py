@@ -200,15 +200,36 @@ def test_r33_y11_a_phone_behind_a_listed_proxy_is_called_by_the_proxys_path(with
         answer = proxy.registers("Supported: path", f"Path: {path}", f"Contact: <{contact}>;expires=60")
         assert answer.status == 200
         assert answer.all("path")[1:] == [path]
-        call = caller.invite(caller.aor)
+        call = caller.invite(caller.aor, "Privacy: id")
         incoming = proxy.incoming()
         assert incoming.received.uri == contact
         assert incoming.received.all("route") == [path]
+        assert incoming.received.all("p-asserted-identity") == [f"<{caller.aor}>"]  # A29: within the Trust Domain
         incoming.respond(486)
         incoming.gets("ACK")
         call.hears(486)
         call.ack()
         assert proxy.registers("Contact: *", "Expires: 0").status == 200
+
+
+@pytest.mark.parametrize(("privacy", "told"), [("none", ["<tel:+5533>"]), ("id", [])])
+def test_a29_who_calls_is_believed_of_a_listed_peer(with_peer: System, privacy: str, told: list[str]) -> None:
+    """RFC 3325 section 7; From of a call out of the telephone network says nothing."""
+    with (
+        Phone(FromLink(with_peer.at[0]["udp"], PEER), "pbx", "", "other.test") as pbx,
+        with_peer.phone(BOB, transport="tls") as bob,
+    ):
+        bob.register()
+        call = Call(pbx, f"pai-{privacy}", "<sip:anonymous@anonymous.invalid>;tag=1", f"<{bob.aor}>", bob.aor)
+        call.request("INVITE", "P-Asserted-Identity: <tel:+5533>", f"Privacy: {privacy}", body=SDP)
+        call.hears(100)
+        incoming = bob.incoming()
+        assert incoming.received.all("p-asserted-identity") == told
+        incoming.respond(486)
+        incoming.gets("ACK")
+        call.hears(486)
+        call.ack()
+        bob.deregister()
 
 
 class FromStream(StreamLink):

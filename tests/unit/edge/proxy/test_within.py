@@ -1,9 +1,11 @@
 """Requests within a dialog: who gets them, and that they pass untouched (RFC 3261 sections 12.2 and 16.11)."""
 
+from typing import Any
+
 import pytest
 
 from tests.kit.calls import DOMAIN, Cluster, Phone, authorization
-from tests.kit.dialogs import BOB, OFFER, answered, contact, invite, routes_of_caller
+from tests.kit.dialogs import BOB, OFFER, answered, contact, established, invite, routes_of_caller, statuses
 
 
 def test_x12_the_ack_of_a_2xx_is_neither_challenged_nor_answered_nor_kept() -> None:
@@ -115,3 +117,23 @@ def test_a_bye_to_a_phone_without_nat_that_hears_at_another_port_goes_there() ->
     bob.request("BYE", uri, to=ok.first("from"), from_=ok.first("to"), routes=way, call_id="1")
     (bye,) = cluster.lost
     assert (bye.flow.remote_port, bye.port) == (6000, 6000)
+
+
+def test_e05_the_ack_of_a_refused_re_invite_that_falls_on_another_edge_reaches_the_one_that_waits_for_it() -> None:
+    """By its Route it could be to a 2xx, and goes on; that it comes again shows that somebody still waits."""
+    cluster = Cluster()
+    alice, bob = cluster.phone("alice"), cluster.phone("bob", "edge-2", "tcp")
+    _, ok = established(alice, bob)
+    dialog: dict[str, Any] = {"to": ok.first("to"), "routes": routes_of_caller(ok), "cseq": 2}
+    branch = alice.request("INVITE", bob.contact, **dialog)
+    alice.got_response(100)
+    bob.respond(bob.got_request("INVITE"), 488)
+    alice.got_response(488)
+    bob.got_request("ACK")
+    for _ in range(2):
+        alice.request("ACK", bob.contact, branch=branch, contact=False, edge="edge-2", **dialog)
+        cluster.turn(0.6)
+    heard = len(statuses(alice))
+    cluster.turn(40)
+    assert len(statuses(alice)) == heard
+    assert cluster.edges["edge-1"].calls.transactions == 0
