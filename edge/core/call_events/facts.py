@@ -24,12 +24,12 @@ def clean(text: str, width: int) -> str:
     return _CONTROL.sub("?", text[:width])
 
 
-def why(message: Message) -> dict[str, object]:
-    """Its Reason (RFC 3326), if it has one."""
+def why(message: Message) -> tuple[str, int]:
+    """Its Reason (RFC 3326) and the Q.850 cause in it; "" and 0 where there is none."""
     if message.first("reason") is None:
-        return {}
+        return "", 0
     text, cause = cause_of(message)
-    return {"reason": clean(text, URI), "cause": cause}
+    return clean(text, URI), cause
 
 
 def uris(message: Message) -> tuple[str, str]:
