@@ -29,6 +29,7 @@ class Cdr:
 
     name = "cdr"
     routes: Sequence[Route] = ()
+    unhurried = True
 
     def __init__(self, log: Log, database: Database, settings: Settings, served: Collection[str] = ()) -> None:
         """`served`: the domains that stay in the analysts' view."""

@@ -65,6 +65,13 @@ class Drains(Protocol):
         ...
 
 
+@runtime_checkable
+class Unhurried(Protocol):
+    """A service whose work nobody waits for: whoever answers phones on the same machine goes first."""
+
+    unhurried: bool
+
+
 class Resource(Protocol):
     """A log or a database: started before the services, stopped after them."""
 
@@ -87,6 +94,8 @@ async def serve(
     have started.
     """
     wake_in_turn()
+    if all(isinstance(service, Unhurried) and service.unhurried for service in services):
+        give_way()
     loop = asyncio.get_running_loop()
     stopping, at_once = asyncio.Event(), asyncio.Event()
 
@@ -216,3 +225,17 @@ def wake_in_turn() -> None:
     if hasattr(os, "SCHED_BATCH"):
         with contextlib.suppress(OSError):
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
+GIVEN_WAY = 5
+"""Steps of niceness: a third of the share of a process of ordinary priority, where both want all of a core."""
+
+
+def give_way() -> None:
+    """Lets processes that phones wait for go first, where the machine has not enough for all.
+
+    Work that comes in batches of a second holds up an edge on the same core for tens of milliseconds otherwise
+    (docs/benchmark.md).
+    """
+    with contextlib.suppress(OSError):
+        os.nice(GIVEN_WAY)
