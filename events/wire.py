@@ -5,9 +5,9 @@
 
 import datetime
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, lru_cache
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 import msgspec
 
@@ -56,25 +56,104 @@ def cloud_event(kind: str, source: str, id_: str) -> tuple[Header, ...]:
     return (*before, ("ce_id", id_.encode("utf-8", "surrogateescape")), *after)
 
 
-def happened(kind: str, source: str, id_: str, subject: str, at: int) -> tuple[Header, ...]:
+class Happened(Sequence[Header]):
     """The CloudEvents headers of what happened to a subject (a Call-ID) at a time in milliseconds since 1970.
 
     `ce_dataschema` names the version of the kind's schema (docs/events): a change that breaks readers is another one.
     `ce_traceparent` (W3C Trace Context, by CloudEvents' extension of distributed tracing) makes one trace of a subject;
     the span is the event. `id_` begins with 16 hex digits.
+
+    They are pairs, and at once the octets that Kafka has in a record: nearly all are the same for all records of a
+    kind, and written one by one they cost more than all else of a record (docs/benchmark.md).
     """
+
+    __slots__ = ("_facts", "octets")
+
+    def __init__(self, kind: str, source: str, id_: str, subject: str, at: int) -> None:
+        self._facts = kind, source, id_, subject, at
+        id_octets, name = id_.encode(), subject.encode("utf-8", "replace")
+        self.octets = _template(kind, source) % (
+            varint(len(id_octets)), id_octets, varint(len(name)), name, _second(at // 1000), at % 1000,
+            _trace(subject), id_octets[:16],
+        )  # fmt: skip
+        """Their number, then of each the lengths and octets of name and value."""
+
+    def _pairs(self) -> tuple[Header, ...]:
+        kind, source, id_, subject, at = self._facts
+        version, type_, source_, content, schema = _fixed(kind, source)
+        return (
+            version,
+            ("ce_id", id_.encode()),
+            type_,
+            source_,
+            content,
+            ("ce_subject", subject.encode("utf-8", "replace")),
+            ("ce_time", b"%b.%03dZ" % (_second(at // 1000), at % 1000)),
+            schema,
+            ("ce_traceparent", b"00-%b-%b-00" % (_trace(subject), id_[:16].encode())),
+        )
+
+    def __len__(self) -> int:
+        return _HEADERS
+
+    def __iter__(self) -> Iterator[Header]:
+        return iter(self._pairs())
+
+    @overload
+    def __getitem__(self, index: int) -> Header: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Header]: ...
+    def __getitem__(self, index: int | slice) -> Header | Sequence[Header]:
+        return self._pairs()[index]
+
+
+happened = Happened
+_HEADERS = 9
+
+
+@cache
+def _template(kind: str, source: str) -> bytes:
+    """All headers of a kind as octets, for what is different: id and subject with their lengths, time, trace."""
     version, type_, source_, content, schema = _fixed(kind, source)
-    return (
-        version,
-        ("ce_id", id_.encode()),
-        type_,
-        source_,
-        content,
-        ("ce_subject", subject.encode("utf-8", "replace")),
-        ("ce_time", b"%b.%03dZ" % (_second(at // 1000), at % 1000)),
-        schema,
-        ("ce_traceparent", b"00-%b-%b-00" % (_trace(subject), id_[:16].encode())),
-    )
+    parts = (
+        _fill(varint(_HEADERS) + _header(*version) + _name("ce_id")), b"%b%b",
+        _fill(_header(*type_) + _header(*source_) + _header(*content) + _name("ce_subject")), b"%b%b",
+        _fill(_name("ce_time") + varint(len("2026-01-01T00:00:00.000Z"))), b"%b.%03dZ",
+        _fill(_header(*schema) + _name("ce_traceparent") + varint(2 + 1 + 32 + 1 + 16 + 1 + 2)), b"00-%b-%b-00",
+    )  # fmt: skip
+    return b"".join(parts)
+
+
+def _fill(octets: bytes) -> bytes:
+    """As they stand in a format."""
+    return octets.replace(b"%", b"%%")
+
+
+def _name(name: str) -> bytes:
+    return varint(len(name)) + name.encode()
+
+
+def _header(name: str, value: bytes) -> bytes:
+    return _name(name) + varint(len(value)) + value
+
+
+def varint(number: int) -> bytes:
+    """A length as a record of Kafka has it: signed, seven bits an octet, the lowest first."""
+    return VARINTS[number] if number < _SHORT else _varint(number)
+
+
+def _varint(number: int) -> bytes:
+    number, octets = number << 1, bytearray()
+    while number > 0x7F:
+        octets.append(number & 0x7F | 0x80)
+        number >>= 7
+    octets.append(number)
+    return bytes(octets)
+
+
+_SHORT = 8192
+VARINTS = tuple(map(_varint, range(_SHORT)))
+"""Those of all lengths that are usual."""
 
 
 def dated(kind: str, source: str, id_: str, subject: str, at: int) -> tuple[Header, ...]:

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 from events.limits import RECORD_BYTES
 from events.topics import TOPICS, VIEW, Topic
+from events.wire import Happened
 from runtime.errors import LogRefused
 
 _TOPICS = frozenset(topic.name for topic in (*TOPICS, *VIEW))
@@ -48,8 +49,12 @@ class Append(NamedTuple):
 def check_record(record: Append) -> int:
     """The record's size in bytes; raises LogRefused: too large, for no topic of ours, or with neither key nor value."""
     size = len(record.key or b"") + len(record.value or b"")
-    for name, value in record.headers:
-        size += len(name) + len(value)
+    headers = record.headers
+    if type(headers) is Happened:
+        size += len(headers.octets)
+    else:
+        for name, value in headers:
+            size += len(name) + len(value)
     if size > RECORD_BYTES:
         raise LogRefused(f"a record for {record.topic} has {size} bytes, more than {RECORD_BYTES}")
     if record.topic not in _TOPICS:

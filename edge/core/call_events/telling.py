@@ -76,7 +76,7 @@ Tell = Callable[[CallEvent], None]
 
 
 class _Teller:
-    """Makes events of one call. Each names the fields of its kind where it is made: mappings of them cost a third more."""
+    """Makes events of one call; each names its fields where it is made, for mappings of them would have to be made."""
 
     __slots__ = ("_call_id", "_cseq", "_edge", "_from_tag", "_request", "_to")
 

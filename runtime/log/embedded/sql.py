@@ -126,7 +126,7 @@ def append(
             end = ends[id_] = [row[0], max(row[1], now_ms)]
         offset, timestamp = end
         end[0] = offset + 1
-        rows.append((id_ << ROW_BITS | offset, timestamp, key, value, _pack(headers) if headers else None))
+        rows.append((id_ << ROW_BITS | offset, timestamp, key, value, _pack(tuple(headers)) if headers else None))
         positions.append(Position(partition, offset, timestamp))
     connection.executemany("INSERT INTO log_record VALUES (?, ?, ?, ?, ?)", rows)
     connection.executemany(

@@ -17,6 +17,7 @@ from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBat
 from aiokafka.structs import TopicPartition
 
 from runtime.errors import LogRefused, LogUnavailable
+from runtime.log.kafka.records import batch, prepared
 from runtime.log.port import Append, Position, check_record
 
 BATCH_BYTES = 900 * 1024
@@ -114,16 +115,17 @@ class Batch:
 
     def __init__(self, parts: list[Part], producer: int, epoch: int, sequence: int, *, dense: bool = False) -> None:
         """`dense`: compressed, where records are many enough."""
-        dense = dense and sum(len(part.records) for part in parts) >= COMPRESSED_FROM
-        codec = DefaultRecordBatch.CODEC_SNAPPY if dense else DefaultRecordBatch.CODEC_NONE
-        builder = DefaultRecordBatchBuilder(2, codec, 0, producer, epoch, sequence, 2 * BATCH_BYTES)
-        count = 0
-        for part in parts:
-            for record in part.records:
-                builder.append(count, 0, record.key, record.value, list(record.headers))
-                count += 1
-        self.parts, self.count = parts, count
-        self.octets = bytes(builder.build())
+        records = parts[0].records if len(parts) == 1 else [record for part in parts for record in part.records]
+        dense = dense and len(records) >= COMPRESSED_FROM
+        if prepared(records):
+            self.octets = batch(records, producer, epoch, sequence, dense=dense)
+        else:
+            codec = DefaultRecordBatch.CODEC_SNAPPY if dense else DefaultRecordBatch.CODEC_NONE
+            builder = DefaultRecordBatchBuilder(2, codec, 0, producer, epoch, sequence, 2 * BATCH_BYTES)
+            for number, record in enumerate(records):
+                builder.append(number, 0, record.key, record.value, list(record.headers))
+            self.octets = bytes(builder.build())
+        self.parts, self.count = parts, len(records)
         self.doubt = False
         """Whether it may have been written by an earlier try."""
 
