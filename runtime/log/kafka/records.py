@@ -44,7 +44,7 @@ def batch(records: Sequence[Append], producer: int, epoch: int, sequence: int, *
         parts += (varint(len(octets)), octets)
         number += 1
     octets, attributes = b"".join(parts), 0
-    if dense and len(packed := snappy_encode(octets)) <= len(octets):
+    if dense and len(packed := snappy_encode(octets)) < len(octets):
         octets, attributes = packed, _SNAPPY
     body = _BODY.pack(attributes, number - 1, 0, 0, producer, epoch, sequence, number) + octets
     return _HEAD.pack(0, _AFTER_LENGTH + len(body), -1, 2) + _CRC.pack(calc_crc32c(body)) + body

@@ -1,5 +1,7 @@
 """What a branch and the call say in the same moment is one event, and two again by `steps` (CHECKLIST C04)."""
 
+import sys
+
 from events.calls import BranchFinal, BranchStarted, CallFailed, event_id, steps
 from tests.unit.edge.call_events.test_telling import BOB, answer, kinds, request, telling
 
@@ -75,3 +77,18 @@ def test_the_answer_of_a_branch_that_was_given_up_or_sends_elsewhere_is_told_bef
         told.up(140, final)
         told.settled()
         assert kinds(events) == ["CallAttempted", "BranchFinal", kind]
+
+
+def test_a_message_that_was_told_of_is_not_kept() -> None:
+    """What is told lives as long as the transaction, half a minute and more; messages are large."""
+    _, told = telling()
+    ringing, ok = answer(180), answer(200)
+    said = (120, ringing), (130, ok)
+    before = sys.getrefcount(ringing), sys.getrefcount(ok)
+    told.started(110, "b1", BOB)
+    for at, response in said:
+        told.heard(at, "b1", response)
+        told.up(at, response)
+        told.settled()
+    del response
+    assert (sys.getrefcount(ringing), sys.getrefcount(ok)) == before
