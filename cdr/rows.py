@@ -19,6 +19,8 @@ _UNSIGNED = 2**32 - 1
 _REASON = 32
 _EDGES = 1040
 _CODECS = 528
+_new = tuple.__new__
+"""Twice as fast as a named tuple's own."""
 
 
 class Acc(NamedTuple):
@@ -168,58 +170,27 @@ def rows(partition: int, call: Call, known: StoredCall, limits: Limits) -> Rows:
 def _acc(partition: int, id_: int, told: CallRecord, known: StoredCall) -> list[Acc]:
     found = []
     src, dst = (*_user(told.caller), _ip(told.source)), (_user(told.dialled)[0], *_user(_called(told)))
-    common = (told.from_tag, told.cseq)
+    call, created = (told.from_tag, told.cseq), date(told.attempted)
     if told.code:
         at = told.answered or told.attempted
         seconds, milliseconds = -(-told.talk_ms // 1000), told.talk_ms
-        found.append(
-            Acc(
-                id_ << 1,
-                "INVITE",
-                told.from_tag,
-                told.to_tag,
-                told.call_id,
-                str(told.code),
-                told.phrase[:_REASON],
-                date(at),
-                min(seconds, _UNSIGNED),
-                min(milliseconds, _UNSIGNED),
-                _setup(told),
-                date(told.attempted),
-                *common,
-                *src,
-                *dst,
-                at,
-                partition,
-            )
-        )
+        row = (
+            id_ << 1, "INVITE", told.from_tag, told.to_tag, told.call_id, str(told.code), told.phrase[:_REASON],
+            date(at), min(seconds, _UNSIGNED), min(milliseconds, _UNSIGNED), _setup(told), created, *call, *src, *dst,
+            at, partition,
+        )  # fmt: skip
+        found.append(_new(Acc, row))
     if told.outcome == "answered" and (ending := bye(known.state)):
         tag, end = ending
         tags = (told.from_tag, tag)
         if end.by == "callee":
             tags, src, dst = (tag, told.from_tag), (*dst[1:], ""), (src[0], src[0], src[1])
-        ended = date(told.ended)
         # The row of a BYE says nothing of the call but when it ended; whoever wants more has `cdrs`.
-        found.append(
-            Acc(
-                (id_ << 1) + 1,
-                "BYE",
-                *tags,
-                told.call_id,
-                "200",
-                "OK",
-                ended,
-                0,
-                0,
-                0,
-                date(told.attempted),
-                *common,
-                *src,
-                *dst,
-                told.ended,
-                partition,
-            )
-        )
+        row = (
+            (id_ << 1) + 1, "BYE", *tags, told.call_id, "200", "OK", date(told.ended), 0, 0, 0, created, *call, *src,
+            *dst, told.ended, partition,
+        )  # fmt: skip
+        found.append(_new(Acc, row))
     return found
 
 
@@ -246,7 +217,7 @@ def _missed(partition: int, id_: int, told: CallRecord) -> Missed:
 
 
 def _cdr(partition: int, id_: int, told: CallRecord, known: StoredCall) -> Cdr:
-    return Cdr(
+    row = (
         id_,
         told.call_id,
         told.from_tag,
@@ -287,6 +258,7 @@ def _cdr(partition: int, id_: int, told: CallRecord, known: StoredCall) -> Cdr:
         known.last,
         to_text(known.state),
     )
+    return _new(Cdr, row)
 
 
 def _open(partition: int, id_: int, told: CallRecord, known: StoredCall, until: int) -> Open:

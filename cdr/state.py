@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from events.calls import Branch as FirstBranch
 from events.calls import (
@@ -187,11 +188,14 @@ def evolve(state: State, event: CallEvent) -> State:
             changes["first"] = event.at
         if event.at > changes.get("latest", state.latest):
             changes["latest"] = event.at
-        if event.edge[:EDGE] not in state.edges:
-            edges = tuple(sorted({*state.edges, event.edge[:EDGE]})[:EDGES])
+        edge = event.edge[:EDGE]
+        if not state.edges:
+            changes["edges"] = (edge,)
+        elif edge not in state.edges:
+            edges = tuple(sorted({*state.edges, edge})[:EDGES])
             if edges != state.edges:
                 changes["edges"] = edges
-    return msgspec.structs.replace(state, **changes) if changes else state
+    return replace(state, **changes) if changes else state
 
 
 Changes = dict[str, Any]
@@ -259,6 +263,8 @@ def _branch(state: State, e: BranchStarted | FirstBranch) -> Changes:
 
 def _least(state: State, name: str, known: dict[str, Any], key: str, new: Any, most: int) -> Changes:
     """The mapping with the lesser of what a key had and what it gets; of too many keys, the earliest."""
+    if not known:
+        return {name: {key: new}}
     if key in known and known[key] <= new:
         return {}
     merged = {**known, key: new}
@@ -295,7 +301,7 @@ def _redirected(state: State, e: CallRedirected) -> Changes:
 
 
 def _final(state: State, new: Final) -> Changes:
-    new = msgspec.structs.replace(new, phrase=new.phrase[:URI], reason=new.reason[:URI], to_tag=fitted(new.to_tag, TAG))
+    new = replace(new, phrase=new.phrase[:URI], reason=new.reason[:URI], to_tag=fitted(new.to_tag, TAG))
     return {"final": new} if state.final is None or new < state.final else {}
 
 
