@@ -344,8 +344,10 @@ async def measure(arguments: argparse.Namespace, directory: Path) -> None:
         gc.disable()
         for rate in [0.0] * bool(arguments.together) + [arguments.rate] * bool(arguments.rate):
             print(f"{rate:g} calls a second" if rate else f"{arguments.together} calls at a time")
+            for _ in range(arguments.warm):
+                for kind in kinds:
+                    await kind.block(arguments.calls, arguments.together, rate)
             for kind in kinds:
-                await kind.block(arguments.calls, arguments.together, rate)  # warm
                 kind.begin()
             for round_ in range(arguments.rounds):
                 for number in range(len(kinds)):
@@ -377,6 +379,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--calls", type=int, default=500, help="in a block")
     parser.add_argument("--rounds", type=int, default=7, help="blocks of each")
+    parser.add_argument("--warm", type=int, default=1, help="blocks of each before (a broker's JVM needs several)")
     parser.add_argument("--together", type=int, default=50, help="calls at a time; 0 leaves that part out")
     parser.add_argument("--rate", type=float, default=50.0, help="calls a second; 0 leaves that part out")
     parser.add_argument("--unchallenged", action="store_true", help="no 407")

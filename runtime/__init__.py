@@ -7,6 +7,7 @@ log/                  the log: records in order, for ever
   kafka/                in Kafka
     log                   the port, over aiokafka's client
     append, lane          writes: to each broker, to each partition
+    records               batches of records whose headers are prepared, as octets
     fetch                 reads
     group, membership     consumer groups, static members (KIP-345)
     transactions          transactional ids
