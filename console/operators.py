@@ -14,6 +14,7 @@ from console.config import ConsoleConfig
 from console.gate import BASE, NOT_KEPT, Gate, Guest, refused
 from console.health import Health
 from console.live import Live
+from console.logins import page as failures
 from console.pages import operators_files
 from console.registrations import aor_of, count, of_aor
 from console.registrations import page as registrations
@@ -60,6 +61,7 @@ class Operators:
             self._get("registrations", lambda query: registrations(self._tables, query)),
             self._get("registrations/count", lambda query: count(self._tables, query)),
             self._get("registration", self._registration),
+            self._get("failures", self._failures),
             self._get("known-since", self._known_since),
             self._get("calls", lambda query: calls(self._tables, query)),
             self._get("call", lambda query: call(self._tables, self._log, query)),
@@ -108,6 +110,9 @@ class Operators:
 
     async def _registration(self, query: Mapping[str, str]) -> Any:
         return await of_aor(self._tables, aor_of(query.get("aor", ""), self._domain))
+
+    async def _failures(self, query: Mapping[str, str]) -> Any:
+        return await failures(self._log, aor_of(query.get("aor", ""), self._domain))
 
     async def _health_now(self, request: web.Request, guest: Guest) -> web.StreamResponse:
         del guest

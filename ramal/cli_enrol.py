@@ -88,7 +88,7 @@ async def _enroll(asked: System, name: str, password_file: str, phone_password: 
             time.sleep(WAIT_SECONDS * 2**attempt)  # noqa: ASYNC251  # nobody else is here
             if attempt + 1 < tries:
                 print("ramal: that is not the password of this user in the directory", file=sys.stderr)
-    return "that is not the password of this user in the directory, or there is no such user"
+    return "that is not the password of this user in the directory, there is no such user, or the account is disabled"
 
 
 def _password(name: str, file: str) -> str:

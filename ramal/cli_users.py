@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from authsvc.users.enrolled import Enrolled
+from console.logins import Failures, failures
 from ramal import logins, users, wording
 from ramal.asking import AsJson, Data, Domain, console, data, example, run, system
 from ramal.system import System
@@ -125,9 +126,9 @@ def user_show_command(name: Name, domain: Domain = None, as_json: AsJson = False
     logins.show(console, f"{name}@{realm}", run(_failures(asked, f"{name}@{realm}")))
 
 
-async def _failures(asked: System, aor: str) -> list[logins.Failures]:
+async def _failures(asked: System, aor: str) -> list[Failures]:
     async with asked.log() as log:
-        return await logins.failures(log, aor)
+        return await failures(log, aor)
 
 
 def _show_enrolment(row: Enrolled | None) -> None:

@@ -180,6 +180,21 @@ def test_of_a_moment_before_the_history_nothing_is_said_to_be_known(tab: Callabl
     expect(mine.page.get_by_text("Nobody was registered.")).to_be_visible()
 
 
+def test_why_a_phone_cannot_log_in_stands_on_its_users_page(tab: Callable[..., Tab], site: System) -> None:
+    """Who has never registered is in no list: the search leads to the page."""
+    with site.phone(3) as phone:
+        assert phone.registers(f"Contact: <{phone.contact}>", password="mistyped").status == 401
+    mine = tab()
+    mine.log_in("rui")
+    mine.page.get_by_label("User", exact=False).first.fill(user(3))
+    mine.page.get_by_role("link", name=f"Page of {user(3)}").click()
+    failures = mine.page.get_by_role("region", name="Failed log-ins of the last day")
+    expect(failures).to_contain_text("wrong password")
+    expect(failures).to_contain_text("127.0.0.1")
+    mine.open(f"registrations/{user(4)}@{DOMAIN}")
+    expect(mine.page.get_by_text("does not get as far as a password")).to_be_visible()
+
+
 def test_a_kick_closes_the_phones_connection_in_the_operators_name(tab: Callable[..., Tab], site: System) -> None:
     mine = tab()
     mine.log_in()

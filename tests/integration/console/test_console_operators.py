@@ -52,6 +52,7 @@ async def site(tmp_path: Path, operators: str) -> AsyncIterator[ConsoleSite]:
         "registrations",
         "registrations/count",
         "registration",
+        "failures",
         "known-since",
         "calls",
         "call",

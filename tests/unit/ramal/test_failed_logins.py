@@ -4,8 +4,9 @@ from io import StringIO
 
 from rich.console import Console
 
+from console.logins import Failures, gathered
 from events.audit import AuthenticationFailed
-from ramal.logins import Failures, gathered, show
+from ramal.logins import show
 
 WRONG = AuthenticationFailed("ana@a.test", "ana@a.test", "192.0.2.4", "wrong response")
 OTHER = AuthenticationFailed("ana@a.test", "boss@a.test", "192.0.2.9", "not this user's AOR")

@@ -2,9 +2,11 @@
 import { Refused, get, post, us } from "./asking.js";
 import { List } from "./list.js";
 import { element, facts, repeated, sure, table } from "./page.js";
-import { moment, say, span } from "./words.js";
+import { moment, number, say, span } from "./words.js";
 
 const DAY = 86_400_000;
+/** Milliseconds between two looks at who failed to log in: the log is read for it. */
+const FAILURES_AGAIN = 60_000;
 
 export function link(aor) {
   return element("a", { href: `#/registrations/${encodeURIComponent(aor)}` }, aor);
@@ -36,6 +38,7 @@ export function registrations({ problem, parameters, remember }) {
   const slider = element("input", { id: "slider", type: "range", step: "1000", "aria-label": say("asOf") });
   const now = element("button", { type: "button", class: "plain" }, say("now"));
   const shown = element("p", { class: "hint", role: "status" });
+  const user = element("a", { hidden: true });
   let wait;
   let known; // since when the past is: null: nothing is known yet
 
@@ -54,6 +57,10 @@ export function registrations({ problem, parameters, remember }) {
     shown.textContent = told();
     const unknown = then && (known === null || then < known);
     list.none.textContent = unknown ? "" : say(then ? "nobodyThen" : "nobody");
+    const name = search.value.trim();
+    user.hidden = !name || all.checked;
+    user.href = `#/registrations/${encodeURIComponent(name)}`;
+    user.textContent = say("pageOf", name);
   }
 
   function asked(delay = 200) {
@@ -94,7 +101,7 @@ export function registrations({ problem, parameters, remember }) {
   const form = element(
     "form",
     { class: "filters", role: "search", onsubmit: (event) => event.preventDefault() },
-    field("search", say("searchUser"), element("span", { class: "row" }, search, element("label", { class: "check" }, all, say("everywhere")))),
+    field("search", say("searchUser"), element("span", { class: "row" }, search, element("label", { class: "check" }, all, say("everywhere")), user)),
     field("at", say("asOf"), element("span", { class: "row" }, date, now)),
     element("div", { class: "slider" }, slider),
   );
@@ -125,6 +132,7 @@ export function local(at) {
 export function registration({ problem, name }) {
   const bindings = element("div", { class: "cards" });
   const past = element("div", {});
+  const failed = element("div", {});
   let aor = name;
 
   function shown(found) {
@@ -146,6 +154,18 @@ export function registration({ problem, name }) {
         ]),
       ),
       ...(found.more ? [element("p", { class: "hint" }, say("newestOnly"))] : []),
+    );
+  }
+
+  function refused({ failures }) {
+    failed.replaceChildren(
+      failures.length
+        ? table(
+            say("failures"),
+            [say("last"), say("times"), say("from"), say("as"), say("why")],
+            failures.map((each) => [moment(each.last), number(each.times), each.source, each.user === each.aor ? each.user : `${each.user} → ${each.aor}`, why(each.reason)]),
+          )
+        : element("p", { class: "hint" }, say("noFailures")),
     );
   }
 
@@ -181,14 +201,22 @@ export function registration({ problem, name }) {
 
   const all = element("div", { hidden: true }, buttons(null));
   const asking = repeated(problem, (signal) => get("registration", { aor: name }, signal), shown);
+  const failing = repeated(problem, (signal) => get("failures", { aor: name }, signal), refused, FAILURES_AGAIN);
   asking.again();
+  failing.again();
   return {
     title: name,
     back: "#/registrations",
-    nodes: [element("h2", {}, say("bindings")), bindings, all, element("h2", {}, say("history")), past],
-    close: asking.close,
+    nodes: [element("h2", {}, say("bindings")), bindings, all, element("h2", {}, say("history")), past, element("h2", {}, say("failures")), failed],
+    close: () => {
+      asking.close();
+      failing.close();
+    },
     changed: (what) => what.registrations && asking.again(),
   };
 }
 
+const REASONS = ["wrong response", "unknown user", "user name with domain", "no HA1", "not this user's AOR", "locked out"];
+/** One that only a newer authsvc knows stands as it is. */
+const why = (reason) => (REASONS.includes(reason) ? say(`why.${reason}`) : reason);
 const by = (who) => (who ? ` – ${who}` : "");
