@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
 from authsvc.config import LdapSettings
 from authsvc.users.accounts import MODIFIED, PASSWORD_CHANGED, Account, account_of, disabled_by_any
@@ -54,6 +54,7 @@ log = logging.getLogger("ramal.authsvc")
 
 SEARCHES = Counter("ramal_authsvc_ldap_searches", "Searches sent to the directory.")
 NAMES = Counter("ramal_authsvc_ldap_names", "Names asked for in these searches.")
+AWAY = Gauge("ramal_authsvc_directory_away", "1 while the directory does not answer, or has no users; else 0.")
 
 CONNECTING = 2
 """Connections opened at one time."""
@@ -110,6 +111,7 @@ class LdapUsers:
 
     def start(self) -> None:
         """Looks whether it answers and has anybody, so that a wrong setting is told before a phone comes."""
+        AWAY.set_function(lambda: float(bool(self.lost)))
         self._looking = asyncio.create_task(self._look(), name="ldap look")
 
     @property

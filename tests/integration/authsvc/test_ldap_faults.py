@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from authsvc.config import LdapSettings
 from authsvc.users import ldap as source_of_users
@@ -25,6 +26,7 @@ from tests.kit.secure import Authority
 pytestmark = pytest.mark.integration
 
 DOMAINS = {"example.test": Domain()}
+AWAY = "ramal_authsvc_directory_away"
 SECRET = "not-what-it-is"
 
 
@@ -83,6 +85,7 @@ async def test_a_wrong_setting_is_named_at_the_start(
     changed, sentence = WRONG[case]
     async with started(settings(ldap, **changed)) as source:
         assert sentence in await lost(source)
+        assert REGISTRY.get_sample_value(AWAY) == 1
         told = [getattr(record, "cause", "") for record in caplog.records if record.levelno >= logging.WARNING]
         assert told[-1] == source.lost
         await asyncio.sleep(1.3)  # it is looked again, and not said again
@@ -94,6 +97,7 @@ async def test_with_right_settings_nothing_is_told(ldap: LdapServer, caplog: pyt
     async with started(settings(ldap)) as source:
         await asyncio.sleep(0.5)
         assert source.lost == ""
+        assert REGISTRY.get_sample_value(AWAY) == 0
     assert not [record for record in caplog.records if record.message.startswith("the directory")]
 
 
