@@ -69,20 +69,22 @@ class Live:
         return answer
 
     async def _tell(self, answer: web.StreamResponse, may: Callable[[], bool]) -> None:
-        told = dict(self._news)
+        told, said = dict(self._news), time.monotonic()
         await answer.write(b"retry: 3000\n\n")
         while True:
             changed = await self._changed(told)
             if self._ended or not may():
                 return
-            told = dict(self._news)
+            if not changed and time.monotonic() < said + ALIVE_SECONDS:
+                continue
+            told, said = dict(self._news), time.monotonic()
             names = ",".join(f'"{name}":true' for name in changed)
             await answer.write(f"event: changed\ndata: {{{names}}}\n\n".encode() if changed else b": alive\n\n")
 
     async def _changed(self, told: Mapping[str, int]) -> list[str]:
-        """What has changed since then; nothing when it took too long."""
+        """What has changed since then; nothing where that takes longer than a look: the session may be over."""
         try:
-            async with asyncio.timeout(ALIVE_SECONDS), self._turn:
+            async with asyncio.timeout(LOOK_SECONDS), self._turn:
                 await self._turn.wait_for(lambda: self._ended or self._news != told)
         except TimeoutError:
             return []

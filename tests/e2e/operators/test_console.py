@@ -321,6 +321,23 @@ def test_a_list_that_was_refused_shows_nothing_old_and_goes_on_when_it_may(refus
     assert body.evaluate("(body) => body.scrollTop") > 300 * 44
 
 
+def test_what_happened_while_the_connection_was_lost_is_shown_once_it_is_back(refused: Callable[..., Tab]) -> None:
+    """A phone leaves the network and comes back: neither the list of before nor "not reachable" stays."""
+    mine = refused()
+    mine.page.route("**/api/events", lambda route: route.abort())
+    mine.log_in()
+    expect(mine.rows().first).to_be_visible()
+    expect(mine.page.locator("#live")).not_to_have_attribute("data-live", "live")
+    mine.page.route("**/api/calls?*", lambda route: route.abort())
+    mine.page.route("**/api/calls", lambda route: route.abort())
+    mine.open("calls")
+    expect(mine.page.get_by_role("alert")).to_be_visible()
+    mine.page.unroute_all()
+    expect(mine.rows().first).to_be_visible()
+    expect(mine.page.get_by_role("alert")).to_be_hidden()
+    expect(mine.page.locator("#live")).to_have_attribute("data-live", "live")
+
+
 def test_what_a_newer_server_names_is_said_in_words_that_there_are(refused: Callable[..., Tab]) -> None:
     mine = refused()
     mine.log_in()

@@ -12,6 +12,7 @@ const PAGES = { registrations: [registrations, registration], calls: [calls, cal
 let open = null;
 let news = null;
 let later;
+let missed = false; // whether the stream was lost: what came meanwhile is not known
 /** Which page counts: what one that was left still hears is nobody's problem. */
 let turn = 0;
 const AGAIN = 5000;
@@ -72,9 +73,14 @@ function listen() {
   news = null;
   if (document.hidden || !us.csrf) return;
   news = new EventSource("api/events");
-  news.addEventListener("open", () => live("live"));
+  news.addEventListener("open", () => {
+    live("live");
+    if (missed) lookAnew();
+    missed = false;
+  });
   news.addEventListener("error", ({ target }) => {
     live("notLive");
+    missed = true;
     // What was answered by a refusal is not tried again by itself.
     if (target === news && target.readyState === EventSource.CLOSED) later = setTimeout(listen, AGAIN);
   });
@@ -91,12 +97,16 @@ async function checkWhoWeAre() {
   else if (said && us.csrf && said.csrf !== us.csrf) location.reload();
 }
 
+/** What happened meanwhile nobody has told. */
+function lookAnew() {
+  checkWhoWeAre();
+  open?.changed({ registrations: true, calls: true });
+}
+
 document.addEventListener("visibilitychange", () => {
   if (!us.csrf) return;
   listen();
-  if (document.hidden) return;
-  checkWhoWeAre();
-  open?.changed({ registrations: true, calls: true });
+  if (!document.hidden) lookAnew();
 });
 
 function live(key) {
