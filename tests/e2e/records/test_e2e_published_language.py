@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from events.topics import CALLS, TOPICS
+from events.topics import CALLS, CDRS, TOPICS
 from ramal.system import system_at
 from runtime.config import Sources
 from runtime.log.port import Log, Record
@@ -62,11 +63,17 @@ def test_c01_c02_every_record_of_every_topic_is_what_is_published_of_its_type(sy
         call.hears(200)
         call.ack()
         incoming.gets("ACK")
+        call.request("BYE")
+        incoming.respond(200, to=incoming.gets("BYE"))
+        call.hears(200)
         nobody = alice.invite(f"sip:nobody-here@{DOMAIN}")
         nobody.hears(404)
         nobody.ack()
         bob.deregister()  # a flow that ends, too
-    topics = asyncio.run(written(system))
+    topics, deadline = asyncio.run(written(system)), time.monotonic() + 20
+    while call.call_id.encode() not in [record.key for record in topics[CDRS]]:
+        assert time.monotonic() < deadline, "the call has no record"
+        topics = asyncio.run(written(system))
 
     kinds = set()
     for topic, records in topics.items():
