@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 REFRESH = {"edge": 0.20, "authsvc": 0.06, "registrar": 0.06, "locator": 0.07, "brokers": 0.12, "MySQL": 0.05}
 """CPU-seconds of 1,000 refreshes at saturation (docs/benchmark.md, "Where the time goes")."""
-PACE = ((100, 3.8), (500, 1.15), (1500, 0.56))
+PACE = ((100, 3.0), (500, 1.0), (1500, 0.56))
 """CPU-seconds of 1,000 registrations, everything included, by how many come in a second (`make bench-curves`)."""
 CALL = {"edge": 0.91 + 0.55, "cdr": 0.17, "brokers": 0.07, "MySQL": 0.12}
 """CPU-seconds of 1,000 calls with their records ("What a call costs"), with what a challenge adds (1.48 - 0.93)."""
