@@ -1,5 +1,6 @@
 """Why a directory does not answer, in a sentence for whoever runs it: which setting is wrong, or what is away."""
 
+import ssl
 from typing import NamedTuple
 
 from authsvc.config import LdapSettings
@@ -39,6 +40,8 @@ def fault(error: BaseException, settings: LdapSettings) -> str:
     if isinstance(error, LDAPOperationResult):
         refused = _search_refused if error.type == "searchResDone" else _bind_refused
         return refused(int(error.result), at, settings)
+    if isinstance(cause, ssl.SSLEOFError):
+        return f"{at} ends the connection where TLS begins: it does not speak TLS there, or is just starting"
     return f"{at} cannot be reached: {_plain(error)}"
 
 

@@ -5,7 +5,9 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+from authsvc.config import LdapSettings
 from ramal.backends import LdapServer
+from runtime.config import Secret
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # ldap3 2.9.1 with pyasn1 0.6
@@ -16,6 +18,19 @@ GROUPS = f"ou=Groups,{BASE}"
 
 Entry = tuple[str, str | list[str], dict[str, Any]]
 """DN, object classes, attributes."""
+
+
+def ldap_settings(server: LdapServer, **changed: Any) -> LdapSettings:
+    """authsvc's, in clear text, but for what is changed."""
+    values: dict[str, Any] = {
+        "url": server.url,
+        "base": server.base,
+        "bind_dn": server.bind_dn,
+        "bind_password": Secret(server.bind_password),
+        "insecure": True,
+        **changed,
+    }
+    return LdapSettings(**values)
 
 
 @contextlib.contextmanager

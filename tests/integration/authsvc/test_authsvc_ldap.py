@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from authsvc.config import AuthSettings, LdapSettings
+from authsvc.config import AuthSettings
 from authsvc.decider import Unknown
 from authsvc.users.directory import Users
 from authsvc.users.ha1 import User, from_ha1s, from_password
@@ -21,6 +21,7 @@ from ramal.backends import LdapServer, start_ldap
 from ramal.processes import free_port
 from runtime.config import Domain, Secret
 from runtime.errors import ConfigError
+from tests.kit.directory import ldap_settings
 from tests.kit.stopping import stop
 
 with warnings.catch_warnings():
@@ -33,21 +34,9 @@ REALM = "example.test"
 DOMAINS = {REALM: Domain(algorithms=("MD5", "SHA-256"), country="55", area="48")}
 
 
-def settings(server: LdapServer, **changed: Any) -> LdapSettings:
-    values: dict[str, Any] = {
-        "url": server.url,
-        "base": server.base,
-        "bind_dn": server.bind_dn,
-        "bind_password": Secret(server.bind_password),
-        "insecure": True,
-        **changed,
-    }
-    return LdapSettings(**values)
-
-
 @asynccontextmanager
 async def users_of(server: LdapServer, **changed: Any) -> AsyncIterator[LdapUsers]:
-    source = LdapUsers(settings(server, **changed), DOMAINS)
+    source = LdapUsers(ldap_settings(server, **changed), DOMAINS)
     try:
         yield source
     finally:
@@ -326,4 +315,4 @@ async def test_a21_a_verified_certificate_lets_the_bind_go_and_another_does_not(
 
 async def test_a21_authorities_that_cannot_be_read_stop_the_start(ldap: LdapServer, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="RAMAL_LDAP_CA_FILE"):
-        LdapUsers(settings(ldap, ca_file=str(tmp_path / "nothing.pem")), DOMAINS)
+        LdapUsers(ldap_settings(ldap, ca_file=str(tmp_path / "nothing.pem")), DOMAINS)

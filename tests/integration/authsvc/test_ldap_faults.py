@@ -8,7 +8,6 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
@@ -19,7 +18,7 @@ from authsvc.users.ldap import LdapUnavailable, LdapUsers
 from authsvc.users.ldap_people import LdapPeople
 from ramal.backends import LdapServer, start_ldap
 from runtime.config import Domain, Secret
-from tests.kit.directory import add_users
+from tests.kit.directory import add_users, ldap_settings
 from tests.kit.hashed_directory import HashedDirectory, hashed_directory
 from tests.kit.secure import Authority
 
@@ -28,18 +27,6 @@ pytestmark = pytest.mark.integration
 DOMAINS = {"example.test": Domain()}
 AWAY = "ramal_authsvc_directory_away"
 SECRET = "not-what-it-is"
-
-
-def settings(server: LdapServer, **changed: Any) -> LdapSettings:
-    values: dict[str, Any] = {
-        "url": server.url,
-        "base": server.base,
-        "bind_dn": server.bind_dn,
-        "bind_password": Secret(server.bind_password),
-        "insecure": True,
-        **changed,
-    }
-    return LdapSettings(**values)
 
 
 @asynccontextmanager
@@ -83,7 +70,7 @@ async def test_a_wrong_setting_is_named_at_the_start(
     case: str, ldap: LdapServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     changed, sentence = WRONG[case]
-    async with started(settings(ldap, **changed)) as source:
+    async with started(ldap_settings(ldap, **changed)) as source:
         assert sentence in await lost(source)
         assert REGISTRY.get_sample_value(AWAY) == 1
         told = [getattr(record, "cause", "") for record in caplog.records if record.levelno >= logging.WARNING]
@@ -94,7 +81,7 @@ async def test_a_wrong_setting_is_named_at_the_start(
 
 
 async def test_with_right_settings_nothing_is_told(ldap: LdapServer, caplog: pytest.LogCaptureFixture) -> None:
-    async with started(settings(ldap)) as source:
+    async with started(ldap_settings(ldap)) as source:
         await asyncio.sleep(0.5)
         assert source.lost == ""
         assert REGISTRY.get_sample_value(AWAY) == 0
@@ -125,7 +112,7 @@ async def test_an_expired_certificate_of_the_directory_is_told(tmp_path: Path) -
 
 
 async def test_who_types_a_command_reads_the_same(ldap: LdapServer) -> None:
-    people = LdapPeople(settings(ldap, base="dc=exmaple,dc=test"))
+    people = LdapPeople(ldap_settings(ldap, base="dc=exmaple,dc=test"))
     with pytest.raises(LdapUnavailable, match="RAMAL_LDAP_BASE: 'dc=exmaple,dc=test' is nothing in"):
         await people.find(["u00000"])
     people.stop()
@@ -139,7 +126,7 @@ async def test_a_directory_that_comes_later_or_is_filled_later_is_taken_up(
     server = start_ldap(tmp_path / "ldap", users=0)
     try:
         server.stop()
-        async with started(settings(server)) as source:
+        async with started(ldap_settings(server)) as source:
             assert "cannot be reached" in await lost(source)
             server = start_ldap(tmp_path / "ldap", users=0)
             await until(lambda: "nobody below RAMAL_LDAP_BASE" in source.lost)
