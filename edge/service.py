@@ -19,7 +19,7 @@ from edge.core.flow import TRANSPORTS, WILDCARDS, host_port
 from edge.core.gateways.numbers import rules_of
 from edge.core.gateways.routes import Gateways, GatewaysConfig
 from edge.core.tokens.path import FlowTokens
-from edge.outside.location import location_page
+from edge.outside.location import location_page, time_of
 from edge.topics.call_spool import CallSpool
 from edge.topics.commands import Publisher
 from edge.topics.lease import Lease
@@ -51,6 +51,10 @@ TRANSACTIONS = Gauge("ramal_edge_transactions", "Transactions of calls, with tho
 CONNECTIONS = Gauge("ramal_edge_connections", "Open connections of phones, on TCP, TLS, WS and WSS.")
 RINGING = Gauge("ramal_edge_ringing_calls", "Calls that have no final response yet.")
 NEIGHBOURS = Gauge("ramal_edge_neighbours", "Other edges that are known to live.")
+DATABASE_CLOCK = Gauge("ramal_edge_database_clock_seconds", "How far the database's clock is ahead of the log's.")
+
+CLOCKS_APART = 2.0
+"""Seconds between the clocks of database and log from which on people are told; the database's says whole ones."""
 
 
 class EdgeService:
@@ -105,6 +109,8 @@ class EdgeService:
         self._reading: asyncio.Task[None] | None = None
         self._staying: asyncio.Task[None] | None = None
         self._away: dict[str, str] = {"log": "not heard yet", "database": "not heard yet"}
+        self._ahead = 0.0
+        """How far the database's clock is ahead of the log's, in seconds."""
         self._together = Together()
         self._begun = False
         """Whether all that it needs has been there once: from then on it can speak SIP, 503 if need be."""
@@ -188,9 +194,20 @@ class EdgeService:
 
     def status(self) -> dict[str, str]:
         """By what it needs, why that is away; "" while it is there. UDP and TCP do without a certificate."""
+        status = self._needs() | {"clocks": self._clocks()}
         if not self._config.certificate:
-            return self._needs()
-        return self._needs() | {"certificate": self._certificates.trouble(time.monotonic())}
+            return status
+        return status | {"certificate": self._certificates.trouble(time.monotonic())}
+
+    def _clocks(self) -> str:
+        """Bindings end by the log's clock, and are looked for by the database's."""
+        if abs(self._ahead) < CLOCKS_APART:
+            return ""
+        if self._ahead > 0:
+            told = "ahead of the log's: calls lose registrations early, by what of it is above RAMAL_EDGE_GRACE_SECONDS"
+        else:
+            told = "behind the log's: phones are called for so much longer than they are registered"
+        return f"the database's clock is {abs(self._ahead):.0f} s {told}"
 
     def _needs(self) -> dict[str, str]:
         """The same of what it cannot begin without."""
@@ -273,12 +290,19 @@ class EdgeService:
 
     async def _ask_database(self) -> str:
         try:
-            await self._database.query("SELECT 1")
+            now = await time_of(self._database)
         except DatabaseUnavailable as error:
             return str(error) or "no answer"
         except Exception as error:  # a bug: said, and tried again
             log.exception("the database could not be asked")
             return str(error)
+        if self._clock.learnt:
+            # Half a second: it says whole ones.
+            ahead, before = now + 0.5 - self._clock.at(time.monotonic()) / 1000, self._ahead
+            DATABASE_CLOCK.set(ahead)
+            self._ahead = ahead
+            if abs(ahead) >= CLOCKS_APART > abs(before):
+                log.error("the clocks of database and log are apart", extra={"cause": self._clocks()})
         return ""
 
 

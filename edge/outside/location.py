@@ -295,6 +295,13 @@ def canonical_user(name: str) -> str:
     return name if name.isalnum() and name.isascii() else canonical_escapes(quote(name, safe=_RESERVED))
 
 
+async def time_of(database: Database) -> float:
+    """The database's own time in Unix seconds, to the second; raises DatabaseUnavailable."""
+    [[text]] = await database.query("SELECT JSON_ARRAY(CURRENT_TIMESTAMP)")
+    [now] = msgspec.json.decode(text, type=list[str])
+    return _unix(now)
+
+
 @lru_cache(maxsize=4)
 def _unix(now: str) -> float:
     """Seconds of CURRENT_TIMESTAMP, which is in UTC; the same text for a second."""

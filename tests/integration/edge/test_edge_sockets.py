@@ -9,11 +9,13 @@ import json
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from prometheus_client import REGISTRY
 
 from edge.core.actions import Send
 from edge.core.flow import Flow
@@ -49,16 +51,18 @@ decode_lease: Decoder[EdgeLease] = Decoder(EdgeLease)
 
 
 class Tables:
-    """A database that knows `SELECT 1` and the rows it was given."""
+    """A database that knows what time it is, wrong by some seconds, and the rows it was given."""
 
     def __init__(self) -> None:
         self.away = False
+        self.ahead = 0.0
         self.rows: list[Row] = []
 
     async def query(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
         if self.away:
             raise DatabaseUnavailable("gone")
-        return self.rows if values else [(1,)]
+        now = datetime.fromtimestamp(time.time() + self.ahead, UTC)
+        return self.rows if values else [(json.dumps([f"{now:%Y-%m-%d %H:%M:%S}"]),)]
 
 
 class TestLog(EmbeddedLog):
@@ -463,6 +467,31 @@ async def test_e10_an_edge_begins_with_its_database_and_later_is_ready_without_i
             await asyncio.sleep(0.01)
     assert edge.status()["database"] == "the database is away: gone"
     assert edge.not_ready() == []
+    await edge.stop(2.0)
+
+
+@pytest.mark.parametrize(("ahead", "told"), [(60.0, "60 s ahead of the log's"), (-3600.0, "3600 s behind the log's")])
+async def test_who_runs_it_is_told_that_the_clocks_of_database_and_log_are_apart(
+    log: TestLog, tables: Tables, ahead: float, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Bindings end by the log's clock, and are looked for by the database's."""
+    edge = build(settings(lease_seconds="1"), log, tables)  # type: ignore[arg-type]  # as above
+    await edge.start()
+    await ready(edge)
+    assert edge.status()["clocks"] == ""
+    tables.ahead = ahead
+    async with asyncio.timeout(DEADLINE):
+        while not edge.status()["clocks"]:  # noqa: ASYNC110  # there is no event for it
+            await asyncio.sleep(0.01)
+    assert told in edge.status()["clocks"]
+    assert edge.not_ready() == []
+    assert REGISTRY.get_sample_value("ramal_edge_database_clock_seconds") == pytest.approx(ahead, abs=1.5)
+    await asyncio.sleep(1.5)  # one more look, which says nothing new
+    assert [told in record.cause for record in caplog.records if "apart" in record.message] == [True]  # type: ignore[attr-defined]
+    tables.ahead = 0.0
+    async with asyncio.timeout(DEADLINE):
+        while edge.status()["clocks"]:  # noqa: ASYNC110  # there is no event for it
+            await asyncio.sleep(0.01)
     await edge.stop(2.0)
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from edge.core.actions import Location, LookUp
 from edge.outside import lookups as lookups_module
-from edge.outside.location import Names, bases, canonical_user, find, find_contacts, find_known, look_up, plain
+from edge.outside.location import Names, bases, canonical_user, find, find_contacts, find_known, look_up, plain, time_of
 from edge.outside.lookups import Locations
 from runtime.database.port import Database, Row, Statement
 from runtime.errors import DatabaseUnavailable
@@ -162,6 +162,10 @@ def contacts(found: Location) -> list[str]:
 
 
 ALICE, BOB, CAROL = (f"{name}@{HERE}" for name in ("alice", "bob", "carol"))
+
+
+async def test_a_database_says_what_time_it_is_in_utc(tables: Tables) -> None:
+    assert await time_of(tables.database) == pytest.approx(time.time(), abs=2.0)
 
 
 async def test_many_aors_are_one_query_and_each_has_its_bindings_in_order(ask: Asking, tables: Tables) -> None:
