@@ -289,6 +289,7 @@ class EdgeService:
         return ""
 
     async def _ask_database(self) -> str:
+        asked = self._clock.at(time.monotonic()) / 1000
         try:
             now = await time_of(self._database)
         except DatabaseUnavailable as error:
@@ -297,13 +298,16 @@ class EdgeService:
             log.exception("the database could not be asked")
             return str(error)
         if self._clock.learnt:
-            # Half a second: it says whole ones.
-            ahead, before = now + 0.5 - self._clock.at(time.monotonic()) / 1000, self._ahead
-            DATABASE_CLOCK.set(ahead)
-            self._ahead = ahead
-            if abs(ahead) >= CLOCKS_APART > abs(before):
-                log.error("the clocks of database and log are apart", extra={"cause": self._clocks()})
+            self._compare(asked, now, self._clock.at(time.monotonic()) / 1000)
         return ""
+
+    def _compare(self, asked: float, now: float, answered: float) -> None:
+        """What the database called `now`, to the second, lay between two moments of the log's time."""
+        before, least, most = self._ahead, now - answered, now + 1.0 - asked
+        self._ahead = 0.0 if least <= 0.0 <= most else (least + most) / 2
+        DATABASE_CLOCK.set(self._ahead)
+        if abs(self._ahead) >= CLOCKS_APART > abs(before):
+            log.error("the clocks of database and log are apart", extra={"cause": self._clocks()})
 
 
 async def _cancel(task: asyncio.Task[None] | None) -> None:
