@@ -285,11 +285,11 @@ class LocatorHandler:
             dropped("late-closing", len(event.closes))
             return []
         appends = []
-        for path in event.closes:
+        for number, path in enumerate(event.closes):
             if owner := owner_of(path):
                 partition, key = await self._edge(owner.edge)
                 closing = CloseFlow(event.id, owner.edge, owner.boot, path, event.aor)
-                headers = cloud_event("ramal.CloseFlow", GROUP, event.id)
+                headers = cloud_event("ramal.CloseFlow", GROUP, f"{event.id}.{number}")
                 appends.append(Append(EDGE_REPLIES, partition, key, encode(closing), headers))
         return appends
 
