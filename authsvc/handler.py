@@ -41,7 +41,7 @@ from events.commands import AuthCommand, Authenticate, FindUser, FlowLost
 from events.topics import AUDIT, AUTH_COMMANDS, EDGE_REPLIES, REGISTRAR_COMMANDS, partition_of
 from events.wire import Decoder, Poisoned
 from runtime.errors import LogRefused, LogUnavailable
-from runtime.log.apart import append_apart
+from runtime.log.apart import append_or_drop
 from runtime.log.port import Append, Batch, Log, Record
 from runtime.metrics import dropped
 
@@ -377,9 +377,7 @@ class AuthHandler:
         if not out:
             return
         try:
-            positions = await append_apart(self._log, out)
-            if away := positions.count(None):
-                dropped("partition-away", away)
+            await append_or_drop(self._log, out)
         except LogRefused as error:
             if len(out) > 1:
                 for each in out:

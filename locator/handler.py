@@ -25,7 +25,7 @@ from locator.truths import read, truth_of
 from runtime.database.port import Database
 from runtime.database.positions import Position, Positions
 from runtime.errors import DatabaseRefused, DatabaseUnavailable, LogRefused, PositionConflict
-from runtime.log.apart import append_apart
+from runtime.log.apart import append_or_drop
 from runtime.log.port import Append, Batch, Log, Record
 from runtime.metrics import dropped
 from runtime.tasks import all_of
@@ -249,8 +249,7 @@ class LocatorHandler:
         """
         try:
             if replies := await self._replies(events, now):
-                if away := (await append_apart(self._log, replies)).count(None):
-                    dropped("partition-away", away)  # of an edge's: those of others are not kept waiting
+                await append_or_drop(self._log, replies)
                 self.replies_refused = ""
         except (LogRefused, KeyError) as error:
             dropped("reply-refused", len(events))

@@ -28,7 +28,7 @@ from registrar.snapshot import has_news, snapshots_id, write_snapshots
 from registrar.truths import SOURCE, claim_of, decode_state, truth
 from registrar.unknown import carry
 from runtime.errors import Fenced, LogRefused, LogUnavailable
-from runtime.log.apart import append_apart
+from runtime.log.apart import append_apart, append_or_drop
 from runtime.log.port import Append, Batch, Log, PartitionFault, Position, Record
 from runtime.metrics import dropped
 from runtime.worker import Lost, dead_letter
@@ -312,8 +312,7 @@ class RegistrarHandler:
         if not replies:
             return
         try:
-            if away := (await append_apart(self._log, replies)).count(None):
-                dropped("partition-away", away)
+            await append_or_drop(self._log, replies)
         except (LogUnavailable, LogRefused) as error:
             dropped("refusal-not-sent", len(replies))
             log.warning("refusals could not be sent", extra={"count": len(replies), "cause": str(error)})

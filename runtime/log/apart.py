@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from runtime.errors import PartitionAway
 from runtime.log.port import Append, Log, Position
+from runtime.metrics import dropped
 
 
 async def append_apart(log: Log, records: Sequence[Append]) -> list[Position | None]:
@@ -32,6 +33,12 @@ async def append_apart(log: Log, records: Sequence[Append]) -> list[Position | N
     if failed is not None:
         raise failed
     return positions
+
+
+async def append_or_drop(log: Log, records: Sequence[Append]) -> None:
+    """The same where whoever waits for a record whose partition is away hears 503: it is dropped by name."""
+    if away := (await append_apart(log, records)).count(None):
+        dropped("partition-away", away)
 
 
 async def _append(log: Log, records: Sequence[Append]) -> Sequence[Position] | None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from authsvc import sweep
-from authsvc.config import AuthSettings, LdapSettings
+from authsvc.config import AuthSettings
 from authsvc.sweep import GONE, REFUSED, Sweep
 from authsvc.users import file as users_file
 from authsvc.users import table as subscriber
@@ -24,7 +24,7 @@ from runtime.config import Domain, Secret
 from runtime.database.port import Database
 from runtime.database.sqlite import SQLiteDatabase
 from runtime.store import EmbeddedStore
-from tests.kit.directory import add_entries, add_users, change_user, remove_users, rename_user
+from tests.kit.directory import add_entries, add_users, change_user, ldap_settings, remove_users, rename_user
 from tests.kit.stopping import stop
 
 pytestmark = pytest.mark.integration
@@ -99,15 +99,7 @@ async def site_of(tables: Database) -> AsyncIterator[Callable[..., Site]]:
         ) -> Site:
             sources: list[Any] = [SubscriberUsers(tables)]
             if server:
-                values: dict[str, Any] = {
-                    "url": server.url,
-                    "base": server.base,
-                    "bind_dn": server.bind_dn,
-                    "bind_password": Secret(server.bind_password),
-                    "insecure": True,
-                    **changed,
-                }
-                sources.append(LdapUsers(LdapSettings(**values), DOMAINS))
+                sources.append(LdapUsers(ldap_settings(server, **changed), DOMAINS))
                 stack.push_async_callback(sources[-1].stop)
             users = Users(AuthSettings(), DOMAINS, UsersFile(file) if file else None, sources)
             return Site(tables, users, owns)

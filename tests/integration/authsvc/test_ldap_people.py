@@ -14,9 +14,8 @@ from authsvc.config import LdapSettings
 from authsvc.users.ldap_connection import LdapUnavailable
 from authsvc.users.ldap_people import LdapPeople, Person
 from ramal.backends import LdapServer, start_ldap
-from runtime.config import Secret
 from runtime.errors import ConfigError
-from tests.kit.directory import BASE, GROUPS, add_entries, remove_member
+from tests.kit.directory import BASE, GROUPS, add_entries, ldap_settings, remove_member
 from tests.kit.stopping import stop
 
 pytestmark = pytest.mark.integration
@@ -36,15 +35,7 @@ def own(tmp_path: Path) -> Iterator[LdapServer]:
 
 @asynccontextmanager
 async def people_of(server: LdapServer, **changed: Any) -> AsyncIterator[LdapPeople]:
-    values: dict[str, Any] = {
-        "url": server.url,
-        "base": server.base,
-        "bind_dn": server.bind_dn,
-        "bind_password": Secret(server.bind_password),
-        "insecure": True,
-        **changed,
-    }
-    people = LdapPeople(LdapSettings(**values))
+    people = LdapPeople(ldap_settings(server, **changed))
     try:
         yield people
     finally:
