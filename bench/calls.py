@@ -34,7 +34,7 @@ from events.calls import (
     event_id,
 )
 from events.topics import CALLS, partition_of
-from events.wire import encode, happened
+from events.wire import Happened, encode
 from ramal.backends import start_kafka, start_mysql
 from runtime.config import Kafka, MySQL, Secret
 from runtime.database.mysql import MySQLDatabase
@@ -79,7 +79,7 @@ def call(number: int) -> Iterator[CallEvent]:
 def record(event: CallEvent) -> Append:
     """As an edge writes it."""
     kind = f"ramal.{type(event).__name__}"
-    headers = happened(kind, "edge", event_id(event), event.call_id, event.at)
+    headers = Happened(kind, "edge", event_id(event), event.call_id, event.at)
     return Append(CALLS, partition_of(event.call_id, PARTITIONS), event.call_id.encode(), encode(event), headers)
 
 

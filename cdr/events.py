@@ -6,7 +6,7 @@ from events.calls import CallEvent, CallTimedOut, event_id
 from events.cdrs import CallRecord
 from events.people import PersonForgotten
 from events.topics import CALLS, CDRS, partition_of
-from events.wire import Decoder, encode, happened
+from events.wire import Decoder, Happened, encode
 from runtime.log.port import Append
 
 decode: Decoder[CallEvent] = Decoder(CallEvent)
@@ -17,7 +17,7 @@ SOURCE = "cdr"
 
 def timed_out(event: CallTimedOut, partition: int) -> Append:
     """The record that closes a call."""
-    headers = happened("ramal.CallTimedOut", SOURCE, event_id(event), event.call_id, event.at)
+    headers = Happened("ramal.CallTimedOut", SOURCE, event_id(event), event.call_id, event.at)
     return Append(CALLS, partition, _key(event.call_id), encode(event), headers)
 
 
@@ -25,7 +25,7 @@ def call_record(record: CallRecord, partitions: int) -> Append:
     """The record of a call for `cdrs`; its id is that of its content, so a repetition is known as one."""
     value = encode(record)
     id_ = hashlib.blake2b(value, digest_size=16).hexdigest()
-    headers = happened("ramal.CallRecord", SOURCE, id_, record.call_id, record.ended)
+    headers = Happened("ramal.CallRecord", SOURCE, id_, record.call_id, record.ended)
     return Append(CDRS, partition_of(record.call_id, partitions), _key(record.call_id), value, headers)
 
 

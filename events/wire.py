@@ -107,7 +107,6 @@ class Happened(Sequence[Header]):
         return self._pairs()[index]
 
 
-happened = Happened
 _HEADERS = 9
 
 

@@ -22,7 +22,7 @@ from console.removal import removed
 from events.people import PersonForgotten
 from events.pseudonyms import person_of
 from events.topics import AUDIT, CALLS, CDRS, TOPICS, VIEW, Topic, partition_of
-from events.wire import encode, happened
+from events.wire import Happened, encode
 from ramal.operations import operator, running
 from ramal.system import System
 from ramal.wording import listing, local_time
@@ -81,7 +81,7 @@ async def _tell(log: Log, topic: str, told: PersonForgotten) -> dict[int, int]:
 
 def _headers(told: PersonForgotten, topic: str) -> Sequence[tuple[str, bytes]]:
     id_ = hashlib.blake2b(f"{topic} {told.at}".encode() + encode(told), digest_size=16).hexdigest()
-    return happened("ramal.PersonForgotten", "ramal", id_, told.person, told.at)
+    return Happened("ramal.PersonForgotten", "ramal", id_, told.person, told.at)
 
 
 async def _aliases(tables: Database, aor: str) -> list[str]:

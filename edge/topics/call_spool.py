@@ -17,7 +17,7 @@ from prometheus_client import Gauge
 
 from events.calls import KINDS, CallEvent, event_id
 from events.topics import CALLS, partition_of
-from events.wire import encode, happened
+from events.wire import Happened, encode
 from runtime.errors import LogRefused, LogUnavailable
 from runtime.log.port import Append, Log
 from runtime.metrics import dropped
@@ -131,7 +131,7 @@ class CallSpool:
         partitions = self._partitions
         for event in events:
             key = event.call_id
-            headers = happened(KINDS[type(event)], SOURCE, event_id(event), key, event.at)
+            headers = Happened(KINDS[type(event)], SOURCE, event_id(event), key, event.at)
             yield _new(Append, (CALLS, partition_of(key, partitions), key.encode(), encode(event), headers))
 
     def _log_is_away(self, error: LogUnavailable) -> None:

@@ -11,7 +11,7 @@ from events.calls import KINDS, CallEvent, event_id
 from events.commands import RegisterContacts, ReplyTo
 from events.replies import Refused, Registered, Reply
 from events.topics import CALLS, EDGE_REPLIES, REGISTRAR_COMMANDS, partition_of
-from events.wire import Decoder, Poisoned, cloud_event, encode, happened
+from events.wire import Decoder, Happened, Poisoned, cloud_event, encode
 from ramal.importing.report import Counted
 from ramal.importing.rows import Left, Phone, calls, phone
 from ramal.importing.source import Source
@@ -175,5 +175,5 @@ async def _accounted(tables: Database, call_ids: Sequence[str]) -> set[tuple[str
 
 def _record(event: CallEvent, partitions: int) -> Append:
     key = event.call_id
-    headers = happened(KINDS[type(event)], "ramal", event_id(event), key, event.at)
+    headers = Happened(KINDS[type(event)], "ramal", event_id(event), key, event.at)
     return Append(CALLS, partition_of(key, partitions), key.encode(), encode(event), headers)

@@ -22,7 +22,7 @@ from events.calls import (
     event_id,
 )
 from events.topics import CALLS, partition_of
-from events.wire import encode, happened
+from events.wire import Happened, encode
 from runtime.database.port import Database, Row
 from runtime.log.port import Append
 
@@ -119,7 +119,7 @@ def missed(caller: str = "alice", callee: str = "bob", **more: Any) -> Story:
 def append(event: CallEvent, partitions: int) -> Append:
     """The record of an event, as an edge writes it."""
     kind = f"ramal.{type(event).__name__}"
-    headers = happened(kind, event.edge, event_id(event), event.call_id, event.at)
+    headers = Happened(kind, event.edge, event_id(event), event.call_id, event.at)
     return Append(CALLS, partition_of(event.call_id, partitions), event.call_id.encode(), encode(event), headers)
 
 

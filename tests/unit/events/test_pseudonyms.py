@@ -15,7 +15,7 @@ from events.personal import MARK
 from events.pseudonyms import VIEW, forgotten, is_shown, person_of, persons, pseudonymised, view_headers
 from events.registrations import AorState, Binding, BindingsRecorded, Change, Claimed, Kind
 from events.topics import VIEW as VIEW_TOPICS
-from events.wire import encode, happened
+from events.wire import Happened, encode
 from ramal import published
 
 SERVED = ("example.test",)
@@ -169,7 +169,7 @@ def test_what_says_to_forget_somebody_is_not_in_the_view() -> None:
 
 def test_the_attributes_of_a_record_in_the_view_name_no_call_and_leave_traces_out() -> None:
     keys = Keys()
-    headers = happened("ramal.CallEnded", "edge", "ab" * 16, "c@192.0.2.4", 5)
+    headers = Happened("ramal.CallEnded", "edge", "ab" * 16, "c@192.0.2.4", 5)
     shown = dict(view_headers(headers, keys))
 
     assert set(shown) == {name for name, _ in headers} - {"ce_traceparent"}

@@ -16,7 +16,7 @@ from events.catalog import CHANNELS, name_of
 from events.compatibility import incompatibilities
 from events.personal import MARK
 from events.topics import ANALYTICS_CHANGELOG, TOPICS, VIEW
-from events.wire import Decoder, encode, happened
+from events.wire import Decoder, Happened, encode
 from ramal import published
 from ramal.published import KINDS, RELEASED, SAMPLES, schema
 
@@ -164,7 +164,7 @@ def test_c01_changes_of_types_within_types_are_found_and_circles_end() -> None:
 
 
 def test_c02_what_happened_carries_its_attributes_in_utc_with_milliseconds() -> None:
-    headers = dict(happened("ramal.CallEnded", "edge", "ab" * 16, "c@x", 1_700_000_000_007))
+    headers = dict(Happened("ramal.CallEnded", "edge", "ab" * 16, "c@x", 1_700_000_000_007))
 
     assert headers == {
         "ce_specversion": b"1.0",
@@ -175,7 +175,7 @@ def test_c02_what_happened_carries_its_attributes_in_utc_with_milliseconds() -> 
         "ce_subject": b"c@x",
         "ce_time": b"2023-11-14T22:13:20.007Z",
         "ce_dataschema": b"urn:ramal:CallEnded:1",
-        "ce_traceparent": dict(happened("ramal.CallAttempted", "edge", "cd" * 16, "c@x", 1))["ce_traceparent"].replace(
+        "ce_traceparent": dict(Happened("ramal.CallAttempted", "edge", "cd" * 16, "c@x", 1))["ce_traceparent"].replace(
             b"cd" * 8, b"ab" * 8
         ),
     }
@@ -186,7 +186,7 @@ def test_c02_the_records_of_one_call_are_one_trace_in_which_each_event_is_a_span
     def trace(call_id: str, id_: str) -> re.Match[bytes]:
         found = re.fullmatch(
             rb"00-([0-9a-f]{32})-([0-9a-f]{16})-00",
-            dict(happened("ramal.CallEnded", "edge", id_ * 16, call_id, 1))["ce_traceparent"],
+            dict(Happened("ramal.CallEnded", "edge", id_ * 16, call_id, 1))["ce_traceparent"],
         )
         assert found is not None  # W3C Trace Context, section 3.2
         return found

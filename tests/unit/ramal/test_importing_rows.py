@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from authsvc.users.ha1 import User, from_password
 from events.calls import CallAnswered, CallAttempted, CallCancelled, CallEnded, CallFailed, event_id
 from events.commands import Registration
-from events.wire import happened
+from events.wire import Happened
 from ramal.importing.rows import Account, Alias, Group, Left, Phone, account, alias, calls, group, phone
 from ramal.wording import new_name
 
@@ -275,7 +275,7 @@ def test_whatever_a_row_of_location_holds_is_a_command_or_left_out(row: dict[str
 def test_whatever_a_row_of_acc_holds_is_events_or_left_out(row: dict[str, Any], method: str) -> None:
     found = events(**row, method=method)
     for event in () if isinstance(found, Left) else found:
-        happened("ramal.Call", "ramal", event_id(event), event.call_id, event.at)
+        Happened("ramal.Call", "ramal", event_id(event), event.call_id, event.at)
         assert msgspec.json.decode(msgspec.json.encode(event), type=type(event)) == event
 
 

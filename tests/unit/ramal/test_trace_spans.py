@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from events.topics import AUTH_COMMANDS, EDGE_REPLIES, REGISTRAR_COMMANDS, REGISTRATIONS
-from events.wire import happened
+from events.wire import Happened
 from ramal.tracing import spans
 from ramal.tracing.otlp import body
 from ramal.tracing.spans import Span, Traces
@@ -118,7 +118,7 @@ def test_neither_call_id_nor_the_words_of_a_far_end_are_sent() -> None:
     assert b"maria" not in said
     # Whoever has the Call-ID finds its trace: the id is that of the records' ce_traceparent.
     [trace] = {span.trace for span in found if span.name == "branch"}
-    record = dict(happened("ramal.CallFailed", "edge-1", "ab" * 16, call_id, NOW))
+    record = dict(Happened("ramal.CallFailed", "edge-1", "ab" * 16, call_id, NOW))
     assert record["ce_traceparent"][3:35] == trace.encode()
 
 

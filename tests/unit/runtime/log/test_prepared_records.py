@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.topics import CALLS
-from events.wire import Happened, happened
+from events.wire import Happened
 from runtime.log.kafka.records import batch, prepared
 from runtime.log.port import Append
 
 LATEST = 253_402_300_799_999
 KINDS = st.sampled_from(["ramal.CallEnded", "ramal.CallAttempted", "100%"])
 HEADERS = st.builds(
-    happened, KINDS, st.sampled_from(["edge", "cdr"]), st.text("0123456789abcdef", min_size=16, max_size=40),
+    Happened, KINDS, st.sampled_from(["edge", "cdr"]), st.text("0123456789abcdef", min_size=16, max_size=40),
     st.text(max_size=80) | st.just("c" * 9000), st.integers(0, LATEST),
 )  # fmt: skip
 OCTETS = st.none() | st.binary(max_size=200) | st.sampled_from([b"v" * 8191, b"v" * 8192, b"v" * 70_000])
@@ -51,7 +51,7 @@ def test_a_compressed_batch_is_read_as_that_of_aiokafka_and_is_no_larger(records
 
 
 def test_a_batch_of_more_records_than_short_lengths_is_that_of_aiokafka() -> None:
-    headers = happened("ramal.CallEnded", "edge", "ab" * 16, "c@x", 1)
+    headers = Happened("ramal.CallEnded", "edge", "ab" * 16, "c@x", 1)
     records = [Append(CALLS, 0, b"k", b"%d" % n, headers) for n in range(8300)]
 
     octets = batch(records, 7, 3, 41, dense=True)
@@ -69,13 +69,13 @@ def test_prepared_headers_are_a_sequence_of_pairs(headers: Happened) -> None:
 
 
 def test_records_with_other_headers_are_not_prepared() -> None:
-    headers = happened("ramal.CallEnded", "edge", "ab" * 16, "c@x", 1)
+    headers = Happened("ramal.CallEnded", "edge", "ab" * 16, "c@x", 1)
 
     assert prepared([Append(CALLS, 0, b"k", b"v", headers)])
     assert not prepared([Append(CALLS, 0, b"k", b"v", headers), Append(CALLS, 0, b"k", b"v")])
 
 
 def test_what_is_no_octets_is_its_callers_error() -> None:
-    headers = happened("ramal.CallEnded", "edge", "ab" * 16, "c@x", 1)
+    headers = Happened("ramal.CallEnded", "edge", "ab" * 16, "c@x", 1)
     with pytest.raises(TypeError):
         batch([Append(CALLS, 0, b"k", "no octets", headers)], 7, 3, 41, dense=False)  # type: ignore[arg-type]
