@@ -33,7 +33,7 @@ KEPT = {
 """By topic: records and octets of a refresh, of a call (bench/sizes.py), and days until they are gone for certain."""
 LEFT = ((4, 1.0), (8, 0.30), (30, 0.23), (math.inf, 0.20))
 """What compressing leaves of records of `registrations`, by how many are together at most in a batch."""
-GATHERED = 0.04
+GATHERED = 0.045
 """Seconds in which an edge gathers registrations (`RAMAL_EDGE_GATHER_SECONDS`)."""
 COPIES = 3
 SIP = {"refresh": 1840, "call": 10_000}

@@ -93,7 +93,7 @@ class EdgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     5060; the default domain by default."""
     own_addresses: bool = False
     """A phone may use an address of this host (or localhost) as its domain: it then means the default domain."""
-    gather_seconds: Duration = 0.04
+    gather_seconds: Duration = 0.045
     """How long a registration may wait for others to go to the log with, once one has just gone; 0: not at all."""
     reply_seconds: float = 2.0
     """How long a phone waits for the log's answer before it hears 503; at most 2."""
