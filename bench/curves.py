@@ -20,6 +20,7 @@ six to eight minutes. Callers with credentials, whom Ramal challenges (the peer 
 import argparse
 import importlib
 import json
+import secrets
 import signal
 import statistics
 import sys
@@ -135,7 +136,7 @@ class Bench:
         )
 
     def _sipp(self, target: Any, point: Point, most_seconds: float) -> Any:
-        kit = self.kit
+        kit, unique = self.kit, secrets.token_hex(4)
 
         class Sipp(kit.Load):  # type: ignore[misc, name-defined]  # the kit has no types
             """The kit's load with users from the first of this point on, and an end."""
@@ -153,6 +154,8 @@ class Bench:
 
             def command(self, scenario: str, port: str, extra: list[str]) -> list[str]:
                 words = list(super().command(scenario, port, extra))
+                if "-cid_str" in words:  # by a Call-ID of an earlier load it would be a call that is there already
+                    words[words.index("-cid_str") + 1] = f"%u-{unique}@%s"
                 if "-timeout" in words:
                     words[words.index("-timeout") + 1] = str(int(most_seconds))
                 if scenario == "uac" and self.v.get("CHALLENGE_CALLS") == "true":
