@@ -1,4 +1,8 @@
-"""Which flows are phones': pinged on UDP, told to the log when a connection ends (CHECKLIST N02, N11, W08). PURE."""
+"""Which flows are phones': pinged on UDP, told to the log when a connection ends (CHECKLIST N02, N11, W08). PURE.
+
+A phone that moves (another port of its NAT, another transport) leaves the flow behind that it came by before: each
+answer has all bindings of its line, and a flow that none of them names any more is not pinged for it.
+"""
 
 from edge.core.actions import Publish, Send
 from edge.core.answers import Answers
@@ -40,6 +44,7 @@ class Flows:
         answers = self._answers
         until = max([b.expires for b in reply.bindings if b.path and b.path[0] == path], default=0)
         left = (until - answers.clock.at(now)) / 1000
+        self._leave(flow, aor, reply)
         if not flow.reliable:
             if left <= 0:
                 self._keepalives.ended(flow, aor)
@@ -51,6 +56,15 @@ class Flows:
             aors = self._connections.setdefault(flow, {})
             if len(aors) < PER_FLOW:
                 aors[aor] = user
+
+    def _leave(self, flow: Flow, aor: str, reply: Registered) -> None:
+        """Ends pings by the flows, but for this one, that no binding of a line names any more."""
+        others = [other for other in self._keepalives.flows(aor) if other != flow]
+        if others:
+            named = {binding.path[0] for binding in reply.bindings if binding.path}
+            for other in others:
+                if self._tokens.names(other).path not in named:
+                    self._keepalives.ended(other, aor)
 
     def answered(self, flow: Flow) -> None:
         """A phone has answered a ping."""

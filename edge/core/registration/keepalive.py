@@ -27,6 +27,8 @@ class Keepalives:
         self._step = interval / TURNS
         self._until: dict[Flow, dict[str, float]] = {}
         """By flow and line, until when the line is registered there."""
+        self._flows: dict[str, tuple[Flow, ...]] = {}
+        """By line, the flows of `_until` that have it."""
         self._lines = 0
         """How many these are."""
         self._unanswered: dict[Flow, int] = {}
@@ -52,6 +54,7 @@ class Keepalives:
             if self._lines >= LINES:
                 return False
             self._lines += 1
+            self._flows[line] = (*self._flows.get(line, ()), flow)
         if lines is None:
             if not self._until:
                 self._at = now + self._step
@@ -75,10 +78,19 @@ class Keepalives:
         """Whether its phone, which answered pings before, answers them no more."""
         return self._unanswered.get(flow, 0) > MISSED
 
+    def flows(self, line: str) -> tuple[Flow, ...]:
+        """Those by which this line is registered."""
+        return self._flows.get(line, ())
+
     def ended(self, flow: Flow, line: str) -> None:
         """A line is registered by this flow no more; others may be."""
-        if self._until.get(flow, {}).pop(line, None) is not None:
-            self._lines -= 1
+        if self._until.get(flow, {}).pop(line, None) is None:
+            return
+        self._lines -= 1
+        if left := tuple(other for other in self._flows[line] if other != flow):
+            self._flows[line] = left
+        else:
+            del self._flows[line]
 
     def next_timer(self) -> float | None:
         """When `due` is next of use."""

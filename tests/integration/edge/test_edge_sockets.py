@@ -99,6 +99,17 @@ class Phone:
         assert isinstance(message, Response)
         return message, (source[0], source[1])
 
+    async def pinged(self) -> None:
+        data = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(self.socket, 65535), DEADLINE)
+        assert data.startswith(b"OPTIONS ")
+
+    def waits(self) -> bool:
+        """Whether something has come that was not read; then it is, now."""
+        try:
+            return bool(self.socket.recv(65535))
+        except BlockingIOError:
+            return False
+
 
 @pytest.fixture
 def phones() -> Iterator[Callable[..., Phone]]:
@@ -187,7 +198,9 @@ async def responder(log: TestLog) -> AsyncIterator[list[Authenticate]]:
                 command = decode(record.value)
                 seen.append(command)
                 at = record.timestamp
-                binding = Binding(1, command.register.contacts[0].uri, "c", 1, at + 60_000, 60, at, at)
+                register = command.register
+                path = register.contacts[0].path or register.path
+                binding = Binding(1, register.contacts[0].uri, "c", 1, at + 60_000, 60, at, at, path=path)
                 reply = Registered(command.id, command.reply.edge, command.reply.boot, at, (binding,))
                 key = command.reply.edge
                 await log.append([Append(EDGE_REPLIES, partition_of(key, PARTITIONS), key.encode(), encode(reply))])
@@ -221,6 +234,31 @@ async def test_a_phone_registers_over_udp(
     (command,) = responder
     assert command.register.received == f"sip:127.0.0.1:{phone.port};transport=udp"
     assert command.register.socket == f"udp:127.0.0.1:{udp_port(edge)}"
+
+
+async def test_n02_a_phone_that_moves_to_another_port_is_pinged_there_alone(
+    log: TestLog, tables: Tables, responder: list[Authenticate], phones: Callable[..., Phone]
+) -> None:
+    service = build(settings(keepalive_seconds="0.2"), log, tables)  # type: ignore[arg-type]  # as much as an edge needs
+    await service.start()
+    await ready(service)
+    old, new = phones(), phones()
+    try:
+        for number, phone in enumerate((old, new)):
+            branch = f"branch=z9hG4bKmoved{number}".encode()
+            phone.send(register(0).replace(b"branch=z9hG4bK", branch), "127.0.0.1", udp_port(service))
+            challenge, _ = await phone.heard()
+            given = register(0, nonce=challenge_nonce(challenge)).replace(b"branch=z9hG4bK", branch)
+            phone.send(given, "127.0.0.1", udp_port(service))
+            assert (await phone.heard())[0].status == 200
+            await phone.pinged()
+        while old.waits():
+            pass
+        for _ in range(5):
+            await new.pinged()
+        assert not old.waits()
+    finally:
+        await service.stop(2.0)
 
 
 async def test_r01_a_phone_with_a_domain_of_nobodys_stands_in_the_log(

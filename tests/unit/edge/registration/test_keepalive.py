@@ -96,6 +96,21 @@ def test_a_flow_of_several_lines_is_pinged_once_each_interval_and_until_the_last
     assert len(keepalives) == 0
 
 
+def test_the_flows_of_a_line_are_those_by_which_it_is_registered_now() -> None:
+    keepalives = Keepalives(INTERVAL)
+    for number, until in ((1, FOREVER), (2, FOREVER), (3, 30.0)):
+        keepalives.registered(flow(number), LINE, until, 0.0)
+        keepalives.registered(flow(number), LINE, until, 1.0)
+    keepalives.registered(flow(1), OTHER, FOREVER, 0.0)
+    assert keepalives.flows(LINE) == (flow(1), flow(2), flow(3))
+    keepalives.ended(flow(1), LINE)
+    keepalives.ended(flow(1), LINE)
+    pinged(keepalives, 0.0, 60.0)
+    assert keepalives.flows(LINE) == (flow(2),)
+    keepalives.ended(flow(2), LINE)
+    assert (keepalives.flows(LINE), keepalives.flows(OTHER)) == ((), (flow(1),))
+
+
 def test_lines_beyond_the_limit_are_not_pinged_until_others_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge.core.registration.keepalive.LINES", 2)
     keepalives = Keepalives(INTERVAL)

@@ -1,9 +1,12 @@
 """The flows of registered phones: pinged on UDP, closed for an operator who kicks (CHECKLIST N02)."""
 
 import msgspec
+import pytest
 
 from edge.core.dispatch import EdgeCore
+from edge.core.flow import Flow
 from edge.core.tokens.path import FlowTokens
+from events.registrations import Binding
 from events.replies import CloseFlow
 from sipcore.message import Request, respond
 from sipcore.parser import parse_datagram
@@ -42,6 +45,46 @@ def test_n02_lines_of_one_socket_are_pinged_whichever_of_them_is_kicked_or_unreg
     assert len(pings_of(edge, NOW, 40)) == 2
     edge.replied([CloseFlow("2", "edge-1", "", path, "alice@example.test")], NOW + 40)
     assert pings_of(edge, NOW + 40, 40) == []
+
+
+def registers(edge: EdgeCore, flow: Flow, *others: Binding, number: int = 1) -> Binding:
+    """Alice's phone registers by this flow; the bindings are its own and these others."""
+    transport = flow.transport.upper()
+    via = f"SIP/2.0/{transport} 10.0.0.9:5062;branch=z9hG4bK-{transport}-{flow.remote_port}-{number};rport"
+    command = asked(receive(edge, credible(via=via), flow))
+    assert command.register is not None
+    path = command.register.contacts[0].path or command.register.path
+    own = msgspec.structs.replace(binding(id_=flow.remote_port), path=path)
+    edge.replied([registered(command, [own, *others])], NOW)
+    edge.take()
+    return own
+
+
+OTHER_PORT = msgspec.structs.replace(UDP, remote_port=40_001)
+
+
+@pytest.mark.parametrize(("moved", "pings"), [(OTHER_PORT, 2), (TCP, 0)], ids=["to another port", "to a connection"])
+def test_n02_a_phone_that_has_moved_is_not_pinged_where_it_was(moved: Flow, pings: int) -> None:
+    edge = core(keepalive_seconds=20.0)
+    registers(edge, UDP)
+    registers(edge, moved)
+    assert [ping.uri for ping in pings_of(edge, NOW, 40)] == [f"sip:{moved.remote_host}:{moved.remote_port}"] * pings
+
+
+def test_n02_a_phone_that_came_back_to_where_it_was_is_pinged_there() -> None:
+    edge = core(keepalive_seconds=20.0)
+    for number, flow in enumerate((UDP, OTHER_PORT, UDP)):
+        registers(edge, flow, number=number)
+    assert {ping.uri for ping in pings_of(edge, NOW, 40)} == {f"sip:{UDP.remote_host}:{UDP.remote_port}"}
+
+
+def test_n02_what_one_phone_of_a_user_does_leaves_the_pings_of_the_others() -> None:
+    edge = core(keepalive_seconds=20.0)
+    first = registers(edge, UDP)
+    registers(edge, OTHER_PORT, first)
+    assert len({ping.uri for ping in pings_of(edge, NOW, 20)}) == 2
+    registers(edge, TCP, first)
+    assert {ping.uri for ping in pings_of(edge, NOW + 20, 40)} == {f"sip:{UDP.remote_host}:{UDP.remote_port}"}
 
 
 def pings_of(edge: EdgeCore, now: float, seconds: int) -> list[Request]:
