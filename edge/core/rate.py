@@ -1,4 +1,4 @@
-"""A token bucket per source address, for requests without usable credentials (CHECKLIST S01)."""
+"""Token buckets per source address, for what strangers may have us do (CHECKLIST S01)."""
 
 SOURCES = 65536
 """Sources remembered; the one unheard for longest is forgotten first, which gives it a full bucket."""
@@ -25,3 +25,15 @@ class SourceRate:
         if len(self._buckets) > self._sources:
             del self._buckets[next(iter(self._buckets))]
         return passes
+
+
+class SharedRate:
+    """Lets so many a second of one source pass, and so many of all sources together: whoever writes false ones, too."""
+
+    def __init__(self, per_source: float, in_all: float) -> None:
+        self._sources = SourceRate(per_source)
+        self._all = SourceRate(in_all, 1)
+
+    def passes(self, source: str, now: float) -> bool:
+        """Takes a token of this source, and one of all, if there are such; `now` in monotonic seconds."""
+        return self._sources.passes(source, now) and self._all.passes("", now)

@@ -1,7 +1,8 @@
 """CANCEL, and ACK of failures, wherever they fall (RFC 3261 section 9.2, 16.10; DESIGN section 8). PURE.
 
 Nothing in a CANCEL of a phone names the edge that has its INVITE. So what matches nothing here is sought at all live
-edges, waits half a second for its INVITE, and then is answered by what is known of edges that died.
+edges, waits half a second for its INVITE, and then is answered by what is known of edges that died. So does an ACK of
+a failure. What is sought costs every edge: of strangers a bounded rate is, ACKs and CANCELs apart.
 """
 
 from collections import deque
@@ -14,6 +15,7 @@ from edge.core.flow import Flow
 from edge.core.pending import Pending
 from edge.core.proxy.context import Context
 from edge.core.proxy.forwarding import Proxy
+from edge.core.rate import SharedRate
 from sipcore import hop_by_hop
 from sipcore.errors import ParseError
 from sipcore.message import Request, Row
@@ -25,6 +27,9 @@ HELD = 0.5
 """Seconds that a CANCEL waits for its INVITE (CHECKLIST E06)."""
 SOUGHT = 10_000
 """CANCELs that wait at one time."""
+SOUGHT_PER_SOURCE, SOUGHT_PER_SECOND = 200.0, 2_000.0
+"""ACKs, and CANCELs, that are sought at other edges, of one address that is no listed peer's and of all: a failure that
+is not acknowledged is repeated (RFC 3261 section 17.2.1), and so is its ACK."""
 TRACKED = 20_000
 TRACKED_BYTES = 64 * 1024 * 1024
 """INVITEs of other edges that are remembered, and their octets."""
@@ -48,6 +53,7 @@ class Cancels:
         self._told = cancelled
         self._held = Pending[str, Arrival](HELD)
         """CANCELs whose INVITE may still come, or be another edge's."""
+        self._rates = {method: SharedRate(SOUGHT_PER_SOURCE, SOUGHT_PER_SECOND) for method in ("ACK", "CANCEL")}
         self._tracked: deque[tuple[float, tuple[str, str], Flow, bytes, str]] = deque()
         self._tracked_bytes = 0
         self._by_connection: dict[Flow, dict[str, None]] = {}
@@ -83,8 +89,14 @@ class Cancels:
             self._seek("", arrival)
 
     def _seek(self, id_: str, arrival: Arrival) -> None:
-        if self._proxy.reach.neighbours:
-            self._answers.actions.seeks.append(Seek(id_, arrival.flow, arrival.request.encode()))
+        """At all other edges, within the rate of who sent it."""
+        if not self._proxy.reach.neighbours:
+            return
+        answers, request, source = self._answers, arrival.request, arrival.flow.remote_host
+        if answers.settings.is_peer(source) or self._rates[request.method].passes(source, arrival.now):
+            answers.actions.seeks.append(Seek(id_, arrival.flow, request.encode()))
+        else:
+            answers.drop("not-sought")
 
     def _cancelled(self, invite: Server, arrival: Arrival) -> None:
         """200 to the CANCEL, with the To tag of its INVITE's answer (section 9.2); then what rings is cancelled."""

@@ -14,7 +14,7 @@ from edge.core.arrival import Arrival
 from edge.core.commands import check_utf8, digest_of, encoded
 from edge.core.flow import SECURE, Flow, Way
 from edge.core.pending import Pending
-from edge.core.rate import SourceRate
+from edge.core.rate import SharedRate
 from edge.core.registration.completed import Completed
 from edge.core.registration.contacts import (
     asks_for_gruus,
@@ -118,8 +118,7 @@ class Registers:
         self._completed = Completed(self._layer, settings.max_completed)
         self.pending = Pending[str, Registration](settings.reply_seconds)
         """By the id of the command that asks for the answer."""
-        self._unserved = SourceRate(UNSERVED_PER_SECOND, 1)
-        self._unserved_sources = SourceRate(UNSERVED_PER_SOURCE)
+        self._unserved = SharedRate(UNSERVED_PER_SOURCE, UNSERVED_PER_SECOND)
 
     def __len__(self) -> int:
         return len(self._layer)
@@ -182,7 +181,7 @@ class Registers:
     def _note_unserved(self, arrival: Arrival, domain: str) -> None:
         """So that its operator can find a phone that was set up wrongly; a flood leaves a line a second at most."""
         flow, now, request = arrival.flow, arrival.now, arrival.request
-        if self._unserved_sources.passes(flow.remote_host, now) and self._unserved.passes("", now):
+        if self._unserved.passes(flow.remote_host, now):
             try:
                 to = aor(request.to.parsed_uri)  # without the password that some write there
             except ParseError:

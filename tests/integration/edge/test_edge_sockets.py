@@ -261,6 +261,31 @@ async def test_n02_a_phone_that_moves_to_another_port_is_pinged_there_alone(
         await service.stop(2.0)
 
 
+async def test_s01_acks_that_belong_nowhere_are_sought_at_the_other_edge_at_a_bounded_rate(
+    log: TestLog, tables: Tables, phones: Callable[..., Phone], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.core.proxy.cancel.SOUGHT_PER_SOURCE", 5.0)
+    names = ("edge-1", "edge-2")
+    both = [build(settings(name=name, edges="127.0.0.1:0"), log, tables) for name in names]  # type: ignore[arg-type]
+    stranger, before, strays = phones(), drops("not-sought"), drops("unexpected-ack")
+    try:
+        for service in both:
+            await service.start()
+        async with asyncio.timeout(DEADLINE):
+            while not all(service.core.reach.neighbours for service in both):  # noqa: ASYNC110  # nobody is told
+                await asyncio.sleep(0.01)
+        for number in range(50):
+            ack = register(number).replace(b"REGISTER", b"ACK").replace(b"sip:example.test", b"sip:u@example.test")
+            stranger.send(ack, "127.0.0.1", udp_port(both[0]))
+        async with asyncio.timeout(DEADLINE):
+            while drops("unexpected-ack") < strays + 50:  # noqa: ASYNC110  # nobody is told
+                await asyncio.sleep(0.01)
+        assert drops("not-sought") - before > 25
+    finally:
+        for service in both:
+            await service.stop(2.0)
+
+
 async def test_r01_a_phone_with_a_domain_of_nobodys_stands_in_the_log(
     edge: EdgeService, phones: Callable[..., Phone], caplog: pytest.LogCaptureFixture
 ) -> None:

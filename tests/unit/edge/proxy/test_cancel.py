@@ -1,5 +1,7 @@
 """CANCEL finds its INVITE at any edge, and ends what rings (RFC 3261 sections 9 and 16.10)."""
 
+import pytest
+
 from sipcore.message import Response
 from tests.kit.calls import Cluster
 from tests.kit.dialogs import BOB, invite
@@ -94,3 +96,55 @@ def test_y38_cancels_of_strangers_cost_no_search_of_what_was_carried() -> None:
     eve = cluster.phone("eve")
     eve.request("CANCEL", BOB, call_id="never")
     assert not cancels._dead
+
+
+@pytest.mark.parametrize("method", ["ACK", "CANCEL"])
+def test_s01_of_one_stranger_no_more_is_sought_at_other_edges_than_so_much_a_second(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.core.proxy.cancel.SOUGHT_PER_SOURCE", 20.0)
+    cluster = Cluster("edge-1", "edge-2", "edge-3")
+    eve, alice, bob = cluster.phone("eve"), cluster.phone("alice"), cluster.phone("bob", "edge-2")
+    for number in range(50):
+        eve.request(method, BOB, call_id=str(number))
+    assert cluster.drops["not-sought"] == 30
+
+    branch = invite(alice)
+    bob.respond(bob.got_request("INVITE"), 180)
+    alice.got_response(180)
+    alice.request("CANCEL", BOB, branch=branch, contact=False, edge="edge-3")
+    alice.got_response(200)
+    bob.got_request("CANCEL")
+
+    cluster.turn(0.5)
+    for number in range(50):
+        eve.request(method, BOB, call_id=str(number))
+    assert cluster.drops["not-sought"] == 30 + 40
+
+
+def test_s01_acks_that_are_sought_leave_the_cancels_of_their_source() -> None:
+    cluster = Cluster("edge-1", "edge-2", "edge-3")
+    alice, bob = cluster.phone("alice"), cluster.phone("bob", "edge-2")
+    branch = invite(alice)
+    bob.respond(bob.got_request("INVITE"), 180)
+    alice.got_response(180)
+    for number in range(500):
+        alice.request("ACK", BOB, call_id=str(number), edge="edge-3")
+    assert cluster.drops["not-sought"] == 300
+    alice.request("CANCEL", BOB, branch=branch, contact=False, edge="edge-3")
+    alice.got_response(200)
+    bob.got_request("CANCEL")
+
+
+def test_s01_of_all_strangers_together_what_is_sought_is_bounded_and_of_listed_peers_it_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("edge.core.proxy.cancel.SOUGHT_PER_SECOND", 20.0)
+    cluster = Cluster(is_peer=lambda host: host == "198.51.100.1")
+    peer, *strangers = [cluster.phone(f"p{number}") for number in range(31)]
+    for phone in strangers:
+        phone.request("ACK", BOB, call_id=phone.name)
+    assert cluster.drops["not-sought"] == 10
+    for number in range(300):
+        peer.request("ACK", BOB, call_id=str(number))
+    assert cluster.drops["not-sought"] == 10
