@@ -16,6 +16,7 @@ from cdr.handler import CdrHandler, limits
 from cdr.tables import overdue
 from runtime.database.port import Database
 from runtime.errors import Unavailable
+from runtime.log.apart import append_apart
 from runtime.log.port import Log
 
 log = logging.getLogger("ramal.cdr")
@@ -65,5 +66,5 @@ class Closing:
             if (event := timed_out(call, known.state, self._limits, now)) is not None
         ]
         if records:
-            await self._log.append(records)
+            await append_apart(self._log, records)  # what a partition is away for is overdue at the next look, too
         return sum(map(len, late.values()))

@@ -26,6 +26,7 @@ from runtime.config import Sources
 from runtime.database.port import Database
 from runtime.errors import LogUnavailable, Unavailable
 from runtime.http import Route
+from runtime.log.apart import append_apart
 from runtime.log.port import Append, Batch, Log, PartitionFault
 from runtime.metrics import dropped
 from runtime.service import Service
@@ -101,10 +102,10 @@ class Telling:
                 return
             pending = dict(self._pending)
             count = await self._log.partitions(STATS)
-            await self._log.append([_record(each, count) for each in pending.values()])
-            _TOLD.inc(len(pending))
-            for key, each in pending.items():
-                if self._pending.get(key) is each:
+            positions = await append_apart(self._log, [_record(each, count) for each in pending.values()])
+            _TOLD.inc(len(positions) - positions.count(None))
+            for (key, each), position in zip(pending.items(), positions, strict=True):
+                if position is not None and self._pending.get(key) is each:
                     del self._pending[key]
 
 

@@ -3,6 +3,9 @@
 A record leaves only after its row is on the database's disk, with `published` 0; once `cdrs` has it, `published` is
 set, under the same compare-and-set of the position as the rows. Whoever dies in between leaves rows that say so, and
 the next one publishes them. Whoever finds another position than their own writes nothing more.
+
+A partition of `cdrs` that is away holds up nobody: the rows go on, and its records wait in them until a look finds the
+partition back.
 """
 
 import asyncio
@@ -29,6 +32,7 @@ from events.wire import Poisoned
 from runtime.database.port import Advance, Database
 from runtime.database.positions import Positions
 from runtime.errors import DatabaseUnavailable, PositionConflict
+from runtime.log.apart import append_apart
 from runtime.log.port import Append, Batch, Log, Record
 from runtime.logs import EACH
 from runtime.metrics import dropped
@@ -105,6 +109,8 @@ class CdrHandler:
         self._projection = Projection(database, LIVE, limits(settings))
         self._remembered = settings.remembered
         self._partitions: dict[int, Partition] = {}
+        self._away: set[int] = set()
+        """Partitions of `cdrs` that took nothing when they were last tried."""
         self._newest = 0
         self._writing = asyncio.Lock()
         _AGE.set_function(lambda: max(0.0, time.time() - self._newest / 1000) if self._newest else 0.0)
@@ -128,7 +134,7 @@ class CdrHandler:
         return place.at.next
 
     async def publish_rest(self) -> None:
-        """Publishes what a rebuild has found that nobody had published."""
+        """Publishes what a rebuild has found that nobody had published, and what a partition was away for."""
         for partition in self.partitions():
             async with self._writing:
                 if (place := self._partitions.get(partition)) is not None:
@@ -136,8 +142,12 @@ class CdrHandler:
                         await self._publish_rest(place)
 
     async def _publish_rest(self, place: Partition) -> None:
-        while rest := await unpublished(self._database, place.number, TOGETHER):
-            await self._publish([Finished(id_, record(call, known.state)) for id_, call, known in rest], [place])
+        """Publishes what it can; what cannot be now is left for the next look."""
+        after, written = -1, True
+        while written and (rest := await unpublished(self._database, place.number, after, TOGETHER)):
+            after = rest[-1][0]
+            found = [Finished(id_, record(call, known.state)) for id_, call, known in rest]
+            written = await self._publish(found, [place])
 
     def release(self, partition: int) -> None:
         """Forgets the partition; its rows and its position are in the tables."""
@@ -211,13 +221,35 @@ class CdrHandler:
         for w in work:
             w.lost = True
 
-    async def _publish(self, finished: Sequence[Finished], partitions: Iterable[Partition]) -> None:
-        """Appends the records, then notes that they are there, unless somebody else has gone on meanwhile."""
+    async def _publish(self, finished: Sequence[Finished], partitions: Iterable[Partition]) -> bool:
+        """Appends the records, then notes that they are there, unless somebody else has gone on meanwhile.
+
+        Returns whether there were any: those whose partition is away stay unpublished.
+        """
         count = await self._log.partitions(CDRS)
-        await self._log.append([call_record(each.record, count) for each in finished])
+        records = [call_record(each.record, count) for each in finished]
+        positions = await append_apart(self._log, records)
+        away = {each.partition for each, position in zip(records, positions, strict=True) if position is None}
+        self._learn_away(away, {each.partition for each in records})
+        if away:
+            finished = [each for each, position in zip(finished, positions, strict=True) if position is not None]
+        if not finished:
+            return False
         _RECORDS.inc(len(finished))
         _tell([each.record for each in finished if not each.again])
         stays = [
             Advance(LIVE.projection, place.number, place.at.next, place.at.next, place.at.claim) for place in partitions
         ]
         await self._database.transact([published([each.id for each in finished])], *stays)
+        return True
+
+    def _learn_away(self, away: set[int], tried: set[int]) -> None:
+        """Which partitions of `cdrs`, of those just tried, have taken nothing; each is told once."""
+        if new := sorted(away - self._away):
+            log.warning("records wait in the tables for their partitions of cdrs", extra={"partitions": new})
+        self._away = (self._away - tried) | away
+
+    def lacks(self) -> str:
+        """Which partitions of `cdrs` take nothing; "" while all that were tried do."""
+        numbers = ", ".join(map(str, sorted(self._away)))
+        return f"cdrs takes nothing in partitions {numbers}: their records wait in the tables" if numbers else ""

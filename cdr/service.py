@@ -74,7 +74,7 @@ class Cdr:
 
     def status(self) -> dict[str, str]:
         """By what it needs, why that is away; "" while it is there."""
-        return self._worker.status()
+        return self._worker.status() | {"cdrs": self._handler.lacks()}
 
     def not_ready(self) -> list[str]:
         """Why not, one sentence each."""

@@ -154,12 +154,12 @@ def published(ids: Sequence[int]) -> Statement:
     return Statement(f"UPDATE {LIVE.cdrs} SET {PUBLISHED} = 1 WHERE id IN ({marks})", ids)  # noqa: S608  # ours
 
 
-async def unpublished(database: Database, partition: int, limit: int) -> list[tuple[int, Call, StoredCall]]:
-    """Calls that have ended and whose records may not be on `cdrs`."""
+async def unpublished(database: Database, partition: int, after: int, limit: int) -> list[tuple[int, Call, StoredCall]]:
+    """Calls that have ended and whose records may not be on `cdrs`: those behind an id, in order."""
     found = await database.query(
         f"SELECT id, call_id, from_tag, cseq, last_offset, state FROM {LIVE.cdrs}"  # noqa: S608  # ours
-        f" WHERE {PUBLISHED} = 0 AND partition_no = %s ORDER BY id LIMIT %s",
-        (partition, limit),
+        f" WHERE {PUBLISHED} = 0 AND partition_no = %s AND id > %s ORDER BY id LIMIT %s",
+        (partition, after, limit),
     )
     return [_known(row) for row in found]
 

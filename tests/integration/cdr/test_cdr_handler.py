@@ -21,16 +21,19 @@ from cdr.handler import CdrHandler
 from cdr.service import Cdr
 from events.calls import CallEvent
 from events.cdrs import CallRecord
-from events.topics import CALLS, CDRS, DEAD
+from events.topics import CALLS, CDRS, DEAD, partition_of
 from events.wire import Decoder, header
+from runtime.config import Kafka
 from runtime.database.port import Advance, Database, Statement
-from runtime.errors import DatabaseRefused, DatabaseUnavailable, LogUnavailable
+from runtime.errors import DatabaseRefused, DatabaseUnavailable, LogUnavailable, PartitionAway
 from runtime.log.embedded.log import EmbeddedLog
+from runtime.log.kafka.log import KafkaLog
 from runtime.log.port import Append, Batch, Log, Position, Record
 from runtime.logs import JsonFormatter
 from runtime.metrics import drops
 from runtime.store import EmbeddedStore
 from runtime.worker import Lost
+from tests.kit.broker import brokers
 from tests.kit.call_stories import START, Story, append, everything, missed, rows, talk
 from tests.kit.locator import DATABASES, open_database
 
@@ -45,6 +48,8 @@ class Between:
     inner: Any
     before: Callable[[], Any] | None = None
     after: Callable[[], Any] | None = None
+    away: set[tuple[str, int]] = dataclasses.field(default_factory=set)
+    """Topics and partitions that take nothing."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
@@ -61,6 +66,8 @@ class Between:
         await self._around(lambda: self.inner.transact(statements, *advances))
 
     async def append(self, records: Sequence[Append]) -> list[Position]:
+        if any((record.topic, record.partition) in self.away for record in records):
+            raise PartitionAway("nobody leads it")
         return await self._around(lambda: self.inner.append(records))
 
 
@@ -369,6 +376,100 @@ async def test_without_the_log_the_rows_stand_and_the_records_follow(site: Site)
     assert not await site.apply()
     assert await count(site, "cdrs", "published = 1") == 1
     assert len(await site.records()) == 1
+
+
+def talks(partition: int, count: int, prefix: str = "") -> list[Story]:
+    """So many calls of one partition, answered and ended."""
+    names = (f"{prefix}{n}@192.0.2.4" for n in range(20 * count + 20))
+    return [talk(call_id=name) for name in names if partition_of(name, PARTITIONS) == partition][:count]
+
+
+def ids(stories: Sequence[Story]) -> list[str]:
+    return sorted(story.call_id for story in stories)
+
+
+async def test_a_partition_of_cdrs_that_is_away_holds_up_no_rows_and_no_other_records(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cdr.handler.TOGETHER", 2)
+    site.log.away = {(CDRS, 1)}  # type: ignore[attr-defined]
+    there, away = talks(0, 3), talks(1, 5)
+    await site.write(*(event for story in (*there, *away) for event in story.events))
+    await site.apply()
+    assert ids(await site.records()) == ids(there)  # type: ignore[arg-type]  # has a Call-ID, too
+    assert (await count(site, "cdrs"), await count(site, "cdrs", "published = 0")) == (8, 5)
+    assert "partitions 1:" in site.handler.lacks()
+
+    site.again()
+    await site.restore()  # who is new begins, too
+    more = talks(1, 2, "more-")
+    await site.write(*(event for story in more for event in story.events))
+    await site.apply()
+    await site.handler.publish_rest()
+    assert (await count(site, "cdrs"), await count(site, "cdrs", "published = 0")) == (10, 7)
+
+    site.log.away.clear()  # type: ignore[attr-defined]
+    await site.handler.publish_rest()
+    assert ids(await site.records()) == ids([*there, *away, *more])  # type: ignore[arg-type]
+    assert await count(site, "cdrs", "published = 0") == 0
+    assert site.handler.lacks() == ""
+
+
+async def test_a_record_that_waits_for_its_partition_and_is_corrected_meanwhile_is_published_once(site: Site) -> None:
+    (story,) = talks(1, 1)
+    site.log.away = {(CDRS, 1)}  # type: ignore[attr-defined]
+    late = [event for event in story.events if type(event).__name__ == "CallAttempted"]
+    await site.write(*[event for event in story.events if event not in late])
+    await site.apply()
+    await site.write(*late)
+    await site.apply()
+    site.log.away.clear()  # type: ignore[attr-defined]
+    await site.handler.publish_rest()
+    assert [record.incomplete for record in await site.records()] == [False]
+
+
+async def test_c12_calls_of_a_partition_that_is_away_are_closed_once_it_is_back_and_others_before(site: Site) -> None:
+    names = {number: talks(number, 1)[0].call_id for number in range(PARTITIONS)}
+    await site.write(*(event for name in names.values() for event in Story(name).attempted().branch().events))
+    await site.apply()
+    closing = Closing(site.log, site.database, site.handler, Settings(), now=lambda: (START + 10**6) / 1000)
+    site.log.away = {(CALLS, 1)}  # type: ignore[attr-defined]
+    await closing.look()
+    await site.apply()
+    assert [record.call_id for record in await site.records()] == [names[0]]
+    site.log.away.clear()  # type: ignore[attr-defined]
+    await closing.look()
+    await site.apply()
+    assert [record.call_id for record in await site.records()] == [names[0], names[1]]
+
+
+async def test_over_the_wire_a_partition_of_cdrs_that_nobody_leads_is_waited_for_once(site: Site) -> None:
+    there, away = talks(0, 2), talks(1, 2)
+    async with brokers(f"t.{CDRS}", PARTITIONS, {}) as both:
+        both.partitions[1].leader = -1
+        log = KafkaLog(Kafka(bootstrap=both.bootstrap, request_timeout=1.0), "t.", PARTITIONS, "test")
+        await log.start()
+        try:
+            site.handler = handler = CdrHandler(log, site.database, Settings())
+            await site.restore()
+            await site.write(*(event for story in (there[0], away[0]) for event in story.events))
+            with pytest.raises(LogUnavailable):
+                await site.apply()
+            await site.restore()
+            await site.write(*(event for story in (there[1], away[1]) for event in story.events))
+            await site.apply()
+            assert await count(site, "cdrs") == 4
+
+            both.partitions[1].leader = 1
+            async with asyncio.timeout(15):
+                while handler.lacks():
+                    await handler.publish_rest()
+                    await asyncio.sleep(0.05)
+            published = [[read_record(value).call_id for value in both.partitions[n].values] for n in range(PARTITIONS)]
+            assert published[1] == [story.call_id for story in away]
+            assert set(published[0]) == {story.call_id for story in there}  # what was in doubt stands twice
+        finally:
+            await log.stop()
 
 
 @pytest.mark.parametrize("value", [b"{", None, b"\xff", b'{"type":"ramal.Other"}', b"[" * 5000])

@@ -1,7 +1,7 @@
 """Call events on their way to the log: never in a call's way, in order, within a bound."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,14 @@ from edge.topics.call_spool import CallSpool
 from events.calls import CallEvent, event_id
 from events.topics import CALLS, partition_of
 from events.wire import Decoder, header
-from runtime.errors import LogRefused, LogUnavailable
+from runtime.config import Kafka
+from runtime.errors import LogRefused, LogUnavailable, PartitionAway
 from runtime.log.embedded.log import EmbeddedLog
+from runtime.log.kafka.log import KafkaLog
 from runtime.log.port import Append, Log
 from runtime.metrics import drops
 from runtime.store import EmbeddedStore
+from tests.kit.broker import brokers
 from tests.kit.call_stories import Story, talk
 
 decode: Decoder[CallEvent] = Decoder(CallEvent)
@@ -28,6 +31,8 @@ class Flaky:
     def __init__(self, log: Log) -> None:
         self._log = log
         self.away = False
+        self.leaderless: set[int] = set()
+        """Partitions that are away."""
         self.refuses = ""
         self.twice = False
         self.sizes: list[int] = []
@@ -41,6 +46,8 @@ class Flaky:
             raise LogRefused("no")
         if self.away:
             raise LogUnavailable("away")
+        if any(record.partition in self.leaderless for record in records):
+            raise PartitionAway("nobody leads it")
         positions = await self._log.append(records)
         if self.twice:
             self.twice = False
@@ -56,6 +63,15 @@ async def flaky(tmp_path: Path) -> AsyncIterator[Flaky]:
     yield Flaky(log)
     await log.stop()
     await store.stop()
+
+
+async def soon(true: Callable[[], bool], what: str) -> None:
+    try:
+        async with asyncio.timeout(15):
+            while not true():  # noqa: ASYNC110  # nobody is told
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        raise AssertionError(what) from None
 
 
 async def written(log: Any) -> list[tuple[CallEvent, str]]:
@@ -154,6 +170,109 @@ async def test_an_event_that_the_log_refuses_is_dropped_alone(flaky: Flaky) -> N
     await spool.stop(5.0)
     assert {event.call_id for event, _ in await written(flaky)} == {"a", "b"}
     assert drops("call-events-refused") == before + 1
+
+
+def calls(partition: int, count: int) -> list[CallEvent]:
+    """The events of so many calls of one partition, each call's in order, the calls mixed."""
+    ids = [f"call-{n}" for n in range(20 * count + 20) if partition_of(f"call-{n}", 2) == partition][:count]
+    return [event for events in zip(*(talk(call_id=id_).events for id_ in ids), strict=True) for event in events]
+
+
+def once(values: Sequence[bytes]) -> list[CallEvent]:
+    """Each event where it stands first: what was in doubt was written again."""
+    return list({event_id(event): event for event in map(decode, values)}.values())
+
+
+async def of_partition(log: Any, partition: int) -> list[CallEvent]:
+    return [event for event, _ in await written(log) if partition_of(event.call_id, 2) == partition]
+
+
+async def test_c02_a_partition_that_is_away_holds_up_no_other_and_has_its_events_in_order_once_it_is_back(
+    flaky: Flaky,
+) -> None:
+    spool, there, away = CallSpool(flaky), calls(0, 30), calls(1, 30)
+    flaky.leaderless = {1}
+    half = len(away) // 2
+    spool.put(away[:half])
+    for number, event in enumerate(there):
+        spool.put([event])
+        if number % 40 == 0:
+            spool.put(away[half : half + 7])
+            half += 7
+            await asyncio.sleep(0.02)
+    await soon(lambda: len(spool) == half, "all others are written")
+    assert await written(flaky) == [(event, event_id(event)) for event in there]
+    flaky.leaderless.clear()
+    spool.put(away[half:])
+    await spool.stop(5.0)
+    assert await of_partition(flaky, 1) == away
+
+
+async def test_what_is_kept_for_a_partition_that_is_away_leaves_room_for_the_others(
+    flaky: Flaky, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(call_spool, "GATHER", 0.01)
+    spool, before = CallSpool(flaky, most=100), drops("call-events-overflow")
+    flaky.leaderless = {1}
+    away, there = calls(1, 30), calls(0, 10)
+    for start in range(0, len(away), 10):
+        spool.put(away[start : start + 10])
+        await soon(lambda: not spool._waiting and not spool._batch, "what waits is taken")
+    assert len(spool) == 80
+    for start in range(0, len(there), 10):
+        spool.put(there[start : start + 10])
+        await soon(lambda: len(spool) == 80, "the others are written")
+    flaky.leaderless.clear()
+    await spool.stop(5.0)
+    assert await of_partition(flaky, 0) == there
+    assert await of_partition(flaky, 1) == away[:80]
+    assert drops("call-events-overflow") == before + len(away) - 80
+
+
+async def test_an_event_that_the_log_refuses_is_dropped_alone_while_a_partition_is_away(flaky: Flaky) -> None:
+    spool, before = CallSpool(flaky), drops("call-events-refused")
+    there, away = calls(0, 2), calls(1, 2)
+    name = next(name for n in range(99) if partition_of(name := f"poison-{n}", 2) == 0)
+    poison = Story(call_id=name).attempted().events
+    flaky.refuses, flaky.leaderless = "poison", {1}
+    spool.put([*away, *poison, *there])
+    await soon(lambda: len(spool) == len(away), "the others are written")
+    assert await of_partition(flaky, 0) == there
+    flaky.leaderless.clear()
+    await spool.stop(5.0)
+    assert await of_partition(flaky, 1) == away
+    assert drops("call-events-refused") == before + 1
+
+
+async def test_stopping_ends_in_time_though_a_partition_is_away(flaky: Flaky) -> None:
+    spool, before = CallSpool(flaky), drops("call-events-overflow")
+    flaky.leaderless = {1}
+    away = calls(1, 1)
+    spool.put(away)
+    async with asyncio.timeout(2):
+        await spool.stop(0.5)
+    assert (len(spool), drops("call-events-overflow")) == (0, before + len(away))
+
+
+async def test_c02_over_the_wire_a_partition_that_nobody_leads_holds_up_no_other() -> None:
+    async with brokers(f"t.{CALLS}", 2, {}) as both:
+        both.partitions[1].leader = -1
+        log = KafkaLog(Kafka(bootstrap=both.bootstrap, request_timeout=1.0), "t.", 2, "test")
+        await log.start()
+        spool, there, away = CallSpool(log), calls(0, 5), calls(1, 5)
+        try:
+            for start in range(0, len(there), 5):
+                spool.put(there[start : start + 5])
+                spool.put(away[start : start + 5])
+                await asyncio.sleep(0.1)
+            await soon(lambda: len(spool) == len(away), "all others are written")
+            assert once(both.partitions[0].values) == there
+            both.partitions[1].leader = 1
+            await soon(lambda: not len(spool), "it has all of its own")
+            assert once(both.partitions[1].values) == away
+        finally:
+            await spool.stop(1.0)
+            await log.stop()
 
 
 async def test_stopping_ends_in_time_though_the_log_hangs(flaky: Flaky) -> None:
