@@ -107,7 +107,9 @@ def _opening(told: CallStory, when: Callable[[int], str], say: Phrases) -> Itera
     if _is_imported(begin):
         yield say["imported"].format(proxy=begin.edge)
         return
-    targets, count = ", ".join(begin.targets), len(begin.targets)
+    targets, count = ", ".join(begin.targets), len(begin.targets) + begin.more_targets
+    if begin.more_targets:
+        targets += say["more"].format(count=begin.more_targets)
     if not begin.callee:
         yield say["not_ours"].format(tried=say["tried"].format(targets=targets) if targets else "")
     else:

@@ -83,7 +83,9 @@ class CallAttempted(Happened, frozen=True, kw_only=True):
     callee: Person = ""
     """The AOR that is called, aliases and numbers followed; "" where it is none of ours."""
     targets: tuple[Place, ...] = ()
-    """The contacts of the callee's bindings, or the URIs tried for another domain or a gateway."""
+    """The contacts of the callee's bindings, or the URIs tried for another domain or a gateway; the first 16."""
+    more_targets: Number = 0
+    """How many more there were."""
     source: Place = ""
     """`192.0.2.4:5062`."""
     transport: str = ""

@@ -12,6 +12,7 @@ from sipcore.sdp import codecs
 LINE = 8192
 """Characters that a Call-ID or tag may have: no header row is longer."""
 TARGETS = 16
+"""URIs of an attempt, or of a redirection, that a record names."""
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
 
 

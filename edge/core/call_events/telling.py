@@ -255,6 +255,7 @@ class Telling(_Teller):
                 from_uri=from_uri, to_uri=to_uri, dialled=dialled, caller=caller,
                 asserted=facts.uri(asserted[0]) if asserted else "", callee=callee,
                 targets=tuple([facts.clean(each, URI) for each in self.targets[: facts.TARGETS]]),
+                more_targets=max(0, len(self.targets) - facts.TARGETS),
                 source=self._source, transport=self._transport, agent=agent, codecs=facts.codecs_of(request),
                 peer=self._peer, first=first,
             )

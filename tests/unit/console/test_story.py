@@ -34,6 +34,16 @@ def test_e21_an_answered_call_says_who_when_which_bindings_which_branches_and_wh
     assert "It was answered after 2.0 s, and the callee hung up after 1 min 30 s (Q.850;cause=16)." in text
 
 
+def test_e21_of_bindings_that_no_record_names_it_says_how_many_there_were() -> None:
+    story = Story().attempted(targets=("sip:bob@192.0.2.9", "sip:bob@192.0.2.10"), more_targets=3)
+
+    assert "of whom 5 bindings were seen: sip:bob@192.0.2.9, sip:bob@192.0.2.10 and 3 more." in said(story)
+    (told,) = stories(story.events)
+    assert "quem se viram 5 bindings: sip:bob@192.0.2.9, sip:bob@192.0.2.10 e mais 3." in "\n".join(
+        words(told, local_time, LANGUAGES["pt"])
+    )
+
+
 def test_e21_of_an_imported_end_nobody_is_said_to_have_hung_up() -> None:
     story = Story().attempted().branch().answered().wait(61_000).ended("")
     (told,) = stories(story.events)

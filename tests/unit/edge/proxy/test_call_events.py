@@ -127,6 +127,15 @@ def test_c08_of_five_that_ring_the_one_that_answers_is_named() -> None:
     assert fields(cluster, "CallAnswered")["contact"] == bobs[3].contact
 
 
+def test_e21_of_more_targets_than_a_record_names_it_says_how_many_more() -> None:
+    cluster = Cluster()
+    alice, *bobs = cluster.phone("alice"), *(cluster.phone("bob", "edge-2", "tcp") for _ in range(19))
+    invite(alice)
+    attempted = fields(cluster, "CallAttempted")
+    assert attempted["targets"] == tuple(bob.contact for bob in bobs[:16])
+    assert attempted["more_targets"] == 3
+
+
 def test_c09_a_call_that_the_caller_gives_up_is_cancelled(phones: tuple[Cluster, Phone, Phone]) -> None:
     cluster, alice, bob = phones
     branch = invite(alice)
