@@ -11,6 +11,7 @@ from console.logins import Failures, failures
 from ramal import logins, users, wording
 from ramal.asking import AsJson, Data, Domain, console, data, example, run, system
 from ramal.system import System
+from ramal.users import Directory, Listed
 from runtime.errors import ConfigError
 
 user_app = typer.Typer(
@@ -25,6 +26,8 @@ alias_app = typer.Typer(
 Name = Annotated[str, typer.Argument(metavar="NAME", help="[bold]carol[/bold] or [bold]carol@example.test[/bold]")]
 
 
+NO_LOG_IN = {"disabled": "disabled in the directory", "absent": "not in the directory"}
+"""Why phones of an enrolled user cannot log in, by what the directory says."""
 LOGS_IN = {"generated": "a password of our making", "directory": "the directory's password"}
 """What phones log in with, by the kind of an enrolment."""
 
@@ -60,7 +63,7 @@ def user_add_command(
 def user_list_command(domain: Domain = None, as_json: AsJson = False, data_: Data = None) -> None:
     """All users of our own, one a line, and those of LDAP who have enrolled: since when, and what phones log in with.
 
-    LDAP itself is not asked.
+    Of these LDAP is asked whether their accounts are in use.
     """
     where = data(data_)
     asked = system(where)
@@ -69,60 +72,78 @@ def user_list_command(domain: Domain = None, as_json: AsJson = False, data_: Dat
     found = [each for each in run(users.listed(asked, where)) if each.domain == (domain or each.domain).lower()]
     if as_json:
         told = [
-            {"name": each.name, "domain": each.domain, "ours": each.ours, **_enrolment(each.enrolled)} for each in found
+            {"name": each.name, "domain": each.domain, "ours": each.ours, **_enrolment(each.enrolled, each.directory)}
+            for each in found
         ]
         print(json.dumps(told, indent=2, ensure_ascii=False))
         return
     for each in found:
-        print(f"{each.name}@{each.domain}{f'  {_in_short(each.enrolled)}' if each.enrolled else ''}")
+        print(f"{each.name}@{each.domain}{f'  {_in_short(each)}' if each.enrolled else ''}")
     if users.in_ldap(asked.sources):
         print("ramal: users of LDAP stand here if they have enrolled; the others only LDAP can list", file=sys.stderr)
     elif not found:
         print("ramal: there are no users; one more: ramal user add NAME", file=sys.stderr)
 
 
-def _enrolment(row: Enrolled | None) -> dict[str, str | None]:
-    """An enrolment as JSON; every field is null where there is none."""
+def _enrolment(row: Enrolled | None, directory: Directory | None) -> dict[str, str | None]:
+    """An enrolment as JSON; every field is null where there is none, and of the directory where it is not asked."""
     return {
         "enrolled": wording.local_time(row.enrolled_at) if row else None,
         "phone_password": row.password if row else None,
         "retired": wording.local_time(row.retired_at) if row and row.retired_at else None,
         "retired_for": (row.retired_for or None) if row else None,
         "key": row.key_id if row else None,
+        "directory": directory.state if directory else None,
+        "disabled_by": (directory.account.disabled or None) if directory and directory.account else None,
     }
 
 
-def _in_short(row: Enrolled) -> str:
+def _in_short(user: Listed) -> str:
     """An enrolment in some words."""
+    row = user.enrolled
+    if row is None:
+        return ""
     since = f"enrolled {wording.local_time(row.enrolled_at)}"
     if row.retired_at:
         return f"{since}, over since {wording.local_time(row.retired_at)}: {row.retired_for}"
+    if user.directory and user.directory.state in NO_LOG_IN and not user.ours:
+        return f"{since}, {NO_LOG_IN[user.directory.state]}"
     return f"{since}: {LOGS_IN[row.password]}"
 
 
 @user_app.command("show", epilog=example("ramal user show alice --json"))
 def user_show_command(name: Name, domain: Domain = None, as_json: AsJson = False, data_: Data = None) -> None:
-    """Why a phone cannot log in: where the user comes from, whether he has enrolled, and failed log-ins of a day.
-
-    LDAP itself is not asked.
-    """
+    """Why a phone cannot log in: where the user comes from, whether he has enrolled, whether the directory has disabled
+    him, and failed log-ins of a day."""
     where = data(data_)
     asked = system(where)
     name, realm = named(name, domain, asked)
     found = run(users.known(asked, where, name, realm))
     row = found.enrolled
-    sources = [text for text, there in (("users file", found.in_file), ("subscriber", found.in_table)) if there]
+    directory = found.directory
+    in_ldap = directory is not None and directory.account is not None
+    there = (("users file", found.in_file), ("subscriber", found.in_table), ("LDAP", in_ldap))
+    sources = [text for text, is_there in there if is_there]
     if as_json:
         failed = [
             each._asdict() | {"last": wording.local_time(each.last)}
             for each in run(_failures(asked, f"{name}@{realm}"))
         ]
-        told = {"name": name, "domain": realm, "sources": sources, **_enrolment(row), "failed_logins": failed}
+        told = {
+            "name": name,
+            "domain": realm,
+            "sources": sources,
+            **_enrolment(row, directory),
+            "failed_logins": failed,
+        }
         print(json.dumps(told, indent=2, ensure_ascii=False))
         return
-    console.print(f"{name}@{realm}: {', '.join(sources) or 'not among our own users (in LDAP, if anywhere)'}")
-    if row or not sources:
-        _show_enrolment(row)
+    ours = found.in_file or found.in_table
+    console.print(f"{name}@{realm}: {', '.join(sources) or _nowhere(directory)}", soft_wrap=True)
+    if directory and not ours:
+        _show_directory(directory)
+    if row or not (ours or (directory and directory.state == "absent")):
+        _show_enrolment(row, counts=ours or directory is None or directory.state not in NO_LOG_IN)
     logins.show(console, f"{name}@{realm}", run(_failures(asked, f"{name}@{realm}")))
 
 
@@ -131,7 +152,23 @@ async def _failures(asked: System, aor: str) -> list[Failures]:
         return await failures(log, aor)
 
 
-def _show_enrolment(row: Enrolled | None) -> None:
+def _nowhere(directory: Directory | None) -> str:
+    if directory and directory.state == "absent":
+        return "not among our own users, nor in the directory (as RAMAL_LDAP_BASE and RAMAL_LDAP_FILTER have it)"
+    return "not among our own users (in LDAP, if anywhere)"
+
+
+def _show_directory(directory: Directory) -> None:
+    """Of a user who is in the directory alone, if anywhere."""
+    if directory.state == "unknown":
+        console.print(f"Whether the directory has the account in use is unknown: {directory.away}.", soft_wrap=True)
+    elif directory.account and directory.account.disabled:
+        told = f"The directory has disabled the account ({directory.account.disabled}): phones cannot log in."
+        console.print(told, soft_wrap=True)
+
+
+def _show_enrolment(row: Enrolled | None, *, counts: bool) -> None:
+    """`counts`: whether the directory leaves it in force, as far as that is known."""
     if row is None:
         console.print("Has not enrolled. A user of LDAP does so on the console's page /enroll, or by `ramal enroll`.")
         return
@@ -143,9 +180,10 @@ def _show_enrolment(row: Enrolled | None) -> None:
             soft_wrap=True,
         )
         return
-    console.print(
-        f"Enrolled {since}: phones log in with {LOGS_IN[row.password]}. Sealed by {row.key_id}.", soft_wrap=True
-    )
+    logs_in = f"phones log in with {LOGS_IN[row.password]}"
+    if not counts:
+        logs_in = f"{logs_in} once the directory has the account in use"
+    console.print(f"Enrolled {since}: {logs_in}. Sealed by {row.key_id}.", soft_wrap=True)
 
 
 @user_app.command("reset", epilog=example("ramal user reset carol@example.test"))

@@ -8,14 +8,18 @@ import contextlib
 import getpass
 import secrets
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from authsvc.config import AuthSettings, LdapSettings
 from authsvc.users import enrolled
 from authsvc.users import file as users_file
 from authsvc.users import table as subscriber
+from authsvc.users.accounts import Account
+from authsvc.users.ldap import LdapUsers
+from authsvc.users.ldap_connection import LdapUnavailable
+from authsvc.users.remembered import Key
 from ramal.directory import first_passwords, keep_first_passwords
 from ramal.system import System
 from runtime.config import Sources
@@ -81,12 +85,32 @@ async def remove(system: System, data: Path | None, name: str, domain: str) -> b
     return removed
 
 
+class Directory(NamedTuple):
+    """What LDAP says of a user."""
+
+    account: Account | None
+    """None: it has no such user, or says nothing."""
+    away: str = ""
+    """Why it says nothing."""
+
+    @property
+    def state(self) -> Literal["in use", "disabled", "absent", "unknown"]:
+        """Whether phones may log in, as far as the directory is asked."""
+        if self.away:
+            return "unknown"
+        if self.account is None:
+            return "absent"
+        return "disabled" if self.account.disabled else "in use"
+
+
 class Known(NamedTuple):
-    """What is kept of a user here; LDAP is not asked."""
+    """What is known of a user."""
 
     in_file: bool
     in_table: bool
     enrolled: enrolled.Enrolled | None
+    directory: Directory | None
+    """None: users of this domain are in no directory that is known here."""
 
 
 async def known(system: System, data: Path | None, name: str, domain: str) -> Known:
@@ -96,7 +120,29 @@ async def known(system: System, data: Path | None, name: str, domain: str) -> Kn
         in_table = table is not None and (name, domain) in await subscriber.list_users(table)
     file = _file(system, data)
     in_file = file is not None and (name, domain) in users_file.list_users(file)
-    return Known(in_file, in_table, rows[0] if rows else None)
+    said = await directory_says(system, [(name, domain)])
+    return Known(in_file, in_table, rows[0] if rows else None, said.get((name, domain)))
+
+
+async def directory_says(system: System, keys: Collection[Key]) -> dict[Key, Directory]:
+    """What LDAP says of these users, as authsvc asks it; of domains whose users are not in it, nothing."""
+    settings = system.sources.section(LdapSettings, "ldap")
+    only = {domain.lower() for domain in settings.domains}
+    here = [key for key in keys if settings.url and (not only or key[1] in only)]
+    if not here:
+        return {}
+    try:
+        settings.check()  # a command may not know the password that a service was begun with
+        directory = LdapUsers(settings, system.common.served())
+    except ConfigError as error:
+        return dict.fromkeys(here, Directory(None, str(error)))
+    try:
+        accounts = await directory.accounts(here)
+    except LdapUnavailable as error:
+        return dict.fromkeys(here, Directory(None, str(error)))
+    finally:
+        await directory.stop()
+    return {key: Directory(accounts.get(key)) for key in here}
 
 
 async def everyone(system: System, data: Path | None) -> list[tuple[str, str]]:
@@ -116,6 +162,8 @@ class Listed(NamedTuple):
     ours: bool
     """Whether he stands in the users file or in `subscriber`."""
     enrolled: enrolled.Enrolled | None
+    directory: Directory | None
+    """What LDAP says of him, if he has enrolled."""
 
 
 async def listed(system: System, data: Path | None) -> list[Listed]:
@@ -128,11 +176,12 @@ async def listed(system: System, data: Path | None) -> list[Listed]:
             after = page[-1].key
             rows.update((row.key, row) for row in page)
     keys = sorted({*ours, *rows}, key=lambda key: (key[1], key[0]))
-    return [Listed(*key, key in ours, rows.get(key)) for key in keys]
+    said = await directory_says(system, rows)
+    return [Listed(*key, key in ours, rows.get(key), said.get(key)) for key in keys]
 
 
 def in_ldap(sources: Sources) -> bool:
-    """Whether users may be in a directory, which nobody lists here."""
+    """Whether users may be in a directory, all of whom nobody lists here."""
     return bool(sources.section(LdapSettings, "ldap").url)
 
 

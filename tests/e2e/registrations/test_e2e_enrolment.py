@@ -122,6 +122,28 @@ def test_keys_are_changed_while_phones_register(site: System, directory: HashedD
         soon(again, 200)
 
 
+def test_who_is_disabled_in_the_directory_or_gone_from_it_is_shown_so_though_he_has_enrolled(
+    site: System, directory: HashedDirectory
+) -> None:
+    directory.add("leaving", PASSWORD)
+    enroll(site, "leaving", PASSWORD)
+    assert "phones log in with the directory's password." in site.ramal("user", "show", "leaving").stdout
+    ignorant = dataclasses.replace(site, environ={})
+    assert "in use is unknown: RAMAL_LDAP_BIND_PASSWORD" in ignorant.ramal("user", "show", "leaving").stdout
+
+    directory.change("leaving", pwdAccountLockedTime="000001010000Z")
+    told = site.ramal("user", "show", "leaving").stdout
+    assert "disabled the account (pwdAccountLockedTime): phones cannot log in." in told
+    assert "password once the directory has the account in use." in told
+    shown = json.loads(site.ramal("user", "show", "leaving", "--json").stdout)
+    assert (shown["sources"], shown["directory"]) == (["LDAP"], "disabled")
+    assert shown["disabled_by"] == "pwdAccountLockedTime"
+    assert re.search(r"^leaving@.*, disabled in the directory$", site.ramal("user", "list").stdout, re.MULTILINE)
+
+    directory.remove("leaving")
+    assert "nor in the directory" in site.ramal("user", "show", "leaving").stdout
+
+
 def test_a24_a_changed_password_ends_what_the_old_one_enrolled_and_it_is_said_how_to_enrol_again(
     site: System, directory: HashedDirectory
 ) -> None:

@@ -74,7 +74,7 @@ async def test_who_has_enrolled_is_listed_with_since_when_and_by_which_kind_and_
     told = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
     assert told[2] == {
         "name": "eva", "domain": "example.test", "ours": False, "enrolled": since, "phone_password": "generated",
-        "retired": None, "retired_for": None, "key": "e1",
+        "retired": None, "retired_for": None, "key": "e1", "directory": None, "disabled_by": None,
     }  # fmt: skip
     with_ldap = {"RAMAL_LDAP_URL": "ldaps://ldap.example.test", "RAMAL_LDAP_BASE": "o=x"}
     assert "the others only LDAP can list" in CliRunner(env=with_ldap).invoke(app, words).stderr
@@ -101,3 +101,31 @@ async def test_a_new_user_goes_into_the_file_alone(system: System, tmp_path: Pat
     await users.remove(system, tmp_path, *DAVE)
     await users.add(system, tmp_path, *DAVE, "new")
     assert await in_the_table(system) is None
+
+
+@pytest.mark.parametrize(
+    ("variables", "why"),
+    [
+        ({}, "RAMAL_LDAP_URL: passwords would cross the network readable"),
+        ({"RAMAL_LDAP_INSECURE": "true", "RAMAL_LDAP_BIND_DN": "cn=ramal"}, "RAMAL_LDAP_BIND_PASSWORD: is not set"),
+        ({"RAMAL_LDAP_INSECURE": "true"}, "the directory at ldap://127.0.0.1:1"),
+    ],
+)
+async def test_a_directory_that_cannot_be_asked_leaves_all_else_known(
+    variables: dict[str, str], why: str, tmp_path: Path
+) -> None:
+    (tmp_path / DATABASE).touch()
+    asked = {"RAMAL_DOMAIN": "example.test", "RAMAL_LDAP_URL": "ldap://127.0.0.1:1", **variables}
+    system = system_at(tmp_path, Sources.read(asked))
+    await users.add(system, tmp_path, "carol", "example.test", "hers")
+    found = await users.known(system, tmp_path, "carol", "example.test")
+    assert found.in_file
+    assert found.directory is not None
+    assert (found.directory.state, found.directory.away.startswith(why)) == ("unknown", True)
+
+
+async def test_users_of_a_domain_that_is_in_no_directory_are_not_asked_for(tmp_path: Path) -> None:
+    (tmp_path / DATABASE).touch()
+    variables = {"RAMAL_DOMAIN": "example.test", "RAMAL_LDAP_URL": "ldaps://127.0.0.1:1"}
+    system = system_at(tmp_path, Sources.read({**variables, "RAMAL_LDAP_DOMAINS": "other.test"}))
+    assert await users.directory_says(system, [("carol", "example.test")]) == {}
