@@ -139,7 +139,8 @@ class AuthHandler:
         floor, suspects = await used_before(self._log, self.topic, partition, begin) if begin else (-1, frozenset())
         replays = Replays(self._rules.nonce_seconds, NONCES, floor, suspects)
         self._places[partition] = _Place(State(replays, Lockouts(*self._lockout)))
-        return begin
+        # Whoever sent what the log has lost was answered, or heard 503: on with what it has.
+        return None if floor is None else begin
 
     def release(self, partition: int) -> None:
         """Forgets the partition and what waits in it."""

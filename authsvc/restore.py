@@ -13,15 +13,17 @@ MARGIN_SECONDS = 1
 _decode: Decoder[AuthCommand] = Decoder(AuthCommand)
 
 
-async def used_before(log: Log, topic: str, partition: int, begin: int) -> tuple[int, frozenset[int]]:
+async def used_before(log: Log, topic: str, partition: int, begin: int) -> tuple[int | None, frozenset[int]]:
     """The second up to which nonces may have been used before `begin`, and the keys of later ones that were.
 
-    A nonce made after that second was used in the last few seconds, if it was: those commands are read.
+    A nonce made after that second was used in the last few seconds, if it was: those commands are read. None: the log
+    has lost them.
     """
     bounds = await log.bounds(topic, partition)
-    if not bounds.begin < begin <= bounds.end:
-        # Gone from the log: older than any nonce lives, see `service`. Beyond its end: the worker's alarm.
-        return -1, frozenset()
+    if begin > bounds.end:
+        return None, frozenset()
+    if begin <= bounds.begin:
+        return -1, frozenset()  # gone from the log: older than any nonce lives, see `service`
     last = 0
     async for records in log.read(topic, partition, begin - 1, begin):
         last = records[-1].timestamp // 1000

@@ -330,7 +330,7 @@ class Run:
                         self._ends[partition, topic] = end
                         behind += max(0, end - share.places[topic].next)
                     if self._shares.get(partition) is share:
-                        await self._telling.tell(share, await now_of(self._log, share))
+                        await self._telling.tell(share, await now_of(self._log, share, self._telling.time))
             except LogUnavailable as error:
                 away = str(error)
                 if not self.away:

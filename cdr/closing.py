@@ -6,7 +6,6 @@ meanwhile; that several members of the group, or one twice, write the same chang
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 
 from cdr.config import Settings
@@ -34,14 +33,15 @@ class Closing:
         database: Database,
         handler: CdrHandler,
         settings: Settings,
-        now: Callable[[], float] = time.time,
+        now: Callable[[], int | None] | None = None,
     ) -> None:
+        """`now`: the log's time in milliseconds, as the handler knows it; None while it does not."""
         self._log = log
         self._database = database
         self._handler = handler
         self._every = settings.close_every
         self._limits = limits(settings)
-        self._now = now
+        self._now = now or handler.time.now
 
     async def run(self) -> None:
         """Looks for ever."""
@@ -57,7 +57,9 @@ class Closing:
 
     async def look(self) -> int:
         """Closes what is overdue; how many calls that were."""
-        now = int(self._now() * 1000)
+        now = self._now()
+        if now is None:
+            return 0
         late = await overdue(self._database, self._handler.partitions(), now, TOGETHER)
         records = [
             timed_out_record(event, partition)
@@ -66,5 +68,6 @@ class Closing:
             if (event := timed_out(call, known.state, self._limits, now)) is not None
         ]
         if records:
-            await append_apart(self._log, records)  # what a partition is away for is overdue at the next look, too
+            # What a partition is away for is overdue at the next look, too.
+            self._handler.time.acknowledged(await append_apart(self._log, records))
         return sum(map(len, late.values()))

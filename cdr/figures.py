@@ -27,6 +27,7 @@ from runtime.database.port import Database
 from runtime.errors import LogUnavailable, Unavailable
 from runtime.http import Route
 from runtime.log.apart import append_apart
+from runtime.log.clock import LogTime
 from runtime.log.port import Append, Batch, Log, PartitionFault
 from runtime.metrics import dropped
 from runtime.service import Service
@@ -89,6 +90,7 @@ class Telling:
 
     def __init__(self, log_: Log) -> None:
         self._log = log_
+        self.time = LogTime(time.monotonic)
         self._pending: dict[tuple[Any, ...], Statistics] = {}
         self._turn = asyncio.Lock()
 
@@ -103,6 +105,7 @@ class Telling:
             pending = dict(self._pending)
             count = await self._log.partitions(STATS)
             positions = await append_apart(self._log, [_record(each, count) for each in pending.values()])
+            self.time.acknowledged(positions)
             _TOLD.inc(len(positions) - positions.count(None))
             for (key, each), position in zip(pending.items(), positions, strict=True):
                 if position is not None and self._pending.get(key) is each:
@@ -300,19 +303,24 @@ class Figures:
             for reckoner in self._reckoners:
                 for share in tuple(reckoner.shares.values()):
                     try:
-                        await self._telling.tell(share, await now_of(self._log, share))
+                        await self._telling.tell(share, await now_of(self._log, share, self._telling.time))
                     except LogUnavailable as error:
                         log.warning("figures are not told now", extra={"cause": str(error)})
                     except Exception:
                         log.exception("figures could not be told; trying again")
 
 
-async def now_of(log_: Log, share: Share) -> int | None:
-    """The time up to which a share has everything; None if it is behind. Raises LogUnavailable."""
-    now = int(time.time() * 1000)
+async def now_of(log_: Log, share: Share, time_: LogTime) -> int | None:
+    """The log's time up to which a share has everything; None if it is behind, or nothing was heard of the log yet.
+
+    Raises LogUnavailable.
+    """
+    now = time_.now()
     for topic, place in tuple(share.places.items()):
         if (await log_.bounds(topic, share.partition)).end > place.next:
             return None
+        if place.time:
+            time_.heard(place.time)
     return now
 
 

@@ -33,6 +33,7 @@ from runtime.database.port import Advance, Database
 from runtime.database.positions import Positions
 from runtime.errors import DatabaseUnavailable, PositionConflict
 from runtime.log.apart import append_apart
+from runtime.log.clock import LogTime, newest
 from runtime.log.port import Append, Batch, Log, Record
 from runtime.logs import EACH
 from runtime.metrics import dropped
@@ -113,6 +114,7 @@ class CdrHandler:
         """Partitions of `cdrs` that took nothing when they were last tried."""
         self._newest = 0
         self._writing = asyncio.Lock()
+        self.time = LogTime(time.monotonic)
         _AGE.set_function(lambda: max(0.0, time.time() - self._newest / 1000) if self._newest else 0.0)
 
     def partitions(self) -> list[int]:
@@ -126,6 +128,8 @@ class CdrHandler:
     async def restore(self, partition: int) -> int:
         """Where the table says that we are; publishes what may not have been."""
         place = Partition(partition, await self.positions.find(partition, CLAIM))
+        if (written := await newest(self._log, CALLS, partition)) is not None:
+            self.time.heard(written)
         try:
             await self._publish_rest(place)
         except PositionConflict as error:
@@ -177,6 +181,7 @@ class CdrHandler:
     def _begin(self, partition: Partition, records: Sequence[Record]) -> _Work:
         """The events that are not in the tables yet, read."""
         work = _Work(partition, records[-1].offset + 1, records[-1].timestamp)
+        self.time.heard(work.newest)
         for each in records:
             if each.offset < partition.at.next:
                 continue
@@ -229,6 +234,7 @@ class CdrHandler:
         count = await self._log.partitions(CDRS)
         records = [call_record(each.record, count) for each in finished]
         positions = await append_apart(self._log, records)
+        self.time.acknowledged(positions)
         away = {each.partition for each, position in zip(records, positions, strict=True) if position is None}
         self._learn_away(away, {each.partition for each in records})
         if away:

@@ -4,8 +4,6 @@ The end itself is decided like any command, so it comes in log order with the re
 the agenda until the event is seen; a lost request is made again after `AGAIN_MS`.
 """
 
-from collections.abc import Callable
-
 from events.commands import ExpireContacts
 from events.topics import REGISTRAR_COMMANDS
 from events.wire import cloud_event, encode
@@ -20,25 +18,6 @@ AGAIN_MS = 5_000
 AT_ONCE = 2_000
 """AORs looked at per partition and tick; the rest wait for the next second."""
 KIND = "ramal.ExpireContacts"
-
-
-class LogTime:
-    """The log's clock as far as it is known: learnt from acknowledged records, carried on by ours.
-
-    Never ahead of the log by more than our clock gains between two records.
-    """
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._ahead: float | None = None
-
-    def learn(self, timestamp: int) -> None:
-        """A record of ours was acknowledged just now with this timestamp (milliseconds)."""
-        self._ahead = timestamp - self._clock() * 1000
-
-    def now(self) -> int | None:
-        """Milliseconds in the log's time; None before anything was learnt."""
-        return None if self._ahead is None else int(self._clock() * 1000 + self._ahead)
 
 
 def expire(partition: Partition, now: int) -> list[Append]:

@@ -21,7 +21,7 @@ from events.wire import Decoder, Poisoned, cloud_event, encode
 from registrar import metrics
 from registrar.config import Policy
 from registrar.decider import Refusal, decide
-from registrar.expiry import LogTime, expire
+from registrar.expiry import expire
 from registrar.partition import Partition
 from registrar.restore import restore
 from registrar.snapshot import has_news, snapshots_id, write_snapshots
@@ -29,6 +29,7 @@ from registrar.truths import SOURCE, claim_of, decode_state, truth
 from registrar.unknown import carry
 from runtime.errors import Fenced, LogRefused, LogUnavailable
 from runtime.log.apart import append_apart, append_or_drop
+from runtime.log.clock import LogTime
 from runtime.log.port import Append, Batch, Log, PartitionFault, Position, Record
 from runtime.metrics import dropped
 from runtime.worker import Lost, dead_letter

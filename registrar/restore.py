@@ -8,11 +8,13 @@ from collections.abc import Callable
 from contextlib import aclosing
 from time import monotonic
 
+from events.commands import ExpireContacts
 from events.registrations import Claimed, Watermark
-from events.topics import BINDINGS, REGISTRATIONS
+from events.topics import BINDINGS, REGISTRAR_COMMANDS, REGISTRATIONS
 from events.truths import CLAIMED, check_state
 from events.wire import COMMAND_OFFSET, Poisoned, cloud_event, encode, int_header
 from registrar import metrics
+from registrar.expiry import KIND
 from registrar.partition import Partition
 from registrar.snapshot import snapshots_id
 from registrar.truths import (
@@ -26,10 +28,14 @@ from registrar.truths import (
     watermark,
 )
 from runtime.errors import Fenced, LogUnavailable
-from runtime.log.port import Append, Log, PartitionFault, Record
+from runtime.log.port import Append, Log, OutOfRange, PartitionFault, Record
 from runtime.metrics import dropped
 
 log = logging.getLogger("ramal.registrar")
+
+MOST_FILLED = 1_000_000
+"""Offsets of commands that are filled up where they were lost: some 20 s. Of more a person has to hear."""
+FILLED_AT_ONCE = 5_000
 
 
 async def restore(source: Log, number: int, writer: str, grace_ms: int, learn: Callable[[int], None]) -> Partition:
@@ -69,6 +75,7 @@ async def restore(source: Log, number: int, writer: str, grace_ms: int, learn: C
         async for records in reading:
             for record in records:
                 replay.add(record)
+    await _pass(source, number, replay.handled)
     partition.adopt(replay.states)
     partition.changed = replay.changed
     partition.handled = replay.handled
@@ -86,6 +93,30 @@ async def restore(source: Log, number: int, writer: str, grace_ms: int, learn: C
         },
     )
     return partition
+
+
+async def _pass(source: Log, number: int, handled: int) -> None:
+    """Makes sure that commands go on behind the last one that was handled, where their topic has lost its end.
+
+    A binding's id is made of its command's offset: none may stand for two commands. So what is missing up to `handled`
+    is filled up with commands that do nothing. Raises LogUnavailable, and PartitionFault where it is too much.
+    """
+    end = (await source.bounds(REGISTRAR_COMMANDS, number)).end
+    missing = handled + 1 - end
+    if missing <= 0:
+        return
+    extra = {"partition": number, "end": end, "handled": handled}
+    if missing > MOST_FILLED:
+        raise OutOfRange(number, handled + 1, end)
+    log.error("registrar.commands ends before what was decided; its offsets are filled up", extra=extra)
+    for start in range(end, handled + 1, FILLED_AT_ONCE):
+        ids = [f"lost:{number}:{offset}" for offset in range(start, min(start + FILLED_AT_ONCE, handled + 1))]
+        await source.append(
+            [
+                Append(REGISTRAR_COMMANDS, number, b"", encode(ExpireContacts(id_, "")), cloud_event(KIND, SOURCE, id_))
+                for id_ in ids
+            ]
+        )
 
 
 async def _snapshots(source: Log, number: int) -> tuple[dict[str, bytes], Watermark]:

@@ -16,6 +16,7 @@ log/                  the log: records in order, for ever
     codes                 what error codes mean to us
     closing               ends within a deadline
   apart                 appends of which one partition may be away
+  clock                 its time
   embedded/             in one SQLite file
     log, reads, sql       the port, its reads and subscriptions, its statements
     groups                consumer groups within a process

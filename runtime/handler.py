@@ -44,7 +44,11 @@ class Handler(Protocol):
 
     async def restore(self, partition: int) -> int | None:
         """Rebuilds the state of a partition just assigned; the offset to go on at. None: the group's committed
-        one, else the beginning. Cancelled when the partition is revoked meanwhile."""
+        one, else the beginning. Cancelled when the partition is revoked meanwhile.
+
+        Also called where the log turns out to end before our position. An offset beyond the log's end stops the
+        partition: whoever knows better than to wait for a person gives another.
+        """
         ...
 
     def release(self, partition: int) -> None:

@@ -24,7 +24,7 @@ from prometheus_client import Gauge
 from runtime.errors import LogRefused, LogUnavailable, Rebalancing, Replaced, Unavailable
 from runtime.handler import Handler, Lost, dead_letter
 from runtime.lag import measure
-from runtime.log.port import Batch, Log, PartitionFault, Record, Subscription
+from runtime.log.port import Batch, Log, OutOfRange, PartitionFault, Record, Subscription
 from runtime.metrics import dropped
 from runtime.places import Place
 
@@ -165,6 +165,8 @@ class Worker:
                 self._log_is_away(error)
                 failures += 1
                 await self._back_off(failures)
+            except OutOfRange as error:  # the log has lost its end: only a restore can tell what that means
+                self.give_up({error.partition}, error.reason)
             except PartitionFault as error:
                 self._stop_partition(error.partition, error.reason)
             except Exception:
@@ -388,9 +390,15 @@ class Worker:
         if self._subscription:
             await self._subscription.confirm(partition)
         offset = await handler.restore(partition)
+        bounds = await self._log.bounds(handler.topic, partition)
         if offset is None:
             offset = (await self._log.committed(handler.topic, handler.group)).get(partition, 0)
-        bounds = await self._log.bounds(handler.topic, partition)
+            if offset > bounds.end:  # nothing rests on it but where to go on
+                extra = self._extra(partition, offset=offset, end=bounds.end)
+                log.error("the log ends before what was handled here; going on at its end", extra=extra)
+                offset = bounds.end
+        if offset > bounds.end:
+            raise OutOfRange(partition, offset, bounds.end)
         if 0 < offset < bounds.begin:
             log.error(
                 "records were deleted before they were handled here",

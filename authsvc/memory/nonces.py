@@ -52,19 +52,24 @@ class _Window(msgspec.Struct, gc=False):
 class Replays:
     """The windows of one partition."""
 
-    def __init__(self, lifetime: int, capacity: int, floor: int = -1, suspects: frozenset[int] = frozenset()) -> None:
+    def __init__(
+        self, lifetime: int, capacity: int, floor: int | None = -1, suspects: frozenset[int] = frozenset()
+    ) -> None:
         """`lifetime` of a nonce in seconds; `floor`: nonces made in or before this second may have been used,
-        and of later ones those with a key in `suspects`."""
+        and of later ones those with a key in `suspects`. None: whatever was made before the first look may have."""
         self._lifetime = lifetime
         self._capacity = capacity
         self._buckets: dict[int, dict[int, _Window]] = {}
         self._swept = 0
-        self.floor = floor
+        self.floor = -1 if floor is None else floor
+        self._unknown = floor is None
         self._suspects = suspects
         self.size = 0
 
     def look(self, key: int, made: int, nc: int | None, fingerprint: int, at: int) -> Use:
-        """What this use is; changes nothing. `key` stands for user and nonce, `made` is the nonce's second."""
+        """What this use is; enters nothing. `key` stands for user and nonce, `made` is the nonce's second."""
+        if self._unknown:
+            self._unknown, self.floor = False, at // 1000
         bucket = self._buckets.get(made)
         window = bucket.get(key) if bucket else None
         if window is None:

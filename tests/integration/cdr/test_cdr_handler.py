@@ -249,7 +249,7 @@ async def test_a_call_that_was_closed_and_lives_after_all_is_open_again(site: Si
     story = Story().attempted().branch().rings().answered(session_expires=600)
     await site.write(*story.events)
     await site.apply()
-    closing = Closing(site.log, site.database, site.handler, Settings(), now=lambda: (START + 10**7) / 1000)
+    closing = Closing(site.log, site.database, site.handler, Settings(), now=lambda: START + 10**7)
     assert await closing.look() == 1
     await site.apply()
     assert (await count(site, "cdrs"), await count(site, "open_calls")) == (1, 0)
@@ -263,7 +263,7 @@ async def test_a_call_that_was_closed_and_lives_after_all_is_open_again(site: Si
 async def test_c12_nothing_is_closed_before_its_time_and_twice_is_once(site: Site) -> None:
     await site.write(*Story().attempted().branch().events)
     await site.apply()
-    now = [(START + 299_999) / 1000]
+    now = [START + 299_999]
     closing = Closing(site.log, site.database, site.handler, Settings(), now=lambda: now[0])
     assert await closing.look() == 0
     now[0] += 1

@@ -5,7 +5,7 @@ import sqlite3
 import pytest
 
 from events.commands import Contact
-from events.topics import BINDINGS, REGISTRATIONS
+from events.topics import BINDINGS, REGISTRAR_COMMANDS, REGISTRATIONS
 from events.wire import encode
 from registrar import snapshot
 from registrar.config import Policy
@@ -16,7 +16,7 @@ from runtime.log.embedded.log import EmbeddedLog
 from runtime.log.embedded.sql import ROW_BITS
 from runtime.store import EmbeddedStore
 from runtime.worker import Lost
-from tests.kit.registrar import AOR, DESK, MOBILE, Site, fail_transactions
+from tests.kit.registrar import AOR, DESK, MOBILE, Site, fail_transactions, read_state
 
 
 async def test_a_lost_partition_is_claimed_again_before_anything_is_written(site: Site):
@@ -55,11 +55,11 @@ async def test_e23_crashes_between_truth_and_snapshot_twice_in_a_row_lose_and_ke
 LAST = (1 << ROW_BITS) - 1
 
 
-async def shorten(site: Site, end: int) -> None:
-    """`registrations` ends here now: at 0, it was deleted and made anew; behind that, an unclean leader was elected."""
+async def shorten(site: Site, end: int, topic: str = REGISTRATIONS) -> None:
+    """The topic ends here now: at 0, it was deleted and made anew; behind that, an unclean leader was elected."""
 
     def write(connection: sqlite3.Connection) -> None:
-        (partition,) = connection.execute("SELECT id FROM log_partition WHERE topic = 'registrations'").fetchone()
+        (partition,) = connection.execute("SELECT id FROM log_partition WHERE topic = ?", (topic,)).fetchone()
         connection.execute("DELETE FROM log_record WHERE id >> ? = ? AND id & ? >= ?", (ROW_BITS, partition, LAST, end))
         connection.execute("UPDATE log_partition SET end_offset = ? WHERE id = ?", (end, partition))
 
@@ -98,6 +98,34 @@ async def test_a_registrar_whose_topic_has_lost_its_end_does_not_go_back_behind_
     await second.work()
     third = await site.registrar().start()  # crashed before its snapshot
     assert third.contacts == second.contacts == {AOR: [DESK, MOBILE, "sip:third@192.0.2.3"]}
+
+
+async def test_where_commands_are_lost_their_offsets_are_filled_up_and_no_id_is_given_twice(site: Site):
+    registrar = await site.registrar().start()
+    for contact in (DESK, MOBILE):
+        await site.send(site.register(contact))
+        await registrar.work()
+    await shorten(site, 1, REGISTRAR_COMMANDS)
+    await site.send(site.register("sip:lost@192.0.2.3"))  # at the offset of one that was decided: it hears 503
+    second = await site.registrar().start()
+    assert second.offset == 2
+    await shorten(site, 0, REGISTRAR_COMMANDS)
+    third = await site.registrar().start()
+    assert [record.offset for record in await site.records(REGISTRAR_COMMANDS)] == [0, 1]
+    await site.send(site.register("sip:third@192.0.2.3"))
+    await third.work()
+    assert third.contacts == {AOR: [DESK, MOBILE, "sip:third@192.0.2.3"]}
+    [state] = [read_state(value) for value in third.partition.states.values()]
+    assert len({binding.id for binding in state.bindings}) == 3
+
+
+async def test_where_more_commands_are_lost_than_can_be_filled_up_a_person_has_to_hear_of_it(site: Site, monkeypatch):
+    monkeypatch.setattr("registrar.restore.MOST_FILLED", 1)
+    registrar = await site.registrar().start()
+    await site.send(site.register(DESK), site.register(MOBILE))
+    await registrar.work()
+    await shorten(site, 0, REGISTRAR_COMMANDS)
+    assert (await site.registrar().start()).fault == "partition 0: position 2 is beyond the log's end 0"
 
 
 async def test_e23_a_crash_within_a_snapshot_of_several_parts_is_harmless(site: Site, monkeypatch):

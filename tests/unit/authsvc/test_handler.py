@@ -402,12 +402,18 @@ async def test_a09_after_a_reassignment_a_nonce_is_stale_if_it_was_used_or_may_h
     await service.stop()
 
 
-async def test_a_position_that_the_log_does_not_have_is_left_to_the_worker() -> None:
-    """To read before it would wait for records that may never come; the worker stops the partition with an alarm."""
+async def test_a09_where_the_log_has_lost_its_end_it_goes_on_and_no_older_nonce_is_good() -> None:
+    """To read before the position would wait for records that never come; which nonces they used nobody can tell."""
     service = Service()
+    service.source.gate.set()
     service.log.offsets = {0: 5}
     service.log.read = _never  # type: ignore[method-assign,assignment]
-    assert await service.handler.restore(0) == 5
+    assert await service.handler.restore(0) is None
+    service.handler.start()
+    await service.give(command(), command("bob"))
+    await service.log.until(2)
+    assert [refused.stale for refused in service.log.refused()] == [True, True]
+    await service.stop()
 
 
 def _never(*_: object) -> AsyncIterator[list[Read]]:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from events.registrations import AorState, Binding, Gone, Seen
 from registrar.decider import MEMORY_MS
-from registrar.expiry import LogTime, expire
+from registrar.expiry import expire
 from registrar.partition import Agenda, Partition
 from registrar.truths import encode
 
@@ -96,12 +96,3 @@ def test_bindings_are_counted_and_an_empty_state_of_an_unknown_aor_is_not_kept()
     partition.changed.clear()
     keep(partition, AorState(at=10))
     assert (partition.states, partition.changed) == ({}, set())
-
-
-def test_the_logs_time_is_learnt_and_carried_on_by_our_clock():
-    now = [50.0]
-    time = LogTime(lambda: now[0])
-    assert time.now() is None
-    time.learn(1_000_000)
-    now[0] += 1.5
-    assert time.now() == 1_001_500
