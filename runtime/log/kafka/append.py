@@ -21,7 +21,16 @@ from runtime.log.kafka.codes import PRODUCE, Then, Written, meaning
 from runtime.log.kafka.lane import Key, Lane, Part, Producer, Whole, split
 from runtime.log.kafka.link import Answered, Links
 from runtime.log.kafka.session import Client
-from runtime.log.kafka.wire import Malformed, Produced, Request, ask_producer_id, produce, produced, producer_id
+from runtime.log.kafka.wire import (
+    Malformed,
+    Produced,
+    Request,
+    ask_producer_id,
+    produce,
+    produce_throttle,
+    produced,
+    producer_id,
+)
 from runtime.log.port import Append, Position
 
 WAITING_BYTES = 32 * 1024 * 1024
@@ -210,14 +219,19 @@ class Appender:
             topics.setdefault(there.topic, []).append((there.partition, batch.octets))
             sent[there] = lane
         if sent:
+            if seconds := self._links_of(way).throttled(way[0]):
+                for lane in sent.values():
+                    lane.note(f"Kafka holds us back by a quota, for another {seconds:.1f} s")
             request = produce(int(self._timeout * BROKER_SHARE * 1000), topics)
             self._request(way, request, functools.partial(self._answered, way, sent))
         else:
             self._send(way)
 
     def _request(self, way: Way, request: Request, answered: Answered) -> None:
-        node, slow = way
-        (self._slow_links if slow else self._links).send(node, request, answered)
+        self._links_of(way).send(way[0], request, answered)
+
+    def _links_of(self, way: Way) -> Links:
+        return self._slow_links if way[1] else self._links
 
     def _told(self, way: Way, outcome: bytes | errors.KafkaError) -> None:
         """A broker said who we are, or why not."""
@@ -241,7 +255,9 @@ class Appender:
         parts: list[Produced] = []
         why = "the broker does not tell of it"
         try:
-            parts = produced(_octets(outcome))
+            octets = _octets(outcome)
+            parts = produced(octets)
+            self._links_of(way).throttle(way[0], produce_throttle(octets))
         except (errors.KafkaError, Malformed) as error:
             why = str(error)
         try:

@@ -25,7 +25,7 @@ from runtime.errors import LogUnavailable
 from runtime.log.kafka.codes import FETCH, Then, meaning
 from runtime.log.kafka.link import Links
 from runtime.log.kafka.session import Client
-from runtime.log.kafka.wire import FetchedPart, Malformed, fetch, fetched
+from runtime.log.kafka.wire import FetchedPart, Malformed, fetch, fetch_throttle, fetched
 from runtime.log.port import Headers, Unreadable
 
 MAX_WAIT_MS = 2000
@@ -233,6 +233,8 @@ class Fetcher:
         if self._in_flight.get(node) is not asked:  # called off
             return
         del self._in_flight[node]
+        if isinstance(outcome, bytes):
+            self._links.throttle(node, fetch_throttle(outcome))
         self._answers.append(_Answer(asked.positions, outcome))
         if self._arrived is not None:
             _wake(self._arrived)

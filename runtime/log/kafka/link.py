@@ -10,6 +10,7 @@ aiokafka's client still knows the cluster: which broker leads a partition, and w
 
 import asyncio
 import functools
+import logging
 import math
 from collections import deque
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from typing import cast
 
 from aiokafka import errors
 from aiokafka.structs import TopicPartition
+from prometheus_client import Counter
 
 from runtime.log.kafka.session import Client, Session
 from runtime.log.kafka.wire import Malformed, Request, frame, frame_size, numbered
@@ -27,8 +29,15 @@ sent to it just then has an outcome that nobody knows."""
 LIFE = 0.8
 """The part of a session's life that is used: the broker ends a connection at the first request behind its end."""
 
+SAID_SECONDS = 60.0
+"""After a quota held us back for the last time, how long until it is said again."""
+
 SPOKEN = {0: 3, 1: 4}
 """The versions of Produce and Fetch that we speak."""
+
+THROTTLED = Counter("ramal_log_throttled_seconds", "Time that Kafka held us back by a quota.")
+
+log = logging.getLogger("ramal.log")
 
 Answered = Callable[[bytes | errors.KafkaError], None]
 """Called once: with an answer's octets, or with why there is none (the request may have been carried out)."""
@@ -165,14 +174,42 @@ class Links:
         self._retired: set[_Link] = set()
         self._dialling: dict[int, asyncio.Task[None]] = {}
         self._to_send: dict[int, list[tuple[Request, Answered]]] = {}
+        self._throttled: dict[int, float] = {}
+        """By broker, until when it reads nothing of ours."""
+        self._held: dict[int, asyncio.TimerHandle] = {}
+        """By broker, the timer after which what is in `_to_send` goes."""
 
     def leader(self, partition: TopicPartition) -> int | None:
         """The broker that leads a partition, as far as we know."""
         node = self._client.cluster.leader_for_partition(partition)
         return int(node) if node is not None and node >= 0 else None
 
+    def throttle(self, node: int, seconds: float) -> None:
+        """The broker answered that a quota is exceeded: it reads nothing more of this connection for so long (KIP-219).
+
+        What is sent to it meanwhile waits here: there it would seem not to be answered in time, and a new connection
+        would go round the quota.
+        """
+        if seconds <= 0:
+            return
+        now = asyncio.get_running_loop().time()
+        if now > self._throttled.get(node, 0.0) + SAID_SECONDS:
+            log.warning("Kafka holds us back by a quota", extra={"broker": node, "seconds": seconds})
+        self._throttled[node] = now + seconds
+        THROTTLED.inc(seconds)
+
+    def throttled(self, node: int) -> float:
+        """For how many seconds nothing is sent to a broker."""
+        until = self._throttled.get(node)
+        return 0.0 if until is None else max(0.0, until - asyncio.get_running_loop().time())
+
     def send(self, node: int, request: Request, answered: Answered) -> None:
-        """Sends a request to a broker, now or once there is a connection."""
+        """Sends a request to a broker: now, once there is a connection, or once it reads again."""
+        if self._throttled and (seconds := self.throttled(node)):
+            self._to_send.setdefault(node, []).append((request, answered))
+            if node not in self._held:
+                self._held[node] = asyncio.get_running_loop().call_later(seconds, self._let_go, node)
+            return
         link = self._links.get(node)
         if link is not None:
             if link.usable():
@@ -184,6 +221,13 @@ class Links:
         self._to_send.setdefault(node, []).append((request, answered))
         if node not in self._dialling:
             self._dialling[node] = asyncio.create_task(self._dial(node), name=f"dial broker {node}")
+
+    def _let_go(self, node: int) -> None:
+        """A broker reads again."""
+        del self._held[node]
+        if node not in self._dialling:
+            for request, answered in self._to_send.pop(node, ()):
+                self.send(node, request, answered)
 
     def hang_up(self, node: int) -> None:
         """Calls off what a broker has not answered; what is sent next goes over a new connection."""
@@ -199,6 +243,11 @@ class Links:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for node, timer in self._held.items():
+            timer.cancel()
+            for _, answered in self._to_send.pop(node, ()):
+                answered(errors.KafkaConnectionError("the log is being closed"))
+        self._held.clear()
         links = [*self._links.values(), *self._retired]
         self._links.clear()
         for link in links:

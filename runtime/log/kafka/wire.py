@@ -115,6 +115,16 @@ def produced(data: bytes) -> list[Produced]:
     return found
 
 
+def produce_throttle(data: bytes) -> float:
+    """By the answer to `produce`, for how many seconds the broker reads nothing more of this connection: a quota."""
+    return int(_LONG.unpack_from(data, len(data) - 4)[0]) / 1000 if len(data) >= 8 else 0.0
+
+
+def fetch_throttle(data: bytes) -> float:
+    """The same by the answer to `fetch`."""
+    return int(_LONG.unpack_from(data, 0)[0]) / 1000 if len(data) >= 8 else 0.0
+
+
 def fetch(
     topic: str,
     positions: Iterable[tuple[int, int]],
