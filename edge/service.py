@@ -111,6 +111,8 @@ class EdgeService:
         self._away: dict[str, str] = {"log": "not heard yet", "database": "not heard yet"}
         self._ahead = 0.0
         """How far the database's clock is ahead of the log's, in seconds."""
+        self._brokers_apart = False
+        """Whether it was said that they are."""
         self._together = Together()
         self._begun = False
         """Whether all that it needs has been there once: from then on it can speak SIP, 503 if need be."""
@@ -200,6 +202,16 @@ class EdgeService:
         return status | {"certificate": self._certificates.trouble(time.monotonic())}
 
     def _clocks(self) -> str:
+        return "; ".join(filter(None, (self._brokers_clocks(), self._database_clock())))
+
+    def _brokers_clocks(self) -> str:
+        """Each broker stamps what it leads; the log's time is to be one."""
+        apart = self._clock.apart(time.monotonic())
+        if not apart:
+            return ""
+        return f"the brokers' clocks are {apart:.0f} s apart: commands are late (503) and nonces stale; run NTP there"
+
+    def _database_clock(self) -> str:
         """Bindings end by the log's clock, and are looked for by the database's."""
         if abs(self._ahead) < CLOCKS_APART:
             return ""
@@ -265,6 +277,7 @@ class EdgeService:
             self._away["log"] = await self._renew()
             self._away["database"] = await self._ask_database()
             self.core.log_away = self._publisher.away
+            self._tell_of_brokers()
             serving = self._clock.learnt and self._publisher.ready and self._replies.positioned
             if serving and not self.core.serving:
                 self.core.serving = True
@@ -307,7 +320,13 @@ class EdgeService:
         self._ahead = 0.0 if least <= 0.0 <= most else (least + most) / 2
         DATABASE_CLOCK.set(self._ahead)
         if abs(self._ahead) >= CLOCKS_APART > abs(before):
-            log.error("the clocks of database and log are apart", extra={"cause": self._clocks()})
+            log.error("the clocks of database and log are apart", extra={"cause": self._database_clock()})
+
+    def _tell_of_brokers(self) -> None:
+        told, cause = self._brokers_apart, self._brokers_clocks()
+        self._brokers_apart = bool(cause)
+        if cause and not told:
+            log.error("the clocks of brokers are apart", extra={"cause": cause})
 
 
 async def _cancel(task: asyncio.Task[None] | None) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from prometheus_client import Counter, Gauge, Histogram
 
 from events.owners import owner_of
-from events.registrations import BindingsRecorded
+from events.registrations import BindingsRecorded, Claimed
 from events.replies import CloseFlow, Registered
 from events.topics import EDGE_REPLIES, REGISTRATIONS, partition_of
 from events.wire import Poisoned, cloud_event, encode
@@ -26,7 +26,7 @@ from runtime.database.port import Database
 from runtime.database.positions import Position, Positions
 from runtime.errors import DatabaseRefused, DatabaseUnavailable, LogRefused, PositionConflict
 from runtime.log.apart import append_or_drop
-from runtime.log.port import Append, Batch, Log, Record
+from runtime.log.port import Append, Batch, Log, PartitionFault, Record
 from runtime.metrics import dropped
 from runtime.tasks import all_of
 from runtime.worker import Lost, dead_letter
@@ -115,8 +115,12 @@ class LocatorHandler:
         return {number: partition.at.next for number, partition in self._partitions.items()}
 
     async def restore(self, partition: int) -> int:
-        """Where the table says that we are; sends once more the replies that may not have been sent."""
+        """Where the table says that we are; sends once more the replies that may not have been sent.
+
+        Raises PartitionFault where the log is not the one that the tables were made from.
+        """
         at = await self.positions.find(partition, claim=-1)
+        await self._check_claim(partition, at)
         await self._answer_again(partition, at)
         self._partitions[partition] = Partition(partition, at)
         return at.next
@@ -299,6 +303,21 @@ class LocatorHandler:
         edge = partition_of(name, await self._log.partitions(EDGE_REPLIES)), name.encode("utf-8", "replace")
         self._edges[name] = edge
         return edge
+
+    async def _check_claim(self, partition: int, at: Position) -> None:
+        """Raises PartitionFault where the claim in force does not stand in the log: it has lost its end, and grown anew.
+
+        All that is written now would be void for the tables until a claim comes that is higher.
+        """
+        bounds = await self._log.bounds(REGISTRATIONS, partition)
+        if not bounds.begin <= at.claim < bounds.end:
+            return
+        async for records in self._log.read(REGISTRATIONS, partition, at.claim, at.claim + 1):
+            for record in records:
+                with contextlib.suppress(Poisoned):
+                    if isinstance(truth_of(record).event, Claimed):
+                        return
+        raise PartitionFault(partition, f"the tables were made from another log: no claim at offset {at.claim}")
 
     async def _answer_again(self, partition: int, at: Position) -> None:
         """Sends the replies of committed records of the last seconds: who committed them may have died before.

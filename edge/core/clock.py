@@ -4,6 +4,10 @@ Nobody's wall clock is trusted: the difference is between the local monotonic cl
 that the log gives (LogAppendTime), so neither a skewed node nor a stepped clock moves a deadline.
 """
 
+APART_MS = 2000.0
+"""What the log's time may jump by before people are told: a command's whole deadline, by default."""
+REMEMBERED_SECONDS = 60.0
+
 
 class LogClock:
     """Milliseconds in the log's time from local monotonic seconds."""
@@ -12,6 +16,8 @@ class LogClock:
         """`now` is monotonic, `wall` the local guess in Unix seconds until the log has been heard."""
         self._difference = wall * 1000.0 - now * 1000.0
         self.learnt = False
+        self._jumps: dict[bool, tuple[float, float]] = {}
+        """The last jump forwards and the last one back: when, and by how many milliseconds."""
 
     def at(self, now: float) -> int:
         """The log's time in milliseconds at this local moment."""
@@ -30,4 +36,14 @@ class LogClock:
             self._difference = (lowest + highest) / 2
             self.learnt = True
             return
-        self._difference = min(max(self._difference, lowest), highest)
+        before = self._difference
+        self._difference = min(max(before, lowest), highest)
+        jump = self._difference - before
+        if abs(jump) >= APART_MS:
+            self._jumps[jump > 0] = (acknowledged, abs(jump))
+
+    def apart(self, now: float) -> float:
+        """By how many seconds the brokers' clocks differ, as far as it matters: their partitions' times go back and
+        forth. 0: they do not, or one clock was set once."""
+        lately = [by for when, by in self._jumps.values() if now - when < REMEMBERED_SECONDS]
+        return min(lately) / 1000.0 if len(lately) == 2 else 0.0

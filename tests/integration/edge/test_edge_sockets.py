@@ -71,13 +71,18 @@ class TestLog(EmbeddedLog):
     __test__ = False
     failing = False
     appends = 0
+    apart = 0
+    """Milliseconds by which the clock is ahead of whoever stamps every second append."""
+    ahead = False
 
     async def append(self, records: Sequence[Append]) -> list[Position]:
         if records and records[0].topic == AUTH_COMMANDS:
             self.appends += 1
             if self.failing:
                 raise LogUnavailable("gone")
-        return await super().append(records)
+        self.ahead = not self.ahead
+        written = await super().append(records)
+        return [at._replace(timestamp=at.timestamp + self.apart * self.ahead) for at in written]
 
 
 class Phone:
@@ -555,6 +560,24 @@ async def test_who_runs_it_is_told_that_the_clocks_of_database_and_log_are_apart
     async with asyncio.timeout(DEADLINE):
         while edge.status()["clocks"]:  # noqa: ASYNC110  # there is no event for it
             await asyncio.sleep(0.01)
+    await edge.stop(2.0)
+
+
+async def test_who_runs_it_is_told_that_the_clocks_of_brokers_are_apart(
+    log: TestLog, tables: Tables, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each stamps what it leads: commands are late where one is ahead, and nonces stale where one is behind."""
+    edge = build(settings(lease_seconds="1"), log, tables)  # type: ignore[arg-type]  # as above
+    await edge.start()
+    await ready(edge)
+    assert edge.status()["clocks"] == ""
+    log.apart = 3_600_000
+    async with asyncio.timeout(DEADLINE):
+        while "the brokers' clocks are 3600 s apart" not in edge.status()["clocks"]:  # noqa: ASYNC110  # as above
+            await asyncio.sleep(0.01)
+    assert edge.not_ready() == []
+    await asyncio.sleep(1.5)  # one more look, which says nothing new
+    assert [r.message for r in caplog.records if "brokers" in r.message] == ["the clocks of brokers are apart"]
     await edge.stop(2.0)
 
 

@@ -27,7 +27,7 @@ from runtime.database.port import Advance, Database, Row, Statement
 from runtime.database.positions import Position, hold, position
 from runtime.errors import DatabaseUnavailable, LogRefused, LogUnavailable
 from runtime.log.embedded.log import EmbeddedLog
-from runtime.log.port import Append, Batch, Record
+from runtime.log.port import Append, Batch, PartitionFault, Record
 from runtime.metrics import drops
 from runtime.store import EmbeddedStore
 from runtime.worker import Lost
@@ -266,6 +266,24 @@ async def test_a_position_that_went_back_is_followed_back(site: Site) -> None:
     assert site.next == 0
     await site.apply()
     assert await site.contacts() == [DESK, "sip:bob@x"]
+
+
+async def test_a_log_that_lost_its_end_and_grew_anew_is_not_the_one_of_the_tables(site: Site, tmp_path: Path) -> None:
+    """Its claims are lower than that of the tables: all would be void, and every phone hear 503, without a word."""
+    await site.write(site.scribe.register(ALICE, DESK))
+    await claim(site.log, site.scribe)
+    await site.apply()
+    assert await site.at() == Position(3, 2)
+    store = EmbeddedStore(tmp_path / "anew.db")
+    log = EmbeddedLog(store, 1)
+    await log.start()
+    await claim(log, site.scribe)
+    await log.append([site.scribe.append(site.scribe.register(ALICE, DESK)) for _ in range(4)])
+    anew = LocatorHandler(log, site.database, Settings())
+    with pytest.raises(PartitionFault, match="the tables were made from another log: no claim at offset 2"):
+        await anew.restore(0)
+    await log.stop()
+    await store.stop()
 
 
 async def test_a_batch_delivered_again_changes_nothing(site: Site) -> None:

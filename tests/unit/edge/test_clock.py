@@ -27,3 +27,15 @@ def test_e17_the_estimate_is_never_further_off_than_a_round_trip(trips: list[tup
         now = stamped + back
         clock.learn(sent, now, int(stamped * 1000) + 7_000_000)
         assert abs(clock.at(now) - (now * 1000 + 7_000_000)) <= (out + back) * 1000 + 2
+
+
+def test_clocks_of_brokers_are_apart_where_the_logs_time_goes_back_and_forth() -> None:
+    clock = LogClock(0.0, 0.0)
+    for second in range(4):
+        clock.learn(second, second + 0.01, 1_000_000 + second * 1000)
+    assert clock.apart(4.0) == 0.0
+    clock.learn(5.0, 5.01, 4_605_000)  # an hour: perhaps it was set
+    assert clock.apart(6.0) == 0.0
+    clock.learn(7.0, 7.01, 1_007_000)
+    assert round(clock.apart(8.0)) == 3600
+    assert clock.apart(70.0) == 0.0
