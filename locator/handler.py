@@ -305,7 +305,7 @@ class LocatorHandler:
         return edge
 
     async def _check_claim(self, partition: int, at: Position) -> None:
-        """Raises PartitionFault where the claim in force does not stand in the log: it has lost its end, and grown anew.
+        """Raises PartitionFault where the claim in force does not stand in the log: it has lost its end and grown.
 
         All that is written now would be void for the tables until a claim comes that is higher.
         """

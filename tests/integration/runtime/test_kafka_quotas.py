@@ -5,6 +5,7 @@ import contextlib
 import logging
 import struct
 from collections.abc import AsyncIterator
+from random import Random
 
 import pytest
 
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.integration
 ALTER_CLIENT_QUOTAS = 49
 RATE = 10_000
 """Octets a second: the broker reckons over 10 s, so what is more than 100,000 at once is held back for the rest."""
-RECORDS = [Append(AUDIT, 0, b"k", b"x" * 1000)] * 135
+RECORDS = [Append(AUDIT, 0, b"k", random.randbytes(1000)) for random in map(Random, range(135))]
 
 
 def text(value: str) -> bytes:
@@ -40,6 +41,10 @@ async def limit(kafka: KafkaServer, client: str, key: str, *, remove: bool = Fal
     _, _, _, code = struct.unpack_from(">iiih", await reader.readexactly(size))
     writer.close()
     assert code == 0
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 @pytest.fixture
@@ -86,13 +91,16 @@ async def test_what_a_quota_holds_back_is_told_so_and_goes_when_the_broker_reads
             await asyncio.sleep(0.1)
     assert position.offset >= len(RECORDS) + 1
     assert len(dials) == 1  # a new connection would go round the quota
-    assert [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING] == ["Kafka holds us back by a quota"]
+    assert [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING] == [
+        "Kafka holds us back by a quota"
+    ]
 
 
 async def test_a_reader_that_is_held_back_waits_and_misses_nothing(
     kafka: KafkaServer, log: KafkaLog, topic_prefix: str, dials: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
-    await log.append(RECORDS)
+    for start in range(0, len(RECORDS), 15):  # a batch above what the quota lets through in 10 s would never come
+        await log.append(RECORDS[start : start + 15])
     await limit(kafka, topic_prefix, "consumer_byte_rate")
     dials.clear()
     read = 0
@@ -105,4 +113,6 @@ async def test_a_reader_that_is_held_back_waits_and_misses_nothing(
                 break
     assert read == len(RECORDS) + 1
     assert len(dials) == 1
-    assert [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING] == ["Kafka holds us back by a quota"]
+    assert [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING] == [
+        "Kafka holds us back by a quota"
+    ]

@@ -40,7 +40,7 @@ async def lose(kafka: KafkaServer, topic_prefix: str, log: KafkaLog) -> AsyncIte
     async def lose(topic: str) -> None:
         await admin.delete_topics([topic_prefix + topic])
         async with asyncio.timeout(20):
-            while topic not in await log.create_topics(PARTITIONS):
+            while topic not in await log.create_topics(PARTITIONS):  # noqa: ASYNC110  # it goes when the broker likes
                 await asyncio.sleep(0.1)
 
     yield lose
@@ -49,7 +49,7 @@ async def lose(kafka: KafkaServer, topic_prefix: str, log: KafkaLog) -> AsyncIte
 
 async def until(condition: Callable[[], Any]) -> None:
     async with asyncio.timeout(60):
-        while not (await found if isinstance(found := condition(), Awaitable) else found):
+        while not (await found if isinstance(found := condition(), Awaitable) else found):  # noqa: ASYNC110  # a broker's
             await asyncio.sleep(0.05)
 
 

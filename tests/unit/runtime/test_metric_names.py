@@ -10,7 +10,13 @@ import pytest
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("sipcore", "events", "runtime", "edge", "authsvc", "registrar", "locator", "cdr", "console", "ramal")
 SERVICES = ("edge", "authsvc", "registrar", "locator", "cdr", "analytics", "console")
-SHARED = {"ramal_drops", "ramal_lag_records", "ramal_log_throttled_seconds", "ramal_stopped_partitions", "ramal_build_info"}
+SHARED = {
+    "ramal_drops",
+    "ramal_lag_records",
+    "ramal_log_throttled_seconds",
+    "ramal_stopped_partitions",
+    "ramal_build_info",
+}
 LABELS = {"gateway", "group", "method", "name", "outcome", "reason", "status", "topic", "version"}
 """All of them have few values, whatever strangers send."""
 KINDS = ("Counter", "Gauge", "Histogram")
