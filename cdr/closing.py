@@ -13,9 +13,11 @@ from cdr.decider import timed_out
 from cdr.events import timed_out as timed_out_record
 from cdr.handler import CdrHandler, limits
 from cdr.tables import overdue
+from events.topics import CALLS
 from runtime.database.port import Database
 from runtime.errors import Unavailable
 from runtime.log.apart import append_apart
+from runtime.log.clock import newest
 from runtime.log.port import Log
 
 log = logging.getLogger("ramal.cdr")
@@ -58,6 +60,9 @@ class Closing:
     async def look(self) -> int:
         """Closes what is overdue; how many calls that were."""
         now = self._now()
+        if now is None:  # nothing has happened since we began
+            await self._hear()
+            now = self._now()
         if now is None:
             return 0
         late = await overdue(self._database, self._handler.partitions(), now, TOGETHER)
@@ -71,3 +76,9 @@ class Closing:
             # What a partition is away for is overdue at the next look, too.
             self._handler.time.acknowledged(await append_apart(self._log, records))
         return sum(map(len, late.values()))
+
+    async def _hear(self) -> None:
+        """Learns of the log's newest records how late it is at least; raises LogUnavailable."""
+        for number in self._handler.partitions():
+            if (written := await newest(self._log, CALLS, number)) is not None:
+                self._handler.time.heard(written)

@@ -33,7 +33,7 @@ from runtime.database.port import Advance, Database
 from runtime.database.positions import Positions
 from runtime.errors import DatabaseUnavailable, PositionConflict
 from runtime.log.apart import append_apart
-from runtime.log.clock import LogTime, newest
+from runtime.log.clock import LogTime
 from runtime.log.port import Append, Batch, Log, Record
 from runtime.logs import EACH
 from runtime.metrics import dropped
@@ -128,8 +128,6 @@ class CdrHandler:
     async def restore(self, partition: int) -> int:
         """Where the table says that we are; publishes what may not have been."""
         place = Partition(partition, await self.positions.find(partition, CLAIM))
-        if (written := await newest(self._log, CALLS, partition)) is not None:
-            self.time.heard(written)
         try:
             await self._publish_rest(place)
         except PositionConflict as error:

@@ -432,7 +432,7 @@ async def test_c12_calls_of_a_partition_that_is_away_are_closed_once_it_is_back_
     names = {number: talks(number, 1)[0].call_id for number in range(PARTITIONS)}
     await site.write(*(event for name in names.values() for event in Story(name).attempted().branch().events))
     await site.apply()
-    closing = Closing(site.log, site.database, site.handler, Settings(), now=lambda: (START + 10**6) / 1000)
+    closing = Closing(site.log, site.database, site.handler, Settings(), now=lambda: START + 10**6)
     site.log.away = {(CALLS, 1)}  # type: ignore[attr-defined]
     await closing.look()
     await site.apply()
