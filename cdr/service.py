@@ -11,6 +11,7 @@ from cdr.view import SOURCES, ViewHandler
 from events.topics import VIEW
 from runtime.config import Common, Sources
 from runtime.database.failover import look_back
+from runtime.database.one_database import OneDatabase
 from runtime.database.port import Database
 from runtime.errors import LogUnavailable
 from runtime.http import Route
@@ -35,22 +36,27 @@ class Cdr:
         """`served`: the domains that stay in the analysts' view."""
         self._handler = handler = CdrHandler(log, database, settings)
         self._log = log
-        self._worker = Worker(log, handler, gather=GATHER, most=TOGETHER)
+        self._worker = worker = Worker(log, handler, gather=GATHER, most=TOGETHER)
+        anew = "ramal rebuild cdrs"
+        self._one = OneDatabase(log, handler.topic, handler.group, handler.positions, worker.assigned, anew)
         self._views = [Worker(log, ViewHandler(topic, log, database, served)) for topic in SOURCES]
         self._look_every = settings.close_every
         self._closing = Closing(log, database, handler, settings)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Joins the group `cdr` in the background."""
+        """Joins the group `cdr` in the background, once these are its tables."""
         self._tasks = [
-            asyncio.create_task(self._worker.run(), name="cdr"),
+            asyncio.create_task(self._run(), name="cdr"),
             asyncio.create_task(self._closing.run(), name="cdr closing"),
             asyncio.create_task(
                 look_back(self._handler.positions, self._handler.reached, self._worker.give_up), name="cdr failover"
             ),
-            asyncio.create_task(self._show(), name="cdr view"),
         ]
+
+    async def _run(self) -> None:
+        await self._one.admitted()
+        await asyncio.gather(self._worker.run(), self._one.watch(), self._show())
 
     async def _show(self) -> None:
         """Keeps the analysts' view, from when somebody has made its topics (`ramal topics --analysts`)."""
@@ -74,11 +80,11 @@ class Cdr:
 
     def status(self) -> dict[str, str]:
         """By what it needs, why that is away; "" while it is there."""
-        return self._worker.status() | {"cdrs": self._handler.lacks()}
+        return self._worker.status() | {"cdrs": self._handler.lacks(), "tables": self._one.reason}
 
     def not_ready(self) -> list[str]:
         """Why not, one sentence each."""
-        return self._worker.not_ready()
+        return [*self._worker.not_ready(), *([self._one.reason] if self._one.reason else [])]
 
 
 def build(sources: Sources, log: Log, database: Database) -> Cdr:

@@ -30,6 +30,7 @@ database/             the tables
   keyset                PURE; pages without OFFSET
   positions             how far each partition of the log is in them
   failover              notices that they are older than that
+  one_database          holds a consumer group to one of them
   rebuild               made anew from the log
 store                 the one SQLite file, shared by log and tables
 handler               what a service is to a worker

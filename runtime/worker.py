@@ -115,6 +115,10 @@ class Worker:
         if self._ending:
             await asyncio.wait(self._ending, timeout=max(0.05, until - loop.time()))
 
+    def assigned(self) -> frozenset[int]:
+        """The partitions that are ours, whatever state they are in."""
+        return frozenset(self._places)
+
     def caught_up(self) -> bool:
         """Whether every assigned partition has reached the end it had when it was first begun."""
         joined = self._subscription is not None and self._subscription.joined()

@@ -96,12 +96,16 @@ class Positions:
                 raise DatabaseUnavailable("the position vanished")
         return at
 
-    async def behind(self, known: Mapping[int, int]) -> set[int]:
-        """The partitions whose offset in the table is below this one: it is an older copy of the one we knew."""
+    async def all(self) -> dict[int, int]:
+        """By partition, the offset behind what is in the tables."""
         rows = await self._database.query(
             "SELECT partition_no, next_offset FROM projection_offset WHERE projection = %s", (self._projection,)
         )
-        there = {int(number): int(next_) for number, next_ in rows}
+        return {int(number): int(next_) for number, next_ in rows}
+
+    async def behind(self, known: Mapping[int, int]) -> set[int]:
+        """The partitions whose offset in the table is below this one: it is an older copy of the one we knew."""
+        there = await self.all()
         return {number for number, next_ in known.items() if there.get(number, 0) < next_}
 
     async def _free(self, partition: int) -> Position | None:

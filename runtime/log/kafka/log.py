@@ -6,7 +6,7 @@ Settings and the measurements behind them: docs/kafka.md and docs/architecture.m
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 
 from aiokafka import errors
 from aiokafka.admin import AIOKafkaAdminClient
@@ -21,7 +21,7 @@ from runtime.log.kafka.closing import close_client
 from runtime.log.kafka.codes import LIST_OFFSETS, Then, meaning
 from runtime.log.kafka.fetch import Fetcher, NoSuchOffset
 from runtime.log.kafka.group import KafkaSubscription
-from runtime.log.kafka.membership import expel
+from runtime.log.kafka.membership import committed_offsets, expel
 from runtime.log.kafka.session import PROTOCOL, Client, Refused, begin, security
 from runtime.log.kafka.topics import create_topics, kept, topic_faults
 from runtime.log.kafka.transactions import Transactions
@@ -41,6 +41,12 @@ EARLIEST, LATEST = -2, -1
 LEADER_NOT_AVAILABLE, NETWORK_EXCEPTION = 5, 13
 ASK_SECONDS = 5.0
 RETRY_SECONDS = 0.2
+NO_COORDINATOR_YET = (
+    errors.GroupCoordinatorNotAvailableError,
+    errors.GroupLoadInProgressError,
+    errors.NotCoordinatorForGroupError,
+)
+"""Of a fresh cluster, and while a group moves to another broker."""
 POLL_SECONDS = 0.5
 FOLLOW_SECONDS = 30.0
 """Who reads for ever looks at nothing between two batches: each look is a wake-up."""
@@ -287,24 +293,22 @@ class KafkaLog:
             return await kept(admin, topic, self._prefix + topic.name)
 
     async def committed(self, topic: str, group: str) -> dict[int, int]:
-        async with self._admin() as admin:
-            found = await admin.list_consumer_group_offsets(self._prefix + group)
-        return {
-            there.partition: int(at.offset)
-            for there, at in found.items()
-            if there.topic == self._prefix + topic and at.offset >= 0
-        }
+        with _of_group(group):
+            async with asyncio.timeout(ASK_SECONDS):
+                while True:
+                    with contextlib.suppress(*NO_COORDINATOR_YET):
+                        client = self._connected_client()
+                        return await committed_offsets(client, self._prefix + group, self._prefix + topic)
+                    await asyncio.sleep(RETRY_SECONDS)
 
     async def expel(self, group: str, name: str) -> bool:
         """Has a process that will not come back leave a group: its partitions go to the others at once.
 
         False when the group has no member of this name. Raises LogUnavailable.
         """
-        try:
+        with _of_group(group):
             async with asyncio.timeout(ASK_SECONDS):
                 return await expel(self._connected_client(), self._prefix + group, name)
-        except (TimeoutError, errors.KafkaError, OSError) as error:
-            raise LogUnavailable(f"the group {group} does not answer: {type(error).__name__}") from error
 
     @contextlib.asynccontextmanager
     async def _admin(self) -> AsyncIterator[AIOKafkaAdminClient]:
@@ -326,6 +330,15 @@ class KafkaLog:
         if self._client is None:
             raise LogUnavailable("the log is not connected")
         return self._client
+
+
+@contextlib.contextmanager
+def _of_group(group: str) -> Iterator[None]:
+    """What a group's coordinator says, or that it says nothing, as LogUnavailable."""
+    try:
+        yield
+    except (TimeoutError, errors.KafkaError, OSError) as error:
+        raise LogUnavailable(f"the group {group} does not answer: {type(error).__name__}") from error
 
 
 async def _ask_offset(client: Client, there: TopicPartition, timestamp: int) -> tuple[int, str, int]:

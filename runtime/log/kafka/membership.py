@@ -14,7 +14,7 @@ from aiokafka import errors
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.protocol.api import Request, RequestStruct, Response
-from aiokafka.protocol.commit import OffsetCommitRequest
+from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
 from aiokafka.protocol.group import HeartbeatRequest
 from aiokafka.protocol.types import Array, Int16, Int32, Int64, Schema, String
 
@@ -79,6 +79,21 @@ async def expel(client: AIOKafkaClient, group: str, name: str) -> bool:
     if codes <= {errors.UnknownMemberIdError.errno, 0}:
         return codes == {0}
     raise errors.for_code(max(codes))(group)
+
+
+async def committed_offsets(client: AIOKafkaClient, group: str, topic: str) -> dict[int, int]:
+    """The next offset that a group has committed of each partition of a topic that it has any of. Raises KafkaError.
+
+    Not aiokafka's administration client: that takes a coordinator that does not know yet, or will not say, for a group
+    that has committed nothing.
+    """
+    node = await client.coordinator_lookup(CoordinationType.GROUP, group)
+    response = await client.send(node, OffsetFetchRequest(group, None), group=ConnectionGroup.COORDINATION)
+    there = [partition for name, partitions in response.topics if name == topic for partition in partitions]
+    for code in (response.error_code, *(code for *_, code in there)):
+        if code:
+            raise errors.for_code(code)(group)
+    return {number: offset for number, offset, _, _ in there if offset >= 0}
 
 
 class _FencedHeartbeat(Exception):

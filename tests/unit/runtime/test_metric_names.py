@@ -12,6 +12,7 @@ PACKAGES = ("sipcore", "events", "runtime", "edge", "authsvc", "registrar", "loc
 SERVICES = ("edge", "authsvc", "registrar", "locator", "cdr", "analytics", "console")
 SHARED = {
     "ramal_drops",
+    "ramal_foreign_partitions",
     "ramal_lag_records",
     "ramal_log_throttled_seconds",
     "ramal_stopped_partitions",
@@ -88,7 +89,7 @@ def test_drops_have_words_joined_by_hyphens() -> None:
               "docs/analysts.md", "console/sampled.py"],
 )  # fmt: skip
 def test_whoever_names_a_metric_names_one_that_is_made(place: str) -> None:
-    first = "|".join(("drops", "lag", "stopped", "build", *SERVICES))
+    first = "|".join(("drops", "lag", "stopped", "foreign", "build", *SERVICES))
     named = set(re.findall(rf"\bramal_(?:{first})\w*", (ROOT / place).read_text()))
     assert named
     said = set()
