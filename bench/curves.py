@@ -27,6 +27,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -246,6 +247,8 @@ def main() -> int:
     given = options().parse_args()
     if not (Path(given.kit) / "bench.py").is_file():
         sys.exit(f"{given.kit} is not the kit's directory: it has no bench.py")
+    if given.svg and find_spec("matplotlib") is None:
+        sys.exit("--svg needs matplotlib: pip install --group bench")
     sys.path.insert(0, given.kit)
     kit = importlib.import_module("bench")
     curve = loads(given.rates, given.in_flight)
