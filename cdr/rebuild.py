@@ -34,6 +34,11 @@ WRITTEN = 1500
 each is written once."""
 REMEMBERED = 100_000
 """Calls of a partition in memory; if more last at one time, their rows are written as they are."""
+_THE_SAME = (
+    f"EXISTS (SELECT 1 FROM {LIVE.cdrs} WHERE {LIVE.cdrs}.{PUBLISHED} = 1"  # noqa: S608  # ours
+    + "".join(f" AND {LIVE.cdrs}.{column} = {SHADOW.cdrs}.{column}" for column in ("id", "call_id", "last_offset"))
+    + ")"
+)
 NAMES = ("acc", "missed", "cdrs", "open")
 
 
@@ -158,14 +163,16 @@ class _Shadows:
     async def finish(self, live: Sequence[Position]) -> None:
         """Notes which records are on `cdrs`: of what the live tables have, all that these do not deny.
 
-        What others have written into `acc` about their own CDRs stays.
+        What others have written into `acc` about their own CDRs stays. Where the live tables are beyond the end of the
+        log, which has lost it, offsets stand for other events than theirs: there a call's own row says so.
         """
         for number_ in self._partitions:
             await self._write(number_, lasting=True)
         changes = [
             Statement(
-                f"UPDATE {SHADOW.cdrs} SET {PUBLISHED} = 1 WHERE partition_no = %s AND last_offset < %s",  # noqa: S608  # ours
-                (number_, at.next),
+                f"UPDATE {SHADOW.cdrs} SET {PUBLISHED} = 1 WHERE partition_no = %s AND "  # noqa: S608  # ours
+                + (_THE_SAME if at.next > self._reached[number_] else "last_offset < %s"),
+                (number_,) if at.next > self._reached[number_] else (number_, at.next),
             )
             for number_, at in enumerate(live)
         ]

@@ -1,7 +1,5 @@
 """The registrar over a real log: crashes, snapshots, restores."""
 
-import sqlite3
-
 import pytest
 
 from events.commands import Contact
@@ -13,10 +11,10 @@ from registrar.handler import RegistrarHandler
 from registrar.truths import claim_of
 from runtime.errors import LogUnavailable
 from runtime.log.embedded.log import EmbeddedLog
-from runtime.log.embedded.sql import ROW_BITS
 from runtime.store import EmbeddedStore
 from runtime.worker import Lost
 from tests.kit.registrar import AOR, DESK, MOBILE, Site, fail_transactions, read_state
+from tests.kit.shortened import shorten
 
 
 async def test_a_lost_partition_is_claimed_again_before_anything_is_written(site: Site):
@@ -52,26 +50,12 @@ async def test_e23_crashes_between_truth_and_snapshot_twice_in_a_row_lose_and_ke
     assert fourth.offset == 4
 
 
-LAST = (1 << ROW_BITS) - 1
-
-
-async def shorten(site: Site, end: int, topic: str = REGISTRATIONS) -> None:
-    """The topic ends here now: at 0, it was deleted and made anew; behind that, an unclean leader was elected."""
-
-    def write(connection: sqlite3.Connection) -> None:
-        (partition,) = connection.execute("SELECT id FROM log_partition WHERE topic = ?", (topic,)).fetchone()
-        connection.execute("DELETE FROM log_record WHERE id >> ? = ? AND id & ? >= ?", (ROW_BITS, partition, LAST, end))
-        connection.execute("UPDATE log_partition SET end_offset = ? WHERE id = ?", (end, partition))
-
-    await site.store.write(write)
-
-
 async def test_a_registrar_whose_topic_was_made_anew_claims_anew_and_loses_nothing_after_it(site: Site):
     registrar = await site.registrar().start()
     await site.send(site.register(DESK))
     await registrar.work()
     await registrar.handler.snapshot()
-    await shorten(site, 0)
+    await shorten(site.store, REGISTRATIONS, 0)
     await site.send(site.register(MOBILE))
     with pytest.raises(Lost):  # what it wrote is under a claim that does not stand in the log
         await registrar.work()
@@ -91,7 +75,7 @@ async def test_a_registrar_whose_topic_has_lost_its_end_does_not_go_back_behind_
         await registrar.work()
         site.clock.now += 1
     await registrar.handler.snapshot()
-    await shorten(site, registrar.partition.next - 2)  # both truths are gone
+    await shorten(site.store, REGISTRATIONS, registrar.partition.next - 2)  # both truths are gone
     second = await site.registrar().start()
     assert second.contacts == {AOR: [DESK, MOBILE]}
     await site.send(site.register("sip:third@192.0.2.3"))
@@ -105,11 +89,11 @@ async def test_where_commands_are_lost_their_offsets_are_filled_up_and_no_id_is_
     for contact in (DESK, MOBILE):
         await site.send(site.register(contact))
         await registrar.work()
-    await shorten(site, 1, REGISTRAR_COMMANDS)
+    await shorten(site.store, REGISTRAR_COMMANDS, 1)
     await site.send(site.register("sip:lost@192.0.2.3"))  # at the offset of one that was decided: it hears 503
     second = await site.registrar().start()
     assert second.offset == 2
-    await shorten(site, 0, REGISTRAR_COMMANDS)
+    await shorten(site.store, REGISTRAR_COMMANDS, 0)
     third = await site.registrar().start()
     assert [record.offset for record in await site.records(REGISTRAR_COMMANDS)] == [0, 1]
     await site.send(site.register("sip:third@192.0.2.3"))
@@ -124,7 +108,7 @@ async def test_where_more_commands_are_lost_than_can_be_filled_up_a_person_has_t
     registrar = await site.registrar().start()
     await site.send(site.register(DESK), site.register(MOBILE))
     await registrar.work()
-    await shorten(site, 0, REGISTRAR_COMMANDS)
+    await shorten(site.store, REGISTRAR_COMMANDS, 0)
     assert (await site.registrar().start()).fault == "partition 0: position 2 is beyond the log's end 0"
 
 
