@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 
 from ramal.processes import free_port
+from ramal.supervisor import BEGUN_SECONDS
 from tests.chaos.uptime import Away, Uptime, waited_for_cpu
 from tests.kit.ports import sip_port
 
@@ -109,6 +110,8 @@ class Stack:
         self.uptime = Uptime()
         self._extras: list[Extra] = []
         self._stopped: dict[int, Away] = {}
+        self._started: dict[str, float] = {}
+        """When each process was there, or its successor after a kill, on the monotonic clock."""
         self._coming: set[asyncio.Task[None]] = set()
         with self.log.open("ab") as out:
             self._process = subprocess.Popen(
@@ -158,6 +161,7 @@ class Stack:
         await until("ramal stack writes stack.json", self._described, seconds)
         for name, http in self.http().items():
             await self.ready(name, http, seconds)
+        self._started = dict.fromkeys(self.names(), time.monotonic())
 
     def _described(self) -> bool:
         if self._process.poll() is not None:
@@ -206,7 +210,12 @@ class Stack:
         self._coming.add(coming)
         coming.add_done_callback(self._coming.discard)
         await until(f"{name} is started again", lambda: self.process(name).pid != before.pid, seconds)
+        self._started[name] = time.monotonic()
         return self.process(name)
+
+    def hesitates(self, name: str) -> float:
+        """Seconds for which its supervisor would still hesitate to start it again at once: it has hardly begun."""
+        return max(0.0, self._started[name] + BEGUN_SECONDS + 0.5 - time.monotonic())
 
     async def _comes_back(self, name: str, away: Away) -> None:
         """Notes when it has opened its sockets, ready or not; an edge that never does is down for the rest."""

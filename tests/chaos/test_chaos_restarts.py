@@ -35,7 +35,7 @@ async def test_e08_a_lone_service_that_is_killed_is_back_before_its_session_is_o
     """E08, E18."""
     async with system.under_load(f"kill -9 the one {service}", RATE) as told:
         for _ in range(CYCLES):
-            await system.moved(5.5)  # its supervisor hesitates with one that has hardly begun
+            await system.moved(system.stack.hesitates(f"{service}-1"))
             began = time.time()
             await system.stack.kill(f"{service}-1")
             await system.recovered(SESSION - 1)
@@ -50,7 +50,7 @@ async def test_e08_one_of_two_that_is_killed_is_back_before_its_session_is_over(
         other = await system.stack.extra(service, f"{service}-2")
         await system.recovered(SETTLED)
         for _ in range(CYCLES):
-            await system.moved(5.5)
+            await system.moved(system.stack.hesitates(f"{service}-1"))
             began = time.time()
             await system.stack.kill(f"{service}-1")
             await system.recovered(SESSION - 1)

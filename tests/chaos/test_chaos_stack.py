@@ -40,7 +40,7 @@ ODD_POLICY = Policy(min_expires=MIN_EXPIRES, max_contacts=1, overflow="refuse", 
 HELD = 40.0
 """A dead rebuild's hold on the positions is taken back after 30 s."""
 REBUILD_DEATHS = [0.8 + 0.07 * n for n in range(20)]
-ANYTHING = 120.0 if FULL else 20.0
+ANYTHING = 120.0 if FULL else 12.0
 ALL_SETTLED = 90.0
 DEAD = OUTAGE if FULL else 4.0
 SEEDS = [int(seed) for seed in os.environ.get("RAMAL_CHAOS_SEEDS", "").split()] or [int(time.time() % 10_000)]
