@@ -9,7 +9,7 @@ RUNS := $(or $(wildcard $(VENV)/.installed),$(VENV)/.editable)
 BENCH ?= ../shared/bench
 ROUNDS ?= 3
 FUZZ_CASES ?= 100000
-JOBS ?= 2
+JOBS ?= 3
 PACKAGES := sipcore events runtime edge authsvc registrar locator cdr console ramal
 SOURCES := pyproject.toml setup.py $(shell find $(PACKAGES) -type f -not -path '*/__pycache__/*' -not -path 'console/web/*')
 ENGINE ?= $(shell command -v docker || command -v podman)
@@ -27,13 +27,15 @@ stack: $(VENV)/.dev ## the distributed system on loopback: EDGES=3 REGISTRARS=2 
 	@$(BIN)/python -m ramal.containers || $(MAKE) --no-print-directory packages
 	@$(BIN)/ramal stack
 
-check: $(VENV)/.dev ## style, types and imports; whether docs/events says what the code says, and readers can follow
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+check: style ## style, types and imports; whether docs/events says what the code says, and readers can follow
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m ramal.published --check
 	$(BIN)/python -m ramal.reference --check
+
+style: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 events: $(VENV)/.dev ## docs/events anew from the code: JSON Schemas, AsyncAPI, the table of all records
 	$(BIN)/python -m ramal.published
@@ -41,11 +43,15 @@ events: $(VENV)/.dev ## docs/events anew from the code: JSON Schemas, AsyncAPI, 
 settings: $(VENV)/.dev ## docs/configuration.md anew from the code: every setting, its default and its meaning
 	$(BIN)/python -m ramal.reference
 
-test: packages check ## every check and test, on real Kafka, MariaDB and OpenLDAP (apt-get as root where packages are missing)
+test: packages style ## every check and test, on real Kafka, MariaDB and OpenLDAP (apt-get as root where packages are missing)
 	@.ci/mysql9 || echo "The tests on MySQL 9 are skipped."
-	@# What two side by side have spoiled for each other on a busy machine passes alone; what fails alone fails.
-	$(BIN)/python -m pytest --numprocesses $(JOBS) || { echo "Those that failed once more, one after the other:"; \
-		$(BIN)/python -m pytest --last-failed --last-failed-no-failures none; }
+	@# The slow checks go on beside the tests and give way to them: what they say comes in the end, if it is bad.
+	@# What tests side by side have spoiled for each other on a busy machine passes alone; what fails alone fails.
+	@mkdir -p .run; nice $(MAKE) --no-print-directory check >.run/check.log 2>&1 & checked=$$!; failed=0; \
+		echo "$(BIN)/python -m pytest --numprocesses $(JOBS); beside it make check, into .run/check.log"; \
+		$(BIN)/python -m pytest --numprocesses $(JOBS) || { echo "Those that failed once more, one after the other:"; \
+		$(BIN)/python -m pytest --last-failed --last-failed-no-failures none; } || failed=1; \
+		wait $$checked || { cat .run/check.log; failed=1; }; exit $$failed
 
 screenshots: $(VENV)/.dev ## every page of the console as it looks, in both languages, wide and narrow, light and dark: .run/screenshots
 	RAMAL_SCREENSHOTS=all $(BIN)/python -m pytest -q tests/e2e/operators/test_console.py -k test_every_page
@@ -66,6 +72,9 @@ test-compiled: $(VENV)/.dev .run/compiled/.built ## the unit tests and the fuzz 
 
 chaos: packages $(VENV)/.dev ## kills and stops real processes under load, in full (the tests have a short form)
 	RAMAL_CHAOS=full $(BIN)/python -m pytest tests/chaos
+
+e2e: packages $(VENV)/.dev ## whole systems with their thousands of calls and registrations in full (the tests have a short form)
+	RAMAL_E2E=full $(BIN)/python -m pytest tests/e2e
 
 fuzz: $(VENV)/.dev ## damaged and random SIP: FUZZ_CASES=100000
 	RAMAL_FUZZ_CASES=$(FUZZ_CASES) $(BIN)/python -m pytest tests/fuzz
@@ -154,7 +163,7 @@ $(VENV)/.dev: $(VENV)/.editable
 	$(BIN)/python -m pip install --quiet --group dev
 	@touch $@
 
-.PHONY: help install up stack check events settings test test-compiled chaos fuzz bench bench-curves bench-restore bench-storm bench-growth bench-floods bench-records bench-core page packages mysql9 bench-packages clean
+.PHONY: help install up stack check style events settings test test-compiled chaos e2e fuzz bench bench-curves bench-restore bench-storm bench-growth bench-floods bench-records bench-core page packages mysql9 bench-packages clean
 
 kube: packages $(VENV)/.dev ## a real Kubernetes of two nodes on this machine, and what must hold there (root, Go 1.26; first run: 20 min)
 	tests/kube/run

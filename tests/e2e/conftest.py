@@ -24,6 +24,8 @@ from tests.kit.phone import Phone
 from tests.kit.ports import sip_port
 from tests.kit.wire import TRANSPORTS, Address, link
 
+FULL = os.environ.get("RAMAL_E2E") == "full"
+"""Whether what counts thousands does so in full (`make e2e`)."""
 DOMAIN = "example.test"
 RAMAL = [sys.executable, "-m", "ramal"]
 CALLERS = range(1120, 1180)

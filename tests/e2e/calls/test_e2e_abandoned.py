@@ -1,4 +1,7 @@
-"""Ten thousand INVITEs that nobody ends properly, at one edge: it forgets them all (CHECKLIST X17)."""
+"""Thousands of INVITEs that nobody ends properly, at one edge: it forgets them all (CHECKLIST X17).
+
+The checklist's ten thousand are the full form's, `make e2e`; either has a bound of the memory that stays.
+"""
 
 import collections
 import os
@@ -11,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from authsvc.users.file import add_user
-from tests.e2e.conftest import DOMAIN, System, start_up, user
+from tests.e2e.conftest import DOMAIN, FULL, System, start_up, user
 from tests.kit.phone import Phone
 from tests.kit.sip import Message, parse, request
 from tests.kit.waiting import until
@@ -19,7 +22,7 @@ from tests.kit.wire import Silent, UdpLink
 
 pytestmark = pytest.mark.e2e
 
-INVITES = 10_000
+INVITES = 10_000 if FULL else 2_000
 RATE = 300
 """A second, at most: well below what the log and authsvc take, which else make 503 of some after two seconds."""
 WINDOW = 200
@@ -28,9 +31,10 @@ AGAIN = 2.0
 """Seconds after which one of them is sent again."""
 THROWN, FORGOTTEN = 240.0, 240.0
 """Seconds in which all have been taken, and in which all have ended: Timers B and H are 64 s, the rest is slack."""
-GROWTH = 300
+GROWTH = 300 if FULL else 150
 """Mebibytes by which the process may be larger when it has forgotten them: allocators keep what they once had, and the
-embedded system has their records and the last minutes' figures, too. Of three thousand thrice the third adds 16."""
+embedded system has their records and the last minutes' figures, too. Two thousand leave 65; of three thousand thrice
+the third adds 16."""
 BUFFER = 8 << 20
 
 
@@ -136,7 +140,7 @@ def resident(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
 
 
-def test_x17_ten_thousand_abandoned_invites_leave_nothing_behind(alone: tuple[System, int]) -> None:
+def test_x17_thousands_of_abandoned_invites_leave_nothing_behind(alone: tuple[System, int]) -> None:
     system, pid = alone
     with system.phone(0) as alice, system.phone(1) as bob:
         for phone in (alice, bob):

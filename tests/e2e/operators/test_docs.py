@@ -48,6 +48,7 @@ ELSEWHERE = {
     "make test": ".ci/run",
     "make check": ".ci/run",
     "make chaos": "tests/chaos/test_chaos_stack.py",
+    "make e2e": "tests/e2e/calls/test_e2e_abandoned.py",
     "make fuzz": "tests/fuzz/test_fuzz_parser.py",
     "make bench": "bench/ramal.json",
     "make bench-restore": "bench/restore.py",
