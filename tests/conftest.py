@@ -11,7 +11,6 @@ import pymysql
 import pytest
 from hypothesis import settings
 from xdist.remote import Producer
-from xdist.scheduler import LoadScopeScheduling
 
 from ramal.backends import (
     KafkaServer,
@@ -22,42 +21,29 @@ from ramal.backends import (
     start_ldap,
     start_mysql,
 )
-from ramal.processes import ONLY, PORTS, PackageMissing
-from ramal.stack import PORTS as STACK
+from ramal.processes import PackageMissing
 from tests.kit import mysql9 as mysql9_kit
+from tests.kit import rooms
 
 # How long an example takes on a busy machine says nothing of the code.
 settings.register_profile("ramal", deadline=None)
 settings.load_profile("ramal")
 
 
-WHOLE = ("tests/chaos/", "tests/containers/", "tests/e2e/cluster/", "tests/e2e/", "tests/kube/")
-"""Folders whose tests share one system, or the machine: with several workers, one of them takes the whole folder."""
-
-
 def pytest_configure() -> None:
-    """Brokers of tests live for seconds: the second compiler of the JVM would take half of their processor time.
-
-    Workers have ports of their own.
-    """
+    """Brokers of tests live for seconds: the second compiler of the JVM would take half of their processor time."""
     os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
-    if worker := os.environ.get("PYTEST_XDIST_WORKER"):
-        share = len(PORTS) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
-        first = PORTS.start + int(worker.removeprefix("gw")) * share
-        os.environ[ONLY] = f"{first}-{first + share - max(STACK.values())}"
+    rooms.move_in()
 
 
-class ByRoom(LoadScopeScheduling):
-    """What runs on one worker, one test after the other, where there are several (`make test`): a folder, or a file."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        file, *_ = nodeid.split("::")
-        return next((folder for folder in WHOLE if file.startswith(folder)), file)
+def pytest_collection_finish() -> None:
+    """Of several workers one may give way to the others from now on."""
+    rooms.give_way()
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByRoom:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> rooms.ByRoom:
     """Workers take rooms, not single tests."""
-    return ByRoom(config, log)
+    return rooms.ByRoom(config, log)
 
 
 @pytest.fixture(autouse=True)
