@@ -50,6 +50,9 @@ MIME-Version Organization P-Access-Network-Info Path Proxy-Authorization Proxy-R
 Retry-After Route Server Session-Expires Subject Supported Timestamp To Unsupported User-Agent Via Warning
 WWW-Authenticate""".split()  # noqa: SIM905  # as above
 
+SPELLED: Final = {spelling.lower(): spelling for spelling in _SPELLINGS}
+"""By the lower-case name, the one that the RFCs write."""
+
 # The spellings that phones use: a look-up instead of a check and lower().
 CANONICAL: Final[dict[str, str]] = {
     **{spelling: spelling.lower() for spelling in _SPELLINGS},

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, TypeVar
 from sipcore.address import Address, OddVia, Via, parse_address, parse_addresses, parse_via
 from sipcore.errors import ParseError
 from sipcore.grammar import MAX_UINT32, PARAMETERS, VALUES, split_first, split_list, too_many, uint
-from sipcore.headers import LISTS
+from sipcore.headers import LISTS, SPELLED
 from sipcore.reasons import REASONS
 from sipcore.uri import Uri, parse_uri
 
@@ -116,7 +116,7 @@ class Message:
     def _required(self, name: str) -> str:
         value = self.first(name)
         if value is None:
-            raise ParseError(f"missing-{name}", f"Missing {name.title()}")
+            raise ParseError(f"missing-{name}", f"Missing {SPELLED[name]}")
         return value
 
     @property

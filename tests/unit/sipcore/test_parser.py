@@ -268,7 +268,7 @@ def test_a_method_nobody_knows_is_accepted_and_501_when_the_cseq_differs() -> No
 @pytest.mark.parametrize("name", ["Via", "From", "To", "Call-ID", "CSeq"])
 def test_a_missing_mandatory_header_is_400_and_the_rest_is_readable(name: str) -> None:
     error = refused(text(**{name.replace("-", "_"): None}))
-    assert (error.status, error.name) == (400, f"missing-{name.lower()}")
+    assert (error.status, error.name, error.reason) == (400, f"missing-{name.lower()}", f"Missing {name}")
     assert error.message is not None
     assert error.message.first("max-forwards") == "70"
 
