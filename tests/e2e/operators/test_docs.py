@@ -241,6 +241,25 @@ def test_every_setting_stands_in_the_table_with_its_default(document: Path) -> N
     assert dict(_ROW.findall(document.read_text())) == expected
 
 
+def meanings(document: Path) -> dict[str, tuple[int, list[str], list[str]]]:
+    """By setting, what is the same in all languages: how much is quoted, its RFCs and its figures."""
+    rows = re.findall(r"^\| `(RAMAL_\w+)` \|[^|]*\| (.*) \|$", document.read_text(), re.MULTILINE)
+    return {
+        name: (
+            len(re.findall("`[^`]+`", text)),
+            sorted(re.findall(r"RFC \d+", text)),
+            sorted(re.findall(r"\d+", re.sub(r"(?<=\d)[.,](?=\d{3}\b)", "", text))),
+        )
+        for name, text in rows
+    }
+
+
+def test_every_setting_is_explained_in_portuguese_with_the_values_rfcs_and_figures_of_the_english_text() -> None:
+    english, portuguese = map(meanings, SETTINGS)
+    assert portuguese == english
+    assert len(english) > 100
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: str(document.relative_to(ROOT)))
 def test_every_variable_that_a_document_names_is_a_setting(document: Path) -> None:
     settings = {name for name, _ in _ROW.findall(SETTINGS[0].read_text())}
