@@ -108,7 +108,8 @@ class BindingsRecorded(msgspec.Struct, frozen=True, omit_defaults=True, tag="ram
     forgotten: bool = False
     """Whether the person is to be forgotten: history of the AOR up to here goes, too."""
     closes: tuple[Place, ...] = ()
-    """First Path values of bindings that were kicked: the edges that they name close these connections."""
+    """First Path values of bindings that were kicked: the edges that they name close these connections. With a reply:
+    of flows on UDP that phones have left for another edge, and that are pinged no more."""
 
 
 class Claimed(msgspec.Struct, frozen=True, tag="ramal.Claimed", tag_field="type"):

@@ -57,10 +57,11 @@ class Found(msgspec.Struct, frozen=True, omit_defaults=True, tag="ramal.Found", 
 
 
 class CloseFlow(msgspec.Struct, frozen=True, omit_defaults=True, tag="ramal.CloseFlow", tag_field="type"):
-    """A binding was kicked and is out of the tables: its connection is to be closed. Nobody waits for an answer."""
+    """A binding was kicked and is out of the tables: its connection is to be closed. Or its phone has left a flow on
+    UDP for another edge: that is not to be pinged. Nobody waits for an answer."""
 
     id: str
-    """Of the operator's command."""
+    """Of the command: an operator's, or the REGISTER's."""
     edge: str
     boot: str
     """"" where the flow is no connection: any life of the edge."""

@@ -39,7 +39,7 @@ STANDS_SECONDS = 30.0
 REPLIES_AGAIN_MS = 5_000
 """On assignment, replies to records that are no older than this beside the last one are sent again."""
 CLOSED_WITHIN_MS = 60_000
-"""A kick that gets into the tables later than this closes no connection."""
+"""A kick, or a move to another edge, that gets into the tables later than this is not told."""
 
 _APPLIED = Counter("ramal_locator_records", "Records of registrations read for the tables.")
 _CONFLICTS = Counter("ramal_locator_conflicts", "Positions found moved by another writer.")
@@ -268,7 +268,8 @@ class LocatorHandler:
         for event in events:
             if event.closes:
                 appends += await self._closings(event, now)
-                continue
+                if event.reply is None:
+                    continue
             to = event.reply
             if to is None or to.deadline < now:
                 dropped("late-reply")
@@ -283,7 +284,10 @@ class LocatorHandler:
         return appends
 
     async def _closings(self, event: BindingsRecorded, now: int) -> list[Append]:
-        """To each edge, which connections a kick closes there; long after it the phone is registered anew."""
+        """To each edge, which connections a kick closes there, or which flows on UDP phones have left.
+
+        Long after it the phone is registered anew.
+        """
         if event.state.at + CLOSED_WITHIN_MS < now:
             dropped("late-closing", len(event.closes))
             return []

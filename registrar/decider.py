@@ -23,6 +23,7 @@ from events.commands import (
     RemoveContacts,
     RemoveFlow,
 )
+from events.owners import owner_of
 from events.registrations import AorState, Binding, BindingsRecorded, Change, Gone, Kind, Seen, binding_id
 from registrar.config import Policy
 from sipcore.errors import ParseError
@@ -237,7 +238,29 @@ def _register(
     if refusal:
         return refusal
     draft.seen.append(Seen(command.id, register.call_id, register.cseq, register.branch, draft.at))
-    return draft.recorded(command.id, command.aor, command.user, command)
+    recorded = draft.recorded(command.id, command.aor, command.user, command)
+    left = _left(draft, command.reply.edge)
+    return msgspec.structs.replace(recorded, closes=left) if left else recorded
+
+
+def _left(draft: _Draft, edge: str) -> tuple[str, ...]:
+    """First Path values of flows on UDP of other edges by which the phones are reached no more.
+
+    Such an edge pings the flow until it is told; the one that asks has it in its answer. A connection's end tells
+    itself.
+    """
+    moved = [
+        old
+        for id_, old in draft.before.items()
+        if draft.ended.get(id_) is not Kind.EXPIRED
+        and ((new := draft.bindings.get(id_)) is None or new.path != old.path)
+    ]
+    if not moved:
+        return ()
+    stay = {binding.path[:1] for binding in draft.bindings.values()}
+    left = dict.fromkeys(old.path[0] for old in moved if old.path and old.path[:1] not in stay)
+    owners = ((path, owner_of(path)) for path in left)
+    return tuple(path for path, owner in owners if owner and not owner.boot and owner.edge != edge)
 
 
 def _is_answered(draft: _Draft, command: RegisterContacts) -> bool:

@@ -84,7 +84,9 @@ class Flows:
             answers.actions.publishes.append(Publish(id_, user, encode(lost), "ramal.FlowLost", patient=True))
 
     def kicked(self, path: str, aor: str) -> None:
-        """An operator has ended an AOR's bindings by a flow: its connection is closed, or not pinged for that line.
+        """An AOR has no binding by a flow any more: an operator's doing, or on UDP a phone's that has moved away.
+
+        A connection is closed, a flow on UDP is not pinged for that line.
 
         With the connection go its other lines: a phone hears of a kick by that alone, and registers all of them again.
         Not a listed peer's: the connection of a proxy before us is that of all phones behind it.
@@ -97,14 +99,14 @@ class Flows:
         if hop is None or hop.edge != answers.edge or hop.boot not in ("", answers.boot):
             answers.drop("closing-of-no-flow")
             return
-        if answers.settings.is_peer(hop.flow.remote_host):
-            answers.drop("closing-of-a-peer")
-            return
-        answers.drop("flow-kicked")
-        if hop.flow.reliable:
-            answers.actions.closes.append(hop.flow)
-        else:
+        if not hop.flow.reliable:
+            answers.drop("flow-left")
             self._keepalives.ended(hop.flow, aor)
+        elif answers.settings.is_peer(hop.flow.remote_host):
+            answers.drop("closing-of-a-peer")
+        else:
+            answers.drop("flow-kicked")
+            answers.actions.closes.append(hop.flow)
 
     def next_timer(self) -> float | None:
         """When `on_time` is next of use."""

@@ -7,15 +7,18 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from edge.core.tokens.path import FlowTokens
 from events.commands import ReplyTo
 from events.registrations import AorState, Binding, BindingsRecorded, Change, Claimed, Kind, RegistrationEvent
-from events.replies import Registered
+from events.replies import CloseFlow, Registered, Reply
 from events.topics import DEAD, EDGE_REPLIES, REGISTRATIONS, partition_of
 from events.wire import CLAIM, Decoder
 from locator.config import Settings
@@ -31,6 +34,7 @@ from runtime.log.port import Append, Batch, PartitionFault, Record
 from runtime.metrics import drops
 from runtime.store import EmbeddedStore
 from runtime.worker import Lost
+from tests.kit.edge import KEYS, UDP
 from tests.kit.locator import DATABASES, START, Scribe, claim, open_database
 
 ALICE, BOB = "alice@example.test", "bob@example.test"
@@ -38,6 +42,7 @@ DESK = "sip:alice@192.0.2.4:5062"
 LATER = ReplyTo("edge-1", "boot", 2**53)
 
 read_reply: Decoder[Registered] = Decoder(Registered)
+read_any: Decoder[Reply] = Decoder(Reply)
 
 
 @dataclasses.dataclass
@@ -132,6 +137,20 @@ async def test_e01_the_reply_leaves_after_the_commit_and_says_all_bindings(site:
     assert (reply.id, reply.edge, reply.boot, reply.at) == (event.id, "edge-1", "boot", START)
     assert reply.bindings == event.state.bindings
     assert record.key == b"edge-1"
+
+
+async def test_n03_who_has_moved_is_answered_and_the_edge_whose_flow_on_udp_is_left_is_told(site: Site) -> None:
+    left = FlowTokens(KEYS, "edge-2", "b00t", "sip.example.test").names(UDP).path
+    site.scribe.now = int(time.time() * 1000)
+    event = site.scribe.register(ALICE, DESK, reply=LATER)
+    await site.write(msgspec.structs.replace(event, closes=(left,)))
+    await site.apply()
+    told = {}
+    for number in range(await site.log.partitions(EDGE_REPLIES)):
+        async for records in site.log.read(EDGE_REPLIES, number, 0, (await site.log.bounds(EDGE_REPLIES, number)).end):
+            told |= {record.key: read_any(record.value) for record in records}
+    assert told.pop(b"edge-2") == CloseFlow(event.id, "edge-2", "", left, ALICE)
+    assert [(key, type(reply), reply.id) for key, reply in told.items()] == [(b"edge-1", Registered, event.id)]
 
 
 async def test_e03_after_the_reply_to_a_deregistration_the_row_is_gone(site: Site) -> None:

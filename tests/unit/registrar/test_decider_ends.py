@@ -3,6 +3,8 @@
 import msgspec
 import pytest
 
+from edge.core.flow import Flow
+from edge.core.tokens.path import FlowTokens
 from events import limits
 from events.commands import Contact, RemoveContacts
 from events.registrations import AorState, BindingsRecorded, Kind, binding_id
@@ -10,6 +12,7 @@ from registrar.config import Policy
 from registrar.decider import MEMORY_MS, is_over
 from runtime.errors import ConfigError
 from tests.kit.aor import AOR, DESK, MOBILE, SECOND, START, Aor, kinds, refused
+from tests.kit.edge import KEYS, TCP, UDP
 
 
 def test_r35_a_reg_id_without_instance_is_ignored():
@@ -98,6 +101,39 @@ def test_r43_a_kick_names_the_connections_to_close_each_once_and_a_removal_names
     assert kinds(aor.register(DESK, path=(ONE,))) == ["created"]
     assert aor.kick(MOBILE).closes == ()
     assert aor.remove(DESK).closes == ()
+
+
+def path_of(edge: str, flow: Flow) -> str:
+    return FlowTokens(KEYS, edge, "b00t", "sip.example.test").names(flow).path
+
+
+HERE, THERE, CONNECTION = path_of("edge-1", UDP), path_of("edge-2", UDP), path_of("edge-2", TCP)
+
+
+def test_n03_the_edge_whose_udp_flow_a_phone_has_left_by_another_edge_is_told():
+    phone = Contact(DESK, instance="<urn:uuid:1>")
+    aor = Aor().given(phone, path=(THERE, OUTER))
+    assert aor.register(phone, path=(THERE, OUTER)).closes == ()
+    moved = aor.register(Contact(MOBILE, instance="<urn:uuid:1>"), path=(HERE,))
+    assert (kinds(moved), moved.closes, moved.reply.edge) == (["refreshed"], (THERE,), "edge-1")
+    assert aor.register(phone, path=(path_of("edge-1", TCP),)).closes == ()  # the edge that asks has it in its answer
+    assert Aor().given(DESK, path=(THERE,)).register(Contact(DESK, expires=0)).closes == (THERE,)
+
+
+@pytest.mark.parametrize("left", [CONNECTION, ONE, OUTER], ids=["a connection", "no token", "a proxy"])
+def test_n03_nobody_is_told_of_a_connection_or_of_what_is_no_flow_of_an_edge(left: str):
+    assert Aor().given(DESK, path=(left,)).register(DESK, path=(HERE,)).closes == ()
+
+
+def test_n03_a_flow_by_which_another_phone_of_the_user_is_reached_goes_on_being_pinged():
+    aor = Aor().given(DESK, path=(THERE,)).given(MOBILE, path=(THERE,))
+    assert aor.register(DESK, path=(HERE,)).closes == ()
+    assert aor.register(MOBILE, path=(HERE,)).closes == (THERE,)
+
+
+def test_n03_of_what_is_over_by_its_time_nobody_is_told():
+    aor = Aor().given(DESK, path=(THERE,)).later(400)
+    assert aor.register(DESK, path=(HERE,)).closes == ()
 
 
 def test_n11_a_closed_connection_ends_the_bindings_whose_first_path_is_its_own_and_no_other():

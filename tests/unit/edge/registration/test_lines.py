@@ -41,7 +41,7 @@ def test_n02_lines_of_one_socket_are_pinged_whichever_of_them_is_kicked_or_unreg
         edge.replied([registered(command, [msgspec.structs.replace(binding(), path=(path,))])], NOW)
         edge.take()
     edge.replied([CloseFlow("1", "edge-1", "", path, "bob@example.test")], NOW)
-    assert edge.take().drops == {"flow-kicked": 1}
+    assert edge.take().drops == {"flow-left": 1}
     assert len(pings_of(edge, NOW, 40)) == 2
     edge.replied([CloseFlow("2", "edge-1", "", path, "alice@example.test")], NOW + 40)
     assert pings_of(edge, NOW + 40, 40) == []
@@ -78,6 +78,15 @@ def test_n02_a_phone_that_came_back_to_where_it_was_is_pinged_there() -> None:
     assert {ping.uri for ping in pings_of(edge, NOW, 40)} == {f"sip:{UDP.remote_host}:{UDP.remote_port}"}
 
 
+@pytest.mark.parametrize("peer", [False, True], ids=["of a phone", "of a listed peer"])
+def test_n03_a_flow_that_a_phone_has_left_for_another_edge_is_not_pinged(peer: bool) -> None:
+    edge = core(keepalive_seconds=20.0, is_peer=lambda host: peer)
+    (path,) = registers(edge, UDP).path
+    edge.replied([CloseFlow("1", "edge-1", "", path, "alice@example.test")], NOW)
+    assert edge.take().drops == {"flow-left": 1}
+    assert pings_of(edge, NOW, 40) == []
+
+
 def test_n02_what_one_phone_of_a_user_does_leaves_the_pings_of_the_others() -> None:
     edge = core(keepalive_seconds=20.0)
     first = registers(edge, UDP)
@@ -106,7 +115,7 @@ def test_a_kicked_flow_is_closed_if_it_is_a_connection_of_this_life_and_else_not
     assert (actions.closes, actions.drops) == ([], {"closing-of-no-flow": 4})
     edge.replied([CloseFlow("1", "edge-1", "b00t", tokens.names(flow).path) for flow in (TCP, UDP)], NOW)
     actions = edge.take()
-    assert (actions.closes, actions.drops) == ([TCP], {"flow-kicked": 2})
+    assert (actions.closes, actions.drops) == ([TCP], {"flow-kicked": 1, "flow-left": 1})
 
 
 def test_a_kick_closes_no_connection_of_a_listed_peer_since_others_phones_come_by_it() -> None:
