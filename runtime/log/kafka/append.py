@@ -85,6 +85,8 @@ class Appender:
             for part in parts:
                 lane = self._lanes[part.key]
                 lane.waiting.append(part)
+                if self._links.throttling:
+                    whole.why = self._held_back(lane) or whole.why
                 if not lane.busy:
                     self._enqueue(lane)
             timer = loop.call_at(until, whole.give_up, seconds)
@@ -219,9 +221,10 @@ class Appender:
             topics.setdefault(there.topic, []).append((there.partition, batch.octets))
             sent[there] = lane
         if sent:
-            if seconds := self._links_of(way).throttled(way[0]):
+            if self._links.throttling:
                 for lane in sent.values():
-                    lane.note(f"Kafka holds us back by a quota, for another {seconds:.1f} s")
+                    if why := self._held_back(lane):
+                        lane.note(why)
             request = produce(int(self._timeout * BROKER_SHARE * 1000), topics)
             self._request(way, request, functools.partial(self._answered, way, sent))
         else:
@@ -229,6 +232,12 @@ class Appender:
 
     def _request(self, way: Way, request: Request, answered: Answered) -> None:
         self._links_of(way).send(way[0], request, answered)
+
+    def _held_back(self, lane: Lane) -> str:
+        """That a quota holds back what is for a partition's leader; "" where none does."""
+        node = self._links.leader(lane.there)
+        seconds = 0.0 if node is None else self._links.throttled(node)
+        return f"Kafka holds us back by a quota, for another {seconds:.1f} s" if seconds else ""
 
     def _links_of(self, way: Way) -> Links:
         return self._slow_links if way[1] else self._links

@@ -198,6 +198,11 @@ class Links:
         self._throttled[node] = now + seconds
         THROTTLED.inc(seconds)
 
+    @property
+    def throttling(self) -> bool:
+        """Whether any broker has held us back."""
+        return bool(self._throttled)
+
     def throttled(self, node: int) -> float:
         """For how many seconds nothing is sent to a broker."""
         until = self._throttled.get(node)
