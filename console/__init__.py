@@ -11,6 +11,7 @@ calls          which calls there are and were, and one of them
 story          PURE; a call told from its events: sentences, and a ladder to be drawn
 phrases        PURE; the sentences, in two languages
 logins         why a phone of a user cannot log in
+log_outs       who is logged in, and the end of all sessions of one
 removal        an operator's removal, through the log
 health         what all processes do now, and how far tables are behind
 sampled        PURE; what two looks at metrics say

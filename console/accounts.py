@@ -10,7 +10,7 @@ import functools
 import logging
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,6 +51,11 @@ class Accounts:
         """The operator of this name."""
         self._refresh()
         return self._accounts.get(name)
+
+    def names(self) -> Set[str]:
+        """Of all of them."""
+        self._refresh()
+        return self._accounts.keys()
 
     def __len__(self) -> int:
         self._refresh()

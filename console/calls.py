@@ -24,6 +24,8 @@ from sipcore.reasons import REASONS
 
 PAGE = 200
 """Rows of one answer at most."""
+MOMENTS = {"en": "%Y-%m-%d %H:%M:%S", "pt": "%d/%m/%Y %H:%M:%S"}
+"""As the page writes them, too."""
 EVENTS_SECONDS = 4.0
 """How long a call's events are looked for among all that was written while it lasted."""
 _PAST = (
@@ -76,7 +78,8 @@ async def one(tables: Database, log_: Log, query: Mapping[str, str]) -> dict[str
     `offset`: minutes of the reader's clock ahead of UTC. `events`: "" or why there is no story, `gone` or `late`.
     """
     id_ = number("id", query.get("id", ""), 0, 2**63 - 1)
-    phrases = LANGUAGES.get(query.get("language", "en"), LANGUAGES["en"])
+    language = query.get("language", "en")
+    phrases, moment = LANGUAGES.get(language, LANGUAGES["en"]), MOMENTS.get(language, MOMENTS["en"])
     zone = timezone(timedelta(minutes=_offset(query.get("offset", "0"))))
     for table, columns in (("cdrs", _ONE), ("open_calls", _ONE_LIVE)):
         rows = await tables.query(f"SELECT {', '.join(columns)} FROM {table} WHERE id = %s", (id_,))  # noqa: S608  # ours
@@ -97,7 +100,7 @@ async def one(tables: Database, log_: Log, query: Mapping[str, str]) -> dict[str
         return found
 
     def when(at: int) -> str:
-        return datetime.fromtimestamp(at / 1000, UTC).astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
+        return datetime.fromtimestamp(at / 1000, UTC).astimezone(zone).strftime(moment)
 
     return found | {"words": words(told, when, phrases), "ladder": ladder(told, phrases)._asdict()}
 

@@ -95,7 +95,7 @@ class EnrolmentPage:
         self._under_way += 1
         try:
             who = Who(source=network(request.remote or ""))
-            found = await self._enroller.attempt(asked.name, asked.password, who, generated=asked.generated)
+            found = await self._enroller.attempt(self._name(asked.name), asked.password, who, generated=asked.generated)
         except (Unavailable, DatabaseRefused, ConfigError) as error:
             log.warning("nobody can enrol now", extra={"cause": str(error)})
             _ATTEMPTS.labels("away").inc()
@@ -110,6 +110,11 @@ class EnrolmentPage:
             return _no(429, "locked_out", found.seconds)
         _ATTEMPTS.labels("wrong_password").inc()
         return _no(401, "wrong_password")
+
+    def _name(self, typed: str) -> str:
+        """The directory's name of somebody who may have typed his address, as his phone wants it."""
+        name, _, domain = typed.rpartition("@")
+        return name if name and domain.lower() in self._enroller.domains else typed
 
     def _told(self, made: Enrolment, origin: str) -> dict[str, object]:
         """What the page shows; the phone password and its picture where there is one, this one time."""

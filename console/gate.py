@@ -50,6 +50,16 @@ class Guest(NamedTuple):
         return self.account.name
 
 
+class Operator(NamedTuple):
+    """Who may log in, and where he is."""
+
+    name: str
+    role: Role
+    sessions: int
+    used: int | None
+    """When the last of them was used, in milliseconds; None: he has none."""
+
+
 Handler = Callable[[web.Request, Guest], Awaitable[web.StreamResponse]]
 
 
@@ -203,6 +213,20 @@ class Gate:
         """Who is logged in; nobody is no fault."""
         guest = self.guest(request)
         return web.json_response(said(guest) if guest else NOBODY, headers=NOT_KEPT)
+
+    def operators(self) -> list[Operator]:
+        """Those of the file, and whoever of a directory is logged in, by name."""
+        sessions = self._sessions.open(self._now())
+        found = []
+        for name in sorted({*self._accounts.names(), *(session.name for session in sessions)}):
+            if account := self._account(name):
+                used = [session.used for session in sessions if (session.name, session.proof) == (name, account.proof)]
+                found.append(Operator(name, account.role, len(used), max(used, default=None)))
+        return found
+
+    def log_out_everywhere(self, name: str) -> None:
+        """Ends all sessions of an operator."""
+        self._sessions.end_all(name)
 
     def _account(self, name: str) -> Account | None:
         account = self._accounts.get(name)

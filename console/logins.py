@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from events.audit import AuthenticationFailed, ContactsRemoved, EnrolmentTried
+from events.audit import AuditEvent, AuthenticationFailed
 from events.topics import AUDIT
 from events.wire import Decoder, Poisoned
 from runtime.log.port import Log
@@ -14,9 +14,7 @@ HOURS = 24
 """How far back is looked."""
 AT_MOST = 5_000
 """Records of a partition that are read for the console, the latest: whoever is attacked can still be asked about."""
-_decode: Decoder[AuthenticationFailed | ContactsRemoved | EnrolmentTried] = Decoder(
-    AuthenticationFailed | ContactsRemoved | EnrolmentTried
-)
+_decode: Decoder[AuditEvent] = Decoder(AuditEvent)
 
 
 class Failures(NamedTuple):

@@ -14,6 +14,7 @@ from console.config import ConsoleConfig
 from console.gate import BASE, NOT_KEPT, Gate, Guest, refused
 from console.health import Health
 from console.live import Live
+from console.log_outs import LogOuts
 from console.logins import page as failures
 from console.pages import operators_files
 from console.registrations import aor_of, count, of_aor
@@ -70,6 +71,7 @@ class Operators:
             ("GET", f"{BASE}api/events", gate.guarded(self._live.events)),
             ("POST", f"{BASE}api/remove", gate.guarded(self._remove, "operator")),
             ("POST", f"{BASE}api/kick", gate.guarded(self._kick, "operator")),
+            *LogOuts(gate, log_).routes,
         )
 
     def start(self) -> None:

@@ -52,6 +52,15 @@ class Sessions:
         used = self._sessions[key] = session._replace(used=at)
         return used
 
+    def open(self, at: int) -> list[Session]:
+        """All that are not over, the one that was used last at the end."""
+        return [session for session in self._sessions.values() if not _is_over(session, at)]
+
+    def end_all(self, name: str) -> None:
+        """Ends those of one operator."""
+        for key in [key for key, session in self._sessions.items() if session.name == name]:
+            del self._sessions[key]
+
     def end(self, token: str) -> None:
         """Ends it."""
         self._sessions.pop(_digest(token), None)

@@ -28,6 +28,15 @@ class ContactsRemoved(msgspec.Struct, frozen=True, tag="ramal.ContactsRemoved", 
     """Whether their connections were to be closed, too."""
 
 
+class SessionsEnded(msgspec.Struct, frozen=True, tag="ramal.SessionsEnded", tag_field="type"):
+    """An operator logged another, or himself, out everywhere."""
+
+    operator: Person
+    of: Person
+    """Whose sessions these were."""
+    sessions: int
+
+
 class EnrolmentTried(msgspec.Struct, frozen=True, tag="ramal.EnrolmentTried", tag_field="type"):
     """Somebody gave a password of the directory, to have a phone log in."""
 
@@ -39,3 +48,6 @@ class EnrolmentTried(msgspec.Struct, frozen=True, tag="ramal.EnrolmentTried", ta
     """Who gave that command; empty on the page."""
     outcome: str
     """`enrolled`, `wrong password`, `locked out`."""
+
+
+AuditEvent = AuthenticationFailed | ContactsRemoved | EnrolmentTried | SessionsEnded

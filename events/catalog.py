@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple, get_args
 
-from events.audit import AuthenticationFailed, ContactsRemoved, EnrolmentTried
+from events.audit import AuditEvent
 from events.calls import CallEvent
 from events.cdrs import CallRecord
 from events.commands import AuthCommand, RegistrarCommand
@@ -46,7 +46,7 @@ CHANNELS: dict[str, Channel] = {
     AUDIT: Channel(
         ("authsvc", "console", "ramal"),
         ("analytics",),
-        (AuthenticationFailed, ContactsRemoved, EnrolmentTried, PersonForgotten),
+        (*get_args(AuditEvent), PersonForgotten),
     ),
     STATS: Channel(("analytics",), ("analytics", "console", "analysts"), get_args(Statistics)),
     VIEW_PREFIX + CALLS: Channel(("cdr",), ("analysts",), get_args(CallEvent)),

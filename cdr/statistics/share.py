@@ -12,7 +12,7 @@ import msgspec
 from cdr.statistics.calls import Calls, Cell
 from cdr.statistics.logins import Logins
 from cdr.statistics.online import Registrations
-from events.audit import AuthenticationFailed, ContactsRemoved, EnrolmentTried
+from events.audit import AuditEvent, AuthenticationFailed
 from events.calls import CallEvent
 from events.registrations import BindingsRecorded, RegistrationEvent
 from events.stats import CallStatistics, LoginStatistics, RegistrationStatistics, Statistics
@@ -26,9 +26,7 @@ _KEPT = 3 * 3_600_000
 
 _call: Decoder[CallEvent] = Decoder(CallEvent)
 _registration: Decoder[RegistrationEvent] = Decoder(RegistrationEvent)
-_audit: Decoder[AuthenticationFailed | ContactsRemoved | EnrolmentTried] = Decoder(
-    AuthenticationFailed | ContactsRemoved | EnrolmentTried
-)
+_audit: Decoder[AuditEvent] = Decoder(AuditEvent)
 _CELL = tuple(name for name in Cell.__struct_fields__ if name != "begun")
 
 

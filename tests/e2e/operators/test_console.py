@@ -6,6 +6,7 @@ Over 400 lines: filling the site that all of them look at takes longer than most
 import contextlib
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -148,7 +149,7 @@ def test_registrations_come_go_and_are_found_as_of_then(tab: Callable[..., Tab],
     mine = tab()
     mine.log_in()
     mine.open(f"registrations?search={user(1)}")
-    expect(mine.page.get_by_text("Nobody is registered.")).to_be_visible()
+    expect(mine.page.get_by_text("Nobody fits that.")).to_be_visible()
     with site.phone(1) as phone:
         assert phone.register(f"<sip:{user(1)}@127.0.0.1:5999>").status == 200
         expect(mine.rows().first).to_contain_text(user(1))  # by itself
@@ -177,7 +178,7 @@ def test_of_a_moment_before_the_history_nothing_is_said_to_be_known(tab: Callabl
     expect(mine.page.get_by_text("Nothing is known of")).to_contain_text("the history begins at")
     expect(mine.page.get_by_text("Nobody")).to_have_count(0)
     mine.open(f"registrations?at={int(time.time() * 1000) - MINUTE}&search=never-was")
-    expect(mine.page.get_by_text("Nobody was registered.")).to_be_visible()
+    expect(mine.page.get_by_text("Nobody fits that.")).to_be_visible()
 
 
 def test_why_a_phone_cannot_log_in_stands_on_its_users_page(tab: Callable[..., Tab], site: System) -> None:
@@ -239,7 +240,7 @@ def test_a_call_is_seen_while_it_lasts_and_told_in_words_and_as_a_ladder(
     mine = tab()
     mine.log_in("rui")
     mine.open("calls?live=1")
-    expect(mine.page.get_by_text("No calls are known.")).to_be_visible()
+    expect(mine.page.get_by_text("No call fits that.")).to_be_visible()
     with site.phone(2) as alice, site.phone(3) as bob:
         alice.register()
         bob.register()
@@ -310,7 +311,7 @@ def test_a_list_that_was_refused_shows_nothing_old_and_goes_on_when_it_may(refus
     search.fill("user0000")
     expect(mine.page.get_by_role("alert")).to_contain_text("tables")
     expect(mine.rows()).to_have_count(0)
-    expect(mine.page.get_by_text("Nobody is registered.")).to_be_hidden()
+    expect(mine.page.get_by_text("Nobody fits that.")).to_be_hidden()
     mine.page.unroute_all()
     search.fill("user000")
     expect(mine.page.get_by_text("1,000 in all")).to_be_visible()
@@ -319,6 +320,20 @@ def test_a_list_that_was_refused_shows_nothing_old_and_goes_on_when_it_may(refus
         body.evaluate("(body) => body.scrollTop = body.scrollHeight")
         mine.page.wait_for_timeout(200)
     assert body.evaluate("(body) => body.scrollTop") > 300 * 44
+
+
+def test_what_cannot_be_found_is_said_to_be_so(refused: Callable[..., Tab]) -> None:
+    mine = refused()
+    mine.log_in()
+    mine.open("calls")
+    expect(mine.rows().first).to_be_visible()
+    mine.page.get_by_label("Code").fill("999")
+    expect(mine.page.get_by_role("alert")).to_have_text("This cannot be searched for: code")
+    expect(mine.rows()).to_have_count(0)
+    mine.page.get_by_label("Code").fill("4")  # is being typed
+    expect(mine.rows().first).to_be_visible()
+    mine.page.get_by_label("User").fill("never-was")
+    expect(mine.page.get_by_text("No call fits that.")).to_be_visible()
 
 
 def test_what_happened_while_the_connection_was_lost_is_shown_once_it_is_back(refused: Callable[..., Tab]) -> None:
@@ -344,8 +359,6 @@ def test_what_a_newer_server_names_is_said_in_words_that_there_are(refused: Call
     mine.page.route("**/api/health", lambda route: refuse(route, error="something_new", status=418))
     mine.open("health")
     expect(mine.page.get_by_role("alert")).to_have_text("That went wrong.")
-    mine.open("constructor")
-    expect(mine.page.get_by_role("heading", name="Registrations")).to_be_visible()
 
 
 def test_what_a_page_was_refused_is_not_said_on_the_next(refused: Callable[..., Tab]) -> None:
@@ -392,6 +405,70 @@ def test_a_tab_that_nobody_sees_has_no_stream_and_one_of_another_session_begins_
     expect(mine.page.locator("#who")).to_contain_text("rui")
 
 
+@pytest.mark.parametrize(
+    "where", ["#/foo/bar", "#/constructor", "#/health/x", "#/registrations/alice/x", "#registrations", "#/Calls"]
+)
+def test_an_address_that_is_no_page_is_said_to_be_none_and_leads_home(tab: Callable[..., Tab], where: str) -> None:
+    mine = tab()
+    mine.page.goto(f"{mine.base}{where}")
+    mine.log_in("rui")
+    expect(mine.page.get_by_role("heading", name="There is no such page")).to_be_visible()
+    expect(mine.page.get_by_text(f"Nothing is at {where}.")).to_be_visible()
+    expect(mine.page.locator("#top [aria-current]")).to_have_count(0)
+    mine.page.locator("#view").get_by_role("link", name="Registrations").click()
+    expect(mine.rows().first).to_be_visible()
+
+
+def test_an_operator_is_logged_out_everywhere_by_another_and_by_himself(tab: Callable[..., Tab]) -> None:
+    rui, mine = tab(), tab()
+    rui.log_in("rui")
+    mine.log_in()
+    mine.page.get_by_role("link", name="maria").click()
+    theirs = mine.page.get_by_role("row", name="rui looks only")
+    theirs.get_by_role("button", name="Log out everywhere").click()
+    mine.page.get_by_role("dialog").get_by_role("button", name="Keep").click()
+    theirs.get_by_role("button", name="Log out everywhere").click()
+    mine.page.get_by_role("dialog").get_by_role("button", name="Log out everywhere").click()
+    expect(theirs.get_by_role("button")).to_have_count(0)
+    expect(rui.page.get_by_label("Password")).to_be_visible()  # by itself: its stream ends
+    rui.log_in("rui")
+    rui.open("operators")
+    expect(rui.page.get_by_role("row", name="maria may end registrations")).to_be_visible()
+    expect(rui.page.get_by_role("button", name="Log out everywhere")).to_have_count(1)
+    rui.page.get_by_role("button", name="Log out everywhere").click()
+    rui.page.get_by_role("dialog").get_by_role("button", name="Log out everywhere").click()
+    expect(rui.page.get_by_label("Password")).to_be_visible()
+    rui.faults[:] = [fault for fault in rui.faults if "401" not in fault]  # the browser tells of what is refused
+
+
+@pytest.mark.parametrize(
+    ("locale", "words", "shape"),
+    [
+        (
+            "en-US",
+            "of 2023-11-14 22:13:20: the history begins at 20",
+            r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d",
+        ),
+        (
+            "en-GB",
+            "of 2023-11-14 22:13:20: the history begins at 20",
+            r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d",
+        ),
+        ("pt-BR", "de 14/11/2023, 22:13:20: o histórico começa em ", r"\d\d/\d\d/\d{4}, \d\d:\d\d:\d\d"),
+    ],
+)
+def test_a_date_says_which_of_its_numbers_is_the_month(
+    tab: Callable[..., Tab], locale: str, words: str, shape: str
+) -> None:
+    """By the year that comes first, as the commands write it; in Portuguese the day always comes first."""
+    mine = tab(locale=locale, timezone_id="UTC")
+    mine.log_in("rui")
+    mine.open("registrations?at=1700000000000")
+    expect(mine.page.get_by_text(words)).to_be_visible()
+    mine.open("calls")
+    expect(mine.rows().first.get_by_role("link")).to_have_text(re.compile(f"^{shape}$"))
+
+
 # --- how it looks ----------------------------------------------------------------------------------------------------
 
 FILLED = 1_000_000 << 10
@@ -408,6 +485,7 @@ PAGES = {
     "ladder": TALKED,
     "statistics": "statistics",
     "health": "health",
+    "operators": "operators",
 }
 ALL = os.environ.get("RAMAL_SCREENSHOTS") == "all"
 SCREENSHOTS = Path(os.environ.get("RAMAL_RUN", Path(__file__).parents[3] / ".run")) / "screenshots"

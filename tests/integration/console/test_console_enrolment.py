@@ -109,6 +109,9 @@ async def test_a23_a_user_enrols_on_either_listener_without_being_an_operator(
         assert "require-trusted-types-for 'script'" in policy
         status, told = await site.post(RIGHT, base)
         assert (status, told) == (200, {"name": "alice", "domains": [REALM], "retired": False})
+    status, told = await site.post({**RIGHT, "name": f"alice@{REALM.upper()}"})
+    assert (status, told["name"]) == (200, "alice"), "as his phone calls him"
+    assert (await site.post({**RIGHT, "name": "alice@elsewhere.test"}))[0] == 401
     found = await site.enrolled.find([("alice", REALM)])
     assert found == {("alice", REALM): from_password("alice", REALM, PASSWORD)}
     assert "canary" not in caplog.text + "".join(str(record.__dict__) for record in caplog.records)

@@ -59,6 +59,7 @@ async def site(tmp_path: Path, operators: str) -> AsyncIterator[ConsoleSite]:
         "health",
         "statistics",
         "events",
+        "operators",
     ],
 )
 async def test_who_is_not_logged_in_is_told_nothing(site: ConsoleSite, path: str) -> None:

@@ -17,7 +17,7 @@ def test_every_text_is_there_in_english_and_portuguese_with_the_same_detail() ->
     assert list(WORDS["en"]) == list(WORDS["pt"])
     for key, english in WORDS["en"].items():
         assert WORDS["pt"][key].strip()
-        assert english.count("{0}") == WORDS["pt"][key].count("{0}"), key
+        assert sorted(re.findall(r"\{\d\}", english)) == sorted(re.findall(r"\{\d\}", WORDS["pt"][key])), key
 
 
 def test_every_text_that_is_named_exists_and_every_text_is_named() -> None:

@@ -31,17 +31,23 @@ export function calls({ problem, parameters, remember }) {
       { name: say("lasted"), cell: lasted },
     ],
     (after, signal) => get("calls", { ...asked(), after }, signal),
-    { empty: say("noCalls"), problem },
+    { empty: "", problem },
   );
   list.root.classList.add("calls");
 
   function asked() {
-    const given = Object.fromEntries(Object.entries(texts).map(([name, input]) => [name, input.checkValidity() ? input.value.trim() : ""]));
+    const given = Object.fromEntries(Object.entries(texts).map(([name, input]) => [name, input.value.trim()]));
+    if (given.code.length < code.maxLength) given.code = ""; // it is being typed
     const ms = (text) => (text ? new Date(text).getTime() || "" : "");
     return { live: live.checked ? 1 : "", ...given, since: ms(given.since), until: ms(given.until) };
   }
 
+  function fits() {
+    list.none.textContent = say(Object.values(asked()).some(Boolean) ? "noCallFits" : "noCalls");
+  }
+
   function begin(delay = 250) {
+    fits();
     clearTimeout(wait);
     wait = setTimeout(() => {
       remember({ live: live.checked ? 1 : "", ...Object.fromEntries(Object.entries(texts).map(([name, input]) => [name, input.value.trim()])) });
@@ -59,6 +65,7 @@ export function calls({ problem, parameters, remember }) {
     field("until", say("untilTime"), until),
     element("label", { class: "check short" }, live, say("onlyLive")),
   );
+  fits();
   const ticking = setInterval(() => live.checked && list.changed(), 5 * SECOND);
   list.start();
   return {

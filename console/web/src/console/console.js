@@ -2,13 +2,15 @@
 import { Refused, get, logIn, logOut, us, whenLoggedOut, whoWeAre } from "./asking.js";
 import { call, calls } from "./calls.js";
 import { health } from "./health.js";
+import { operators } from "./operators.js";
 import { element } from "./page.js";
 import { registration, registrations } from "./registrations.js";
 import { statistics } from "./statistics.js";
 import { say, translate } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
-const PAGES = { registrations: [registrations, registration], calls: [calls, call], statistics: [statistics], health: [health] };
+const PAGES = { registrations: [registrations, registration], calls: [calls, call], statistics: [statistics], health: [health], operators: [operators] };
+const HOME = "registrations";
 let open = null;
 let news = null;
 let later;
@@ -25,7 +27,7 @@ $("log-in").addEventListener("submit", async (event) => {
   event.preventDefault();
   const { elements } = event.target;
   try {
-    await logIn(elements.name.value, elements.password.value);
+    await logIn(elements.name.value.trim(), elements.password.value);
     event.target.reset();
     loggedIn();
   } catch (error) {
@@ -46,6 +48,7 @@ function loggedIn() {
   $("log-in").hidden = true;
   $("top").hidden = false;
   $("who").textContent = us.role === "operator" ? us.name : say("readOnlyOperator", us.name);
+  $("who").title = say("operators");
   listen();
   show();
 }
@@ -116,11 +119,23 @@ function live(key) {
 
 // --- which page -------------------------------------------------------------------------
 
-/** `#/registrations/alice%40example.test?at=…`: the page, what it is of, and its parameters. */
+/** `#/registrations/alice%40example.test?at=…`: the page, what shows it, what it is of, and its parameters. */
 function where() {
   const [path, query = ""] = location.hash.slice(1).split("?");
-  const [, page = "", name = ""] = path.split("/");
-  return { page: Object.hasOwn(PAGES, page) ? page : "registrations", name: decoded(name), parameters: new URLSearchParams(query) };
+  const [root, page = "", name = "", ...more] = path.split("/");
+  const at = page || root ? page : HOME;
+  const [list, one] = !root && !more.length && Object.hasOwn(PAGES, at) ? PAGES[at] : [];
+  return { page: at, shown: (name ? one : list) ?? nowhere, name: decoded(name), parameters: new URLSearchParams(query) };
+}
+
+/** The address of a page was typed, or comes from a newer version. */
+function nowhere() {
+  return {
+    title: say("noSuchPage"),
+    nodes: [element("p", {}, say("noSuchPageAt", location.hash)), element("p", {}, element("a", { href: `#/${HOME}` }, say(HOME)))],
+    close: () => {},
+    changed: () => {},
+  };
 }
 
 function decoded(text) {
@@ -135,15 +150,14 @@ function show() {
   if (!us.csrf || location.hash === "#main") return;
   close();
   problem(null);
-  const { page, name, parameters } = where();
-  const [list, one] = PAGES[page];
+  const { page, shown, name, parameters } = where();
   const mine = turn;
-  open = (name && one ? one : list)({ problem: (refused) => mine === turn && problem(refused), name, parameters, remember });
+  open = shown({ problem: (refused) => mine === turn && problem(refused), name, parameters, remember });
   const back = open.back ? element("a", { class: "back", href: open.back }, `← ${say(page)}`) : null;
   $("view").replaceChildren(...[back, element("h1", { tabindex: "-1" }, open.title), ...open.nodes].filter(Boolean));
   document.title = `${open.title} – Ramal`;
-  for (const link of document.querySelectorAll("#top nav a")) {
-    if (link.hash === `#/${page}`) link.setAttribute("aria-current", "page");
+  for (const link of document.querySelectorAll("#top a")) {
+    if (link.hash === `#/${page}` && shown !== nowhere) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
   open.shown?.();

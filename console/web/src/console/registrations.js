@@ -28,6 +28,7 @@ export function registrations({ problem, parameters, remember }) {
     { empty: say("nobody"), problem, total: async (signal) => (then ? null : (await get("registrations/count", searched(), signal)).total) },
   );
   let then = Number(parameters.get("at")) || 0;
+  if (then > Date.now()) then = 0; // nobody knows who will be registered
   const at = () => then || "";
   const searched = () => ({ search: search.value.trim(), in: all.checked ? "all" : "" });
   const search = element("input", { id: "search", type: "search", maxlength: 256, autocomplete: "off", spellcheck: "false" });
@@ -56,8 +57,8 @@ export function registrations({ problem, parameters, remember }) {
     slider.setAttribute("aria-valuetext", then ? moment(then) : say("now"));
     shown.textContent = told();
     const unknown = then && (known === null || then < known);
-    list.none.textContent = unknown ? "" : say(then ? "nobodyThen" : "nobody");
     const name = search.value.trim();
+    list.none.textContent = unknown ? "" : say(name ? "nobodyFits" : then ? "nobodyThen" : "nobody");
     user.hidden = !name || all.checked;
     user.href = `#/registrations/${encodeURIComponent(name)}`;
     user.textContent = say("pageOf", name);

@@ -6,11 +6,16 @@ export const { language, say, translate } = texts(words);
 
 const tag = language === "pt" ? "pt-BR" : "en-GB";
 const whole = new Intl.DateTimeFormat(tag, { year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const yearFirst = (at) => {
+  const { year, month, day, hour, minute, second } = Object.fromEntries(whole.formatToParts(at).map(({ type, value }) => [type, value]));
+  return `${year}-${month}-${day} ${hour}:${minute}:${second}`;
+};
 const hour = new Intl.DateTimeFormat(tag, { hour: "2-digit", minute: "2-digit" });
 const numbers = new Intl.NumberFormat(tag, { maximumFractionDigits: 1 });
 
-/** A moment, in milliseconds, as this browser's clock shows it; "" for none. */
-export const moment = (at) => (at ? whole.format(at) : "");
+/** A moment, in milliseconds, as this browser's clock shows it; "" for none. In English the year comes first: which of
+ * two numbers is the month, readers of English do not agree on. */
+export const moment = (at) => (at ? (language === "en" ? yearFirst : whole.format)(at) : "");
 export const clock = (at) => hour.format(at);
 export const number = (value) => (value === null || value === undefined ? "–" : numbers.format(value));
 export const percent = (share) => (share === null || share === undefined ? "–" : `${numbers.format(share * 100)} %`);
