@@ -35,7 +35,16 @@ from ramal.directory import (
 )
 from ramal.page import PageOptions, urls
 from ramal.sockets import addresses, listening
-from ramal.system import SERVICES, System, embedded, remembered, section_kinds, with_enrolment_keys, with_settings
+from ramal.system import (
+    SERVICES,
+    System,
+    embedded,
+    is_configured,
+    remembered,
+    section_kinds,
+    with_enrolment_keys,
+    with_settings,
+)
 from ramal.users import forget_password, in_ldap, readable_password
 from ramal.wording import command
 from runtime.config import Common, Sources, masked
@@ -47,6 +56,8 @@ from runtime.service import serve
 from runtime.store import check
 
 log = logging.getLogger("ramal")
+
+UNUSED = "Kafka or MySQL is set and not used: log and tables are one file here (`ramal edge` and its like use them)"
 
 HTTP_PORT = 8080
 SIP_PORT = 5060
@@ -116,6 +127,9 @@ async def up(directory: Path, sources: Sources, console: Console, page: PageOpti
         sources = Sources(sources.environ, {**sources.file, "keys": generated_keys(directory / KEYS)}, sources.path)
     if sources.section(EdgeConfig, "edge").workers > 1:
         raise ConfigError("RAMAL_EDGE_WORKERS: `ramal up` is one process; several workers are for `ramal edge`")
+    if is_configured(sources):
+        # Whoever names servers may believe that what is acknowledged stands there.
+        log.warning(UNUSED, extra={"directory": str(directory)})
     check(directory / DATABASE)
     if in_ldap(sources):
         make_enrolment_keys(directory / ENROLMENT_KEYS)

@@ -42,6 +42,7 @@ def test_the_first_start_makes_alice_and_bob_and_says_what_to_type_into_a_phone(
         assert set(passwords) == {"alice", "bob"}
         assert f":{system.edges[0][1]}" in said
         assert DOMAIN in said
+        assert "not used" not in said
         for transport, (name, password) in zip(("udp", "tcp"), passwords.items(), strict=True):
             with Phone(link(transport, system.edges[0]), name, password, DOMAIN) as phone:
                 assert phone.register().status == 200
@@ -190,11 +191,13 @@ def test_users_are_those_of_the_file_that_is_asked_wherever_it_is_named(tmp_path
     """No password is shown by which nobody can register; `ramal user` knows the file without the setting."""
     file = tmp_path / "campus.htdigest"
     add_user(file, "gina", DOMAIN, "of gina")
-    running, system = start_up(tmp_path / "data", RAMAL_AUTHSVC_USERS_FILE=str(file), RAMAL_COLOUR="red")
+    environ = {"RAMAL_COLOUR": "red", "RAMAL_KAFKA_BOOTSTRAP": "kafka.test:9092"}
+    running, system = start_up(tmp_path / "data", RAMAL_AUTHSVC_USERS_FILE=str(file), **environ)
     try:
         running.wait_for(lambda: "Ctrl-C" in running.output())
         assert _USER.findall(running.output()) == []
         assert running.output().count("there is no such setting") == 1
+        assert running.output().count("Kafka or MySQL is set and not used") == 1
         system.ramal("user", "add", "hugo", "--password-stdin", given="of hugo")
         assert system.ramal("user", "list").stdout.split() == [f"gina@{DOMAIN}", f"hugo@{DOMAIN}"]
         assert "users file" in system.ramal("user", "show", "gina").stdout
