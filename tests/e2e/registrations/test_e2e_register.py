@@ -83,6 +83,7 @@ def test_a_phone_with_one_field_uses_the_servers_address_as_its_domain(up: Syste
     assert up.located(number) == [phone.contact]
 
 
+@pytest.mark.timeout(1800 if FULL else 300)
 def test_e01_what_edge_a_accepted_edge_b_routes_at_once(stack: System) -> None:
     """300 registrations at edge A (10,000 by `make e2e`), each looked up through edge B on its 200: no miss."""
     misses = []
