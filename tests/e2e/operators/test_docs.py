@@ -81,7 +81,7 @@ VARIABLES = {
     "SIP_PORT",
     "BENCH",
     "ROUNDS",
-    "FUZZ_SECONDS",
+    "FUZZ_CASES",
 }
 _BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _ROW = re.compile(r"^\| `(RAMAL_\w+)` \| `(.*?)` \|", re.MULTILINE)
