@@ -300,6 +300,7 @@ CallEvent = (
 
 _FACTS: dict[type[Happened], tuple[str, ...]] = {
     CallAttempted: ("dialled",),  # a proxy before us may fork: one Call-ID, tag and CSeq, by two Request-URIs
+    CallRinging: ("to_tag",),
     CallAnswered: ("to_tag",),
     CallRefreshed: ("to_tag", "by", "refresh"),
     CallTransferred: ("to_tag", "by", "refer"),
