@@ -47,7 +47,7 @@ test: packages style ## every check and test, on real Kafka, MariaDB and OpenLDA
 	@.ci/mysql9 || echo "The tests on MySQL 9 are skipped."
 	@# The slow checks go on beside the tests and give way to them: what they say comes in the end, if it is bad.
 	@# What tests side by side have spoiled for each other on a busy machine passes alone; what fails alone fails.
-	@mkdir -p .run; nice $(MAKE) --no-print-directory check >.run/check.log 2>&1 & checked=$$!; failed=0; \
+	@mkdir -p .run; nice make --no-print-directory check >.run/check.log 2>&1 & checked=$$!; failed=0; \
 		echo "$(BIN)/python -m pytest --numprocesses $(JOBS); beside it make check, into .run/check.log"; \
 		$(BIN)/python -m pytest --numprocesses $(JOBS) || { echo "Those that failed once more, one after the other:"; \
 		$(BIN)/python -m pytest --last-failed --last-failed-no-failures none; } || failed=1; \
