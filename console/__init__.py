@@ -12,6 +12,7 @@ story          PURE; a call told from its events: sentences, and a ladder to be 
 phrases        PURE; the sentences, in two languages
 logins         why a phone of a user cannot log in
 log_outs       who is logged in, and the end of all sessions of one
+audited        what an operator has done, as a record
 removal        an operator's removal, through the log
 health         what all processes do now, and how far tables are behind
 sampled        PURE; what two looks at metrics say

@@ -10,13 +10,12 @@ from collections.abc import Sequence
 import msgspec
 from aiohttp import web
 
+from console.audited import audited
 from console.gate import BASE, NOT_KEPT, Gate, Guest, refused
 from events.audit import SessionsEnded
-from events.topics import AUDIT, partition_of
-from events.wire import cloud_event, encode
 from runtime.errors import LogRefused, Unavailable
 from runtime.http import Route
-from runtime.log.port import Append, Log
+from runtime.log.port import Log
 
 log = logging.getLogger("ramal.console")
 
@@ -58,13 +57,8 @@ class LogOuts:
         done = {"operator": guest.name, "of": name, "sessions": of.sessions}
         log.info("an operator ends all sessions of one", extra=done)
         try:
-            await self._record(SessionsEnded(guest.name, name, of.sessions))
+            ended = SessionsEnded(guest.name, name, of.sessions)
+            await self._log.append([await audited(self._log, ended, "console", secrets.token_hex(10))])
         except (Unavailable, LogRefused) as error:
             log.error("the log has no record of sessions that were ended", extra={**done, "cause": str(error)})
         return web.json_response({"ended": of.sessions}, headers=NOT_KEPT)
-
-    async def _record(self, event: SessionsEnded) -> None:
-        partition = partition_of(event.operator, await self._log.partitions(AUDIT))
-        headers = cloud_event("ramal.SessionsEnded", "console", secrets.token_hex(10))
-        key = event.operator.encode(errors="surrogateescape")
-        await self._log.append([Append(AUDIT, partition, key, encode(event), headers)])

@@ -4,10 +4,11 @@ import asyncio
 import contextlib
 import secrets
 
+from console.audited import audited
 from events.audit import ContactsRemoved
 from events.commands import RemoveContacts
 from events.registrations import BindingsRecorded, RegistrationEvent
-from events.topics import AUDIT, REGISTRAR_COMMANDS, REGISTRATIONS, partition_of
+from events.topics import REGISTRAR_COMMANDS, REGISTRATIONS, partition_of
 from events.wire import Decoder, Poisoned, cloud_event, encode
 from locator.tables import LIVE
 from runtime.database.port import Database
@@ -53,7 +54,6 @@ async def removed(
 async def _removal(log: Log, command: RemoveContacts, partition: int) -> list[Append]:
     """The command, and the audit's record of it."""
     done = ContactsRemoved(command.operator, command.aor, command.contact, command.kick)
-    audit_partition = partition_of(command.operator, await log.partitions(AUDIT))
     return [
         Append(
             REGISTRAR_COMMANDS,
@@ -62,13 +62,7 @@ async def _removal(log: Log, command: RemoveContacts, partition: int) -> list[Ap
             encode(command),
             cloud_event("ramal.RemoveContacts", "ramal", command.id),
         ),
-        Append(
-            AUDIT,
-            audit_partition,
-            command.operator.encode(errors="surrogateescape"),
-            encode(done),
-            cloud_event("ramal.ContactsRemoved", "ramal", command.id),
-        ),
+        await audited(log, done, "ramal", command.id),
     ]
 
 
