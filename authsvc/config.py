@@ -77,6 +77,10 @@ class LdapSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeout: Seconds = 1.5
     """Seconds that one search may take before the directory counts as away."""
 
+    def has(self, domain: str) -> bool:
+        """Whether the users of a served domain, by its name in lower case, are in this directory."""
+        return not self.domains or domain in {each.lower() for each in self.domains}
+
     def check(self) -> None:
         """Raises ConfigError where passwords would travel unprotected or a bind would prove nothing."""
         if not self.url:

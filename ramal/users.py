@@ -127,8 +127,7 @@ async def known(system: System, data: Path | None, name: str, domain: str) -> Kn
 async def directory_says(system: System, keys: Collection[Key]) -> dict[Key, Directory]:
     """What LDAP says of these users, as authsvc asks it; of domains whose users are not in it, nothing."""
     settings = system.sources.section(LdapSettings, "ldap")
-    only = {domain.lower() for domain in settings.domains}
-    here = [key for key in keys if settings.url and (not only or key[1] in only)]
+    here = [key for key in keys if settings.url and settings.has(key[1])]
     if not here:
         return {}
     try:

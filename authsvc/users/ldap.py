@@ -85,11 +85,7 @@ class LdapUsers:
         Raises ConfigError.
         """
         self._settings = settings
-        self._domains = {
-            name: domain
-            for name, domain in domains.items()
-            if not settings.domains or name in {each.lower() for each in settings.domains}
-        }
+        self._domains = {name: domain for name, domain in domains.items() if settings.has(name)}
         self._clock = clock
         self._filter = filter_octets(settings.filter)
         self._attributes = [settings.uid_attribute, *settings.disabled_by]
