@@ -26,7 +26,7 @@ from runtime.database.port import Database
 from runtime.database.positions import Position, Positions
 from runtime.errors import DatabaseRefused, DatabaseUnavailable, LogRefused, PositionConflict
 from runtime.log.apart import append_or_drop
-from runtime.log.port import Append, Batch, Log, PartitionFault, Record
+from runtime.log.port import Append, Batch, Bounds, Log, PartitionFault, Record
 from runtime.metrics import dropped
 from runtime.tasks import all_of
 from runtime.worker import Lost, dead_letter
@@ -120,8 +120,9 @@ class LocatorHandler:
         Raises PartitionFault where the log is not the one that the tables were made from.
         """
         at = await self.positions.find(partition, claim=-1)
-        await self._check_claim(partition, at)
-        await self._answer_again(partition, at)
+        bounds = await self._log.bounds(REGISTRATIONS, partition)
+        await self._check_claim(partition, at, bounds)
+        await self._answer_again(partition, at, bounds)
         self._partitions[partition] = Partition(partition, at)
         return at.next
 
@@ -308,12 +309,11 @@ class LocatorHandler:
         self._edges[name] = edge
         return edge
 
-    async def _check_claim(self, partition: int, at: Position) -> None:
+    async def _check_claim(self, partition: int, at: Position, bounds: Bounds) -> None:
         """Raises PartitionFault where the claim in force does not stand in the log: it has lost its end and grown.
 
         All that is written now would be void for the tables until a claim comes that is higher.
         """
-        bounds = await self._log.bounds(REGISTRATIONS, partition)
         if not bounds.begin <= at.claim < bounds.end:
             return
         async for records in self._log.read(REGISTRATIONS, partition, at.claim, at.claim + 1):
@@ -323,13 +323,12 @@ class LocatorHandler:
                         return
         raise PartitionFault(partition, f"the tables were made from another log: no claim at offset {at.claim}")
 
-    async def _answer_again(self, partition: int, at: Position) -> None:
+    async def _answer_again(self, partition: int, at: Position, bounds: Bounds) -> None:
         """Sends the replies of committed records of the last seconds: who committed them may have died before.
 
         Seconds before the last of them, not before now: no clock but the log's is asked. An edge drops what it
         does not wait for.
         """
-        bounds = await self._log.bounds(REGISTRATIONS, partition)
         if not bounds.begin < at.next <= bounds.end:
             return
         last = 0

@@ -339,8 +339,8 @@ class RegistrarHandler:
         for partition in self.partitions.values():
             if not partition.lost:
                 requests += expire(partition, now)
-        if requests and (written := list(filter(None, await append_apart(self._log, requests)))):
-            self._time.learn(written[-1].timestamp)
+        if requests:
+            self._time.acknowledged(await append_apart(self._log, requests))
 
     async def snapshot(self) -> None:
         """Writes what changed to `bindings`, partition by partition, and those behind one that fails, too.
