@@ -168,14 +168,12 @@ class _Shadows:
         """
         for number_ in self._partitions:
             await self._write(number_, lasting=True)
-        changes = [
-            Statement(
-                f"UPDATE {SHADOW.cdrs} SET {PUBLISHED} = 1 WHERE partition_no = %s AND "  # noqa: S608  # ours
-                + (_THE_SAME if at.next > self._reached[number_] else "last_offset < %s"),
-                (number_,) if at.next > self._reached[number_] else (number_, at.next),
-            )
-            for number_, at in enumerate(live)
-        ]
+        changes = []
+        for number_, at in enumerate(live):
+            lost = at.next > self._reached[number_]
+            known, values = (_THE_SAME, (number_,)) if lost else ("last_offset < %s", (number_, at.next))
+            sql = f"UPDATE {SHADOW.cdrs} SET {PUBLISHED} = 1 WHERE partition_no = %s AND {known}"  # noqa: S608  # ours
+            changes.append(Statement(sql, values))
         denied = f"SELECT id FROM {LIVE.cdrs} WHERE {PUBLISHED} = 0"  # noqa: S608  # ours
         changes.append(Statement(f"UPDATE {SHADOW.cdrs} SET {PUBLISHED} = 0 WHERE id IN ({denied})"))  # noqa: S608  # ours
         theirs = f"(SELECT cdr_id FROM {LIVE.acc} WHERE {LIVE.acc}.id = {SHADOW.acc}.id)"  # noqa: S608  # ours
