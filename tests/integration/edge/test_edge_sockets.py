@@ -241,6 +241,27 @@ async def test_a_phone_registers_over_udp(
     assert command.register.socket == f"udp:127.0.0.1:{udp_port(edge)}"
 
 
+async def registers(phone: Phone, port: int, cseq: int) -> int:
+    """The status that u0 hears at this edge, once it has answered the challenge."""
+
+    def numbered(octets: bytes) -> bytes:
+        return octets.replace(b"CSeq: 1", b"CSeq: %d" % cseq).replace(b"branch=z9hG4bK", b"branch=z9hG4bK%d" % cseq)
+
+    phone.send(numbered(register(0)), "127.0.0.1", port)
+    challenge, _ = await phone.heard()
+    phone.send(numbered(register(0, nonce=challenge_nonce(challenge))), "127.0.0.1", port)
+    return (await phone.heard())[0].status
+
+
+async def pinged_alone(new: Phone, old: Phone) -> None:
+    """Whoever moved is pinged where he is, and not where he was."""
+    while old.waits():
+        pass
+    for _ in range(5):
+        await new.pinged()
+    assert not old.waits()
+
+
 async def test_n02_a_phone_that_moves_to_another_port_is_pinged_there_alone(
     log: TestLog, tables: Tables, responder: list[Authenticate], phones: Callable[..., Phone]
 ) -> None:
@@ -249,19 +270,10 @@ async def test_n02_a_phone_that_moves_to_another_port_is_pinged_there_alone(
     await ready(service)
     old, new = phones(), phones()
     try:
-        for number, phone in enumerate((old, new)):
-            branch = f"branch=z9hG4bKmoved{number}".encode()
-            phone.send(register(0).replace(b"branch=z9hG4bK", branch), "127.0.0.1", udp_port(service))
-            challenge, _ = await phone.heard()
-            given = register(0, nonce=challenge_nonce(challenge)).replace(b"branch=z9hG4bK", branch)
-            phone.send(given, "127.0.0.1", udp_port(service))
-            assert (await phone.heard())[0].status == 200
+        for number, phone in enumerate((old, new), 1):
+            assert await registers(phone, udp_port(service), number) == 200
             await phone.pinged()
-        while old.waits():
-            pass
-        for _ in range(5):
-            await new.pinged()
-        assert not old.waits()
+        await pinged_alone(new, old)
     finally:
         await service.stop(2.0)
 

@@ -11,8 +11,7 @@ from edge import service as edge_service
 from ramal.directory import DATABASE
 from ramal.system import embedded
 from runtime.config import Sources
-from tests.integration.edge.test_edge_sockets import KEYS, Phone, ready, register, settings, udp_port
-from tests.kit.edge import challenge_nonce
+from tests.integration.edge.test_edge_sockets import KEYS, Phone, pinged_alone, ready, registers, settings, udp_port
 
 
 @pytest.fixture
@@ -21,18 +20,6 @@ def phones() -> Iterator[tuple[Phone, Phone]]:
     yield both
     for phone in both:
         phone.socket.close()
-
-
-async def registers(phone: Phone, port: int, cseq: int) -> int:
-    """The status that u0 hears at this edge, once it has answered the challenge."""
-
-    def numbered(octets: bytes) -> bytes:
-        return octets.replace(b"CSeq: 1", b"CSeq: %d" % cseq).replace(b"branch=z9hG4bK", b"branch=z9hG4bK%d" % cseq)
-
-    phone.send(numbered(register(0)), "127.0.0.1", port)
-    challenge, _ = await phone.heard()
-    phone.send(numbered(register(0, nonce=challenge_nonce(challenge))), "127.0.0.1", port)
-    return (await phone.heard())[0].status
 
 
 async def test_n03_a_phone_that_moves_to_another_edge_is_pinged_by_that_one_alone(
@@ -68,11 +55,7 @@ async def test_n03_a_phone_that_moves_to_another_edge_is_pinged_by_that_one_alon
         assert await registers(new, udp_port(edges[1]), 2) == 200
         await new.pinged()
         await asyncio.sleep(0.1)  # the other edge hears of it in its own time
-        while old.waits():
-            pass
-        for _ in range(5):
-            await new.pinged()
-        assert not old.waits()
+        await pinged_alone(new, old)
     finally:
         for each in reversed(started):
             await each.stop(2.0)
